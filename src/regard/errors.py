@@ -1,0 +1,32 @@
+"""Everything that Regard raises on purpose: one base and its children.
+
+A message says who needs what, what came, and what to do, in one sentence.
+"""
+
+
+class RegardError(Exception):
+    """Base of every error that Regard raises on purpose."""
+
+
+class ShapeError(RegardError, ValueError):
+    """Arrays whose shapes do not fit together."""
+
+
+class DtypeError(RegardError, TypeError):
+    """An array of the wrong type, or arrays of several types, devices or frameworks."""
+
+
+class UnsupportedError(RegardError, NotImplementedError):
+    """Something that is asked for by name and cannot be done."""
+
+
+class TooLargeError(RegardError, MemoryError):
+    """A dense result above the limit on its size."""
+
+
+class DataError(RegardError, ValueError):
+    """Data that cannot be read, trained on or predicted from."""
+
+
+class ConfigError(RegardError, ValueError):
+    """A configuration that names what does not exist or asks for what cannot be."""
