@@ -1,0 +1,189 @@
+"""One report as one HTML page: a single file, nothing loaded from anywhere, the reader's light or dark scheme."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+import regard
+from regard.inspection.report import charts, measures
+from regard.inspection.report.content import Confusion, Example, Metric, Report
+from regard.inspection.report.packing import pack
+
+_FOLDER = Path(__file__).parent
+_LEVELS = {"error": 0, "warning": 1, "ok": 2}
+_MAX_LABELS = 30  # above which the confusion matrix becomes a list of the most frequent confusions
+_MISTAKES_OPEN = 8  # shown at once; the rest unfold
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": measures.percent, "number": measures.number}
+    return environment
+
+
+def _verdict(metric: Metric) -> str:
+    """How the model stands to its best baseline, as far as the interval lets one say."""
+    known = {name: value for name, value in metric.baselines.items() if math.isfinite(value)}
+    if not known or not math.isfinite(metric.value):
+        return ""
+    choose = max if metric.higher_is_better else min
+    name = choose(known, key=lambda baseline: known[baseline])
+    best = f"the best baseline ({name}, {measures.write(metric.name, known[name])})"
+    low, high = metric.interval or (metric.value, metric.value)
+    worse, better = (low, high) if metric.higher_is_better else (-high, -low)
+    bar = known[name] if metric.higher_is_better else -known[name]
+    if worse > bar:
+        return f"Better than {best}" + (", and the whole interval is." if metric.interval else ".")
+    if better < bar:
+        return f"Worse than {best}" + (", and the whole interval is." if metric.interval else ".")
+    return f"Not clearly different from {best}: the interval contains it."
+
+
+def _measure(metric: Metric) -> dict[str, Any]:
+    return {
+        "name": metric.name,
+        "explanation": measures.explain(metric.name),
+        "value": measures.write(metric.name, metric.value),
+        "interval": [measures.write(metric.name, bound) for bound in metric.interval] if metric.interval else None,
+        "baselines": {name: measures.write(metric.name, value) for name, value in metric.baselines.items()},
+        "higher_is_better": metric.higher_is_better,
+        "bars": charts.bars(metric),
+        "verdict": _verdict(metric),
+    }
+
+
+def _confusion_rows(confusion: Confusion) -> list[dict[str, Any]]:
+    rows = []
+    for position, (label, counts) in enumerate(zip(confusion.labels, confusion.counts, strict=True)):
+        total = sum(counts)
+        shares = [count / total if total else 0.0 for count in counts]
+        cells = [
+            {"count": count, "share": share, "right": column == position}
+            for column, (count, share) in enumerate(zip(counts, shares, strict=True))
+        ]
+        rows.append({"label": label, "cells": cells, "total": total})
+    return rows
+
+
+def _confused_pairs(confusion: Confusion) -> list[dict[str, Any]]:
+    pairs = [
+        {"truth": row["label"], "predicted": confusion.labels[column], **cell}
+        for row in _confusion_rows(confusion)
+        for column, cell in enumerate(row["cells"])
+        if cell["count"] and not cell["right"]
+    ]
+    return sorted(pairs, key=lambda pair: -pair["count"])[:_MAX_LABELS]
+
+
+def _mistakes(examples: list[Example]) -> list[Example]:
+    return sorted(examples, key=lambda example: (math.isnan(example.confidence), -example.confidence))
+
+
+def _explorer(report: Report) -> list[dict[str, Any]]:
+    """What the page's script reads of each example, and the packed weights beside it."""
+    examples = []
+    for attention in report.attention:
+        packed, example = pack(attention), attention.example
+        facts = {
+            "text": example.text,
+            "truth": example.truth,
+            "predicted": example.predicted,
+            "confidence": measures.percent(example.confidence),
+            "layers": packed.layers,
+            "heads": packed.heads,
+            "format": packed.format,
+            "tokens": [piece.text for piece in packed.pieces],
+            "joined": [int(piece.joined) for piece in packed.pieces],
+            "tokenCount": packed.token_count,
+            "block": packed.block,
+            "notFinite": packed.not_finite,
+        }
+        examples.append({"facts": facts, "data": packed.data})
+    return examples
+
+
+def _content(report: Report) -> dict[str, Any]:
+    """The template's names: the report's own, with everything computed that the template shows."""
+    metrics = [_measure(metric) for metric in report.metrics]
+    columns = list(dict.fromkeys(name for metric in report.metrics for name in metric.baselines))
+    drawings = [chart for chart in map(charts.line_chart, report.curves) if chart]
+    mistakes = _mistakes(report.mistakes)
+    many_labels = report.confusion is not None and len(report.confusion.labels) > _MAX_LABELS
+    return {
+        "report": report,
+        "headline": metrics[0] if metrics else None,
+        "metrics": metrics,
+        "baseline_names": columns,
+        "findings": sorted(report.findings, key=lambda finding: _LEVELS.get(finding.level, 1)),
+        "charts": drawings,
+        "geometry": charts,
+        "confusion": _confusion_rows(report.confusion) if report.confusion and not many_labels else [],
+        "confused_pairs": _confused_pairs(report.confusion) if report.confusion and many_labels else [],
+        "mistakes": mistakes[:_MISTAKES_OPEN],
+        "more_mistakes": mistakes[_MISTAKES_OPEN:],
+        "examples": _explorer(report),
+    }
+
+
+def render_report(report: Report) -> str:
+    """The page of `report` as a string of HTML."""
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    # Markup: both files are the package's own; the hash lets the page run this script and no other.
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            _content(report),
+            style=Markup(style),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+            version=regard.__version__,
+        )
+    )
+
+
+def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
+    """Write `report` as one HTML page that needs no network, whole or not at all.
+
+    Args:
+        report: What the page says; sections without content are left out.
+        path: The file, made or replaced; missing folders are made.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        ShapeError: attention weights that do not have one row and one column for each token.
+
+    Edges:
+        The first metric is the headline. Values that are not finite are written "undefined". Inputs of more than
+        128 tokens are pooled, and the page says so.
+
+    Cost:
+        At most 4 MiB of weights an example before base64; typically 0.3 MiB for 72 heads and 40 tokens.
+    """
+    path = Path(path)
+    page = render_report(report).encode("utf-8", errors="replace")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(page)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
