@@ -1,0 +1,175 @@
+"""`regard.attention` against the oracle: every case of the table, every framework, eagerly and compiled."""
+
+import numpy as np
+import pytest
+
+import cases
+import checks
+import frameworks
+import regard
+
+
+def attend(case, backend):
+    positional, keywords = case.arguments(backend)
+    return regard.attention(*positional, **keywords)
+
+
+@pytest.mark.parametrize("name", cases.ALL)
+def test_output_logsumexp_and_weights_are_the_oracles(backend, name):
+    case = cases.ALL[name]
+    with backend.scope(case.dtype):
+        output, weights = attend(case, backend)
+        assert tuple(weights.shape) == case.expected.weights.shape
+        checks.assert_answer(backend, case, output, "output")
+        checks.assert_answer(
+            backend, case, weights.logsumexp, "logsumexp", dtype=checks.accumulator(case.dtype), unit=1
+        )
+        dense = weights.dense()
+        checks.assert_answer(backend, case, dense, "weights", dtype=backend.dtype(dense))
+
+
+COMPILED = [
+    "wide",
+    "tall-causal",
+    "axes-2-causal",
+    "long-300-by-257-causal",
+    "lengths",
+    "boolean-2x1x5x7",
+    "segments",
+    "or-lengths-of-prefix-language-model",
+    "bias-6x5x7",
+    "alibi",
+    "relative",
+    "sinks-causal-tall",
+    "everything",
+    "wide-as-bfloat16",
+]
+
+
+def compiled(backend, case, compiler):
+    """The case with everything that is an array as an argument of the compiled function."""
+    positional, _ = case.arguments(backend)
+
+    def function(query, key, value):
+        _, keywords = case.arguments(backend)  # rules are made inside, their arrays are constants
+        output, weights = regard.attention(query, key, value, **keywords)
+        return output, weights.logsumexp, weights.entropy()
+
+    return compiler(function)(*positional)
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("framework", ["jax", "tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
+def test_the_same_when_compiled(framework, name):
+    backend, case = frameworks.ALL[framework], cases.ALL[name]
+    output, logsumexp, entropy = compiled(backend, case, backend.compiled)
+    statistic = checks.accumulator(case.dtype)
+    checks.assert_answer(backend, case, output, "output")
+    checks.assert_answer(backend, case, logsumexp, "logsumexp", dtype=statistic, unit=1)
+    checks.assert_answer(backend, case, entropy, "entropy", dtype=statistic, unit=1)
+
+
+@pytest.mark.parametrize("framework", ["jax", "tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
+def test_compiled_without_rules_takes_traced_arrays_in_every_place(framework):
+    """Mask, bias and sinks may be traced as well."""
+    backend = frameworks.ALL[framework]
+    case = cases.Case(
+        "traced",
+        mask=cases.rule("as it is", cases.flags(cases.B, 1, cases.T, cases.S)),
+        bias=cases.rule("as it is", cases.numbers(cases.H, cases.T, cases.S)),
+        sinks=cases.numbers(cases.H),
+        options={"causal": True},
+    )
+    positional, keywords = case.arguments(backend)
+
+    def function(query, key, value, mask, bias, sinks):
+        return regard.attention(query, key, value, mask=mask, bias=bias, sinks=sinks, causal=True).output
+
+    output = backend.compiled(function)(*positional, keywords["mask"], keywords["bias"], keywords["sinks"])
+    checks.assert_answer(backend, case, output, "output")
+
+
+def test_the_result_is_a_named_tuple(backend):
+    result = attend(cases.ALL["wide"], backend)
+    assert isinstance(result, tuple)
+    assert type(result).__name__ == "Attention"
+    assert result._fields == ("output", "weights")
+    assert isinstance(result.weights, regard.AttentionWeights)
+
+
+def test_everything_after_value_is_given_by_name(backend):
+    positional, _ = cases.ALL["wide"].arguments(backend)
+    with pytest.raises(TypeError):
+        regard.attention(*positional, None)
+
+
+def test_arguments_are_left_as_they_are(backend):
+    case = cases.ALL["everything"]
+    positional, keywords = case.arguments(backend)
+    before = [backend.numpy(x).copy() for x in [*positional, keywords["sinks"]]]
+    regard.attention(*positional, **keywords)[1].entropy()
+    for x, was in zip([*positional, keywords["sinks"]], before, strict=True):
+        np.testing.assert_array_equal(backend.numpy(x), was)
+
+
+def test_lengths_may_be_lists_of_python(backend):
+    case = cases.ALL["lengths"]
+    positional, _ = case.arguments(backend)
+    output, _ = regard.attention(*positional, mask=regard.masks.lengths([7, 3]))
+    checks.assert_answer(backend, case, output, "output")
+
+
+# --- dropout ---------------------------------------------------------------------------------------------------------
+
+
+def dropped(backend, seed, dropout=0.25, queries=64, keys=512):
+    """With value = 1 and equal scores the output is the part of the weights that was kept, divided by 1 - dropout."""
+    query, key = np.zeros((2, queries, 3)), np.zeros((2, keys, 3))
+    arrays = [backend.array(x, "float32") for x in (query, key, np.ones((2, keys, 1)))]
+    return regard.attention(*arrays, dropout=dropout, seed=seed)
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean(backend):
+    output, _ = dropped(backend, seed=0)
+    kept = backend.numpy(output) * 0.75  # of 512 weights, a fraction with mean 0.75
+    assert len(np.unique(np.round(kept * 512))) > 10
+    np.testing.assert_allclose(kept * 512, np.round(kept * 512), atol=1e-2)
+    deviation = np.sqrt(0.25 * 0.75 / 512)
+    assert abs(kept.mean() - 0.75) < 5 * deviation / np.sqrt(kept.size)
+    assert abs(kept.std() / deviation - 1) < 5 / np.sqrt(2 * kept.size)
+
+
+def test_dropout_is_told_by_its_seed(backend):
+    first, again, other = (backend.numpy(dropped(backend, seed)[0]) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+
+
+def test_dropout_differs_between_heads_and_queries(backend):
+    output = backend.numpy(dropped(backend, seed=0)[0])[..., 0]
+    assert (output[0] != output[1]).any()
+    assert len(np.unique(output)) > 10
+
+
+def test_dropout_leaves_the_weights_whole(backend):
+    case = cases.ALL["wide"]
+    positional, _ = case.arguments(backend)
+    _, weights = regard.attention(*positional, dropout=0.5, seed=1)
+    checks.assert_answer(backend, case, weights.dense(), "weights")
+
+
+def test_dropout_of_none_is_none(backend):
+    case = cases.ALL["wide"]
+    positional, _ = case.arguments(backend)
+    checks.assert_answer(backend, case, regard.attention(*positional, dropout=0.0, seed=1).output, "output")
+
+
+# --- kernels and blocks ----------------------------------------------------------------------------------------------
+
+
+def test_the_framework_decides_nothing_but_the_framework():
+    """All four frameworks answer one question alike."""
+    case = cases.ALL["everything"]
+    answers = [backend.numpy(attend(case, backend).output) for backend in frameworks.ALL.values()]
+    for answer in answers[1:]:
+        np.testing.assert_allclose(answer, answers[0], rtol=2e-5, atol=2e-6)
