@@ -13,14 +13,14 @@ _MEASURES: dict[str, tuple[str, str]] = {
     "accuracy": (_SHARE, "the share of examples that get the right answer"),
     "balanced accuracy": (
         _SHARE,
-        "the share of right answers within each label, averaged so that every label counts the same",
+        "the share of right answers within each label, averaged over the labels",
     ),
     "top 5 accuracy": (_SHARE, "the share of examples whose right answer is among the first five"),
     "exact match": (_SHARE, "the share of outputs that equal the reference word for word"),
     "f1": (_PLAIN, "the harmonic mean of precision and recall; 1 is perfect"),
     "macro f1": (
         _PLAIN,
-        "F1 joins precision and recall; macro: every label counts the same, however rare; 1 is perfect",
+        "F1 joins precision and recall; macro: rare labels count as much as others; 1 is perfect",
     ),
     "micro f1": (_PLAIN, "F1 joins precision and recall; micro: every example counts the same; 1 is perfect"),
     "weighted f1": (_PLAIN, "F1 joins precision and recall; each label counts as often as it occurs; 1 is perfect"),
@@ -30,7 +30,7 @@ _MEASURES: dict[str, tuple[str, str]] = {
     "macro recall": (_SHARE, "of what is there to find, the share that the model finds, averaged over the labels"),
     "mcc": (
         _PLAIN,
-        "Matthews correlation of prediction and truth: 1 is perfect, 0 is no better than chance, −1 is always wrong",
+        "Matthews correlation of prediction and truth: 1 is perfect, 0 is chance, −1 is always wrong",
     ),
     "cohen kappa": (_PLAIN, "agreement with the truth beyond chance: 1 is perfect, 0 is chance"),
     "roc auc": (_PLAIN, "how often a positive example is ranked above a negative one: 1 is always, 0.5 is chance"),
@@ -47,7 +47,7 @@ _MEASURES: dict[str, tuple[str, str]] = {
     "word error rate": (_SHARE, "words to insert, delete or replace for each word of the reference; 0 is perfect"),
     "character error rate": (
         _SHARE,
-        "characters to insert, delete or replace for each character of the reference; 0 is perfect",
+        "characters to insert, delete or replace for each one of the reference; 0 is perfect",
     ),
     "pearson": (_PLAIN, "how closely the predictions follow the truth on a line: 1 is perfectly, 0 is not at all"),
     "spearman": (_PLAIN, "how well the predictions keep the order of the truth: 1 is perfectly, 0 is not at all"),
@@ -55,7 +55,7 @@ _MEASURES: dict[str, tuple[str, str]] = {
     "mean squared error": (_PLAIN, "the mean squared distance from the truth"),
     "root mean squared error": (
         _PLAIN,
-        "the typical distance from the truth, in its own unit, large ones weighing more",
+        "the typical distance from the truth, in its own unit; large ones weigh more",
     ),
     "r2": (_PLAIN, "the share of the truth's variance that is predicted: 1 is perfect, 0 is as good as the mean"),
     "mean average precision": (_PLAIN, "precision over all recalls, averaged over labels and overlaps; 1 is perfect"),

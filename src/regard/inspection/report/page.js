@@ -165,13 +165,13 @@
       button.append(piece, weight);
       return button;
     }));
-    const notes = [fine()
+    const notes = ["Colour grows with the square root of the weight, so that small weights can be seen.", "Layers and heads are counted from 0, as in code.", fine()
       ? "Weights are stored on this page as 16-bit numbers, right to three digits."
       : "Weights are stored on this page in one byte each: quantised to 1/255, so right to ±0.002."];
-    notes.push("Colour grows with the square root of the weight, so that small weights can be seen. Layers and heads are counted from 0, as in code.");
+    if (tokens.some((token) => /^(\[.+\]|<.+>)$/.test(token))) notes.unshift("Tokens in brackets are marks that the model's tokeniser adds; many heads look at them when they find nothing better.");
     if (block > 1) notes.unshift(`This input has ${tokenCount} tokens, too many to show one by one: each token shown here stands for ${block} in a row (“first…last”). A row is the mean of its tokens' rows, a column the sum of its tokens' columns.`);
     if (notFinite) notes.unshift(`${notFinite} weights are not finite numbers and are shown as 0.`);
-    byId("precision").textContent = notes.join(" ");
+    byId("reading-notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
     drawGrid(layers, heads);
   }
 
@@ -387,5 +387,5 @@
   state.layer = examples[0].layers - 1;
   const linked = readAddress();
   redraw();
-  if (linked) byId("attention").scrollIntoView();
+  if (linked) byId("attention").scrollIntoView({ behavior: "instant" });
 })();

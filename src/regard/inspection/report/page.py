@@ -35,6 +35,10 @@ def _environment() -> Environment:
     return environment
 
 
+def _interval(metric: Metric) -> tuple[float, float] | None:
+    return metric.interval if metric.interval and all(map(math.isfinite, metric.interval)) else None
+
+
 def _verdict(metric: Metric) -> str:
     """How the model stands to its best baseline, as far as the interval lets one say."""
     known = {name: value for name, value in metric.baselines.items() if math.isfinite(value)}
@@ -43,22 +47,27 @@ def _verdict(metric: Metric) -> str:
     choose = max if metric.higher_is_better else min
     name = choose(known, key=lambda baseline: known[baseline])
     best = f"the best baseline ({name}, {measures.write(metric.name, known[name])})"
-    low, high = metric.interval or (metric.value, metric.value)
+    low, high = interval or (metric.value, metric.value)
+    interval = _interval(metric)
+    whole = "; the whole interval lies {} it" if interval else ""
+    sides = ("above", "below") if metric.higher_is_better else ("below", "above")
     worse, better = (low, high) if metric.higher_is_better else (-high, -low)
     bar = known[name] if metric.higher_is_better else -known[name]
     if worse > bar:
-        return f"Better than {best}" + (", and the whole interval is." if metric.interval else ".")
+        return f"Better than {best}{whole.format(sides[0])}."
     if better < bar:
-        return f"Worse than {best}" + (", and the whole interval is." if metric.interval else ".")
+        return f"Worse than {best}{whole.format(sides[1])}."
     return f"Not clearly different from {best}: the interval contains it."
 
 
 def _measure(metric: Metric) -> dict[str, Any]:
+    interval = _interval(metric)
     return {
         "name": metric.name,
+        "title": metric.name[:1].upper() + metric.name[1:],
         "explanation": measures.explain(metric.name),
         "value": measures.write(metric.name, metric.value),
-        "interval": [measures.write(metric.name, bound) for bound in metric.interval] if metric.interval else None,
+        "interval": [measures.write(metric.name, bound) for bound in interval] if interval else None,
         "baselines": {name: measures.write(metric.name, value) for name, value in metric.baselines.items()},
         "higher_is_better": metric.higher_is_better,
         "bars": charts.bars(metric),
