@@ -1,0 +1,99 @@
+"""Look at the data as training will see it, before any time is spent on training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regard.errors import DataError
+from regard.finetuning.config import Config
+from regard.finetuning.data import read_table, set_aside, take_columns
+from regard.finetuning.tasks import Encoded, Spec, get_task
+from regard.inspection.report.content import Finding
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        findings: one remark each, level `"ok"` or `"warning"`; what forbids training is raised, not listed.
+        rows: the split's name -> its number of rows.
+        spec: what the task learned of the data, such as the names of the labels.
+    """
+
+    findings: list[Finding]
+    rows: dict[str, int]
+    spec: Spec
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The findings that ask for a decision."""
+        return [finding for finding in self.findings if finding.level != "ok"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that training needs to know of the data."""
+
+    config: Config
+    splits: dict[str, Dataset]
+    encoded: dict[str, Encoded]
+    processor: Any
+    check: Check
+
+
+def check(config: Config | dict[str, Any] | str | Path) -> Check:
+    """Check configuration, data and tokenizer without training or writing anything.
+
+    Args:
+        config: a configuration, its values, or the YAML file that holds them.
+
+    Raises:
+        ConfigError: the configuration names what does not exist.
+        DataError: the data cannot be trained on.
+    """
+    return prepare(Config.load(config)).check
+
+
+def prepare(config: Config) -> Prepared:
+    """Read, split, check and encode the data."""
+    task = get_task(config.task)
+    splits = read_splits(config)
+    spec, findings = task.inspect(splits, config)
+    processor = task.load_processor(config.source, config)
+    encoded = {name: task.encode(name, split, processor, spec, config) for name, split in splits.items()}
+    findings += [finding for part in encoded.values() for finding in part.findings]
+    rows = {name: len(split) for name, split in splits.items()}
+    return Prepared(config, splits, encoded, processor, Check(findings, rows, spec))
+
+
+def read_splits(config: Config) -> dict[str, Dataset]:
+    """Read the files of the configuration, and set the fractions aside that it asks for."""
+    sources = {name: getattr(config.data, name) for name in PARTS}
+    splits = {name: _read(source, config) for name, source in sources.items() if isinstance(source, str)}
+    key = get_task(config.task).INPUT
+    for offset, (name, source) in enumerate(sources.items()):
+        if isinstance(source, float):
+            rest, aside = set_aside(splits["train"], source, config.seed + offset, key)
+            if not len(rest) or not len(aside):
+                raise DataError(
+                    f"{config.data.train}: need enough different rows to set some aside; got {len(splits['train'])}; add rows, "
+                    f"or name a file in data.{name}."
+                )
+            splits |= {"train": rest, name: aside}
+    return {name: splits[name] for name in PARTS if name in splits}
+
+
+def _read(path: str, config: Config) -> Dataset:
+    return take_columns(read_table(path), config.data.columns, path)

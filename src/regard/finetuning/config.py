@@ -1,0 +1,270 @@
+"""What a run is told to do: a YAML file, checked before anything is read or written."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from regard.errors import ConfigError
+
+S = TypeVar("S", bound="Section")
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of every part of a configuration: unchangeable, and closed to keys that do not exist."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Which files, and which of their columns.
+
+    Attributes:
+        train: file to learn from (`.csv`, `.tsv`, `.jsonl`, `.parquet`).
+        validation: file that chooses the checkpoint, or a fraction to set aside of `train`.
+        test: file that measures the result, or a fraction to set aside of `train`; without it `validation` does.
+        columns: the task's name of a column -> your name of it; the same name if left out.
+        max_length: tokens to read of each text at most; what the model can read if left out.
+        too_long: what to do with longer texts: `cut` them at the end and report how many, or `refuse` to start.
+    """
+
+    train: str
+    validation: str | Fraction = 0.1
+    test: str | Fraction | None = None
+    columns: dict[str, str] = {}
+    max_length: PositiveInt | None = None
+    too_long: Literal["cut", "refuse"] = "cut"
+
+
+class Training(Section):
+    """How to learn.
+
+    Attributes:
+        epochs: passes over the training data; may be a fraction.
+        max_steps: stop after so many optimizer steps instead.
+        batch_size: examples in a forward pass.
+        accumulate: batches in an optimizer step.
+        learning_rate: at its highest, after the warm-up.
+        warmup: fraction of the steps over which the learning rate rises.
+        schedule: how the learning rate falls afterwards.
+        weight_decay: of AdamW.
+        max_gradient_norm: longer gradients are shortened to it.
+        precision: `bfloat16` keeps float32 weights and computes in bfloat16 where that is safe; `auto` does so where
+            the hardware is made for it.
+        evaluate_every: validate and save a checkpoint after this many steps, or this fraction of all steps.
+        patience: stop after so many validations without a better score; never if left out.
+        keep: which weights become the model, those of the `best` validation or of the `last` step.
+        keep_checkpoints: leave the checkpoints in a finished run.
+    """
+
+    epochs: PositiveFloat = 3
+    max_steps: PositiveInt | None = None
+    batch_size: PositiveInt = 32
+    accumulate: PositiveInt = 1
+    learning_rate: PositiveFloat = 5e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    max_gradient_norm: PositiveFloat = 1.0
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    evaluate_every: PositiveInt | Fraction = 0.2
+    patience: PositiveInt | None = None
+    keep: Literal["best", "last"] = "best"
+    keep_checkpoints: bool = False
+
+
+class Reporting(Section):
+    """What the report holds.
+
+    Attributes:
+        baselines: measure simple models beside ours.
+        baseline_rows: training rows that a baseline learns from at most.
+        mistakes: wrong predictions to show, the most confident first.
+        attention: inputs whose attention is drawn token by token.
+    """
+
+    baselines: bool = True
+    baseline_rows: PositiveInt = 20_000
+    mistakes: Annotated[int, Field(ge=0)] = 20
+    attention: Annotated[int, Field(ge=0)] = 6
+
+
+class Config(Section):
+    """One run.
+
+    Attributes:
+        task: what to learn; `regard init` lists the names.
+        model: where the pretrained model lies: a directory, `package:NAME/PATH` inside an installed Python package, or a
+            name on the Hugging Face hub.
+        data: which files and columns.
+        output: the run directory to make.
+        train: how to learn.
+        options: what only this task knows.
+        report: what the report holds.
+        seed: of everything random.
+    """
+
+    task: str
+    model: str
+    data: Data
+    output: str
+    train: Training = Training()
+    options: dict[str, Any] = {}
+    report: Reporting = Reporting()
+    seed: int = 42
+
+    @classmethod
+    def load(cls, source: str | Path | dict[str, Any] | Config, overrides: dict[str, Any] | None = None) -> Config:
+        """Read a configuration from a YAML file, a dictionary or another configuration.
+
+        Args:
+            source: the file or the values.
+            overrides: dotted key -> value, put in place of what the source says.
+
+        Raises:
+            ConfigError: the file cannot be read, or says what cannot be.
+        """
+        name, values = _read(source)
+        for key, value in (overrides or {}).items():
+            _put(values, key, value)
+        return _complete(_build(cls, values, name), name)
+
+    @property
+    def source(self) -> str:
+        """Where the pretrained model lies: `package:NAME/PATH` is resolved to a directory."""
+        if not self.model.startswith("package:"):
+            return self.model
+        package, _, inner = self.model.removeprefix("package:").partition("/")
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            raise ConfigError(f"model: need an installed package; got '{self.model}'; pip install it or name a directory.")
+        return str(Path(found.submodule_search_locations[0]) / inner)
+
+    def dump(self) -> str:
+        """Return everything, defaults included, as YAML that `load` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def flat(self) -> dict[str, Any]:
+        """Return dotted key -> value."""
+        return _flatten(self.model_dump(mode="json"))
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Read `train.epochs=2` as a dotted key and a YAML value."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set: need KEY=VALUE, such as train.epochs=2; got '{text}'; write it so.")
+    return key.strip(), yaml.safe_load(value)
+
+
+def _complete(config: Config, who: str) -> Config:
+    """Let the task fill in and check what only it knows: its options and its columns."""
+    from regard.finetuning.tasks import get_task
+
+    task = get_task(config.task)
+    for role in config.data.columns:
+        if role not in task.COLUMNS:
+            known = [f"data.columns.{known}" for known in task.COLUMNS]
+            raise ConfigError(f"{who}: {_unknown_key(f'data.columns.{role}', known)}")
+    columns = {role: config.data.columns.get(role, role) for role in task.COLUMNS}
+    options = _build(task.Options, config.options, who, "options.").model_dump()
+    return config.model_copy(
+        update={"options": options, "data": config.data.model_copy(update={"columns": columns})}
+    )
+
+
+def _read(source: str | Path | dict[str, Any] | Config) -> tuple[str, dict[str, Any]]:
+    if isinstance(source, Config):
+        return "config", source.model_dump()
+    if isinstance(source, dict):
+        return "config", _copy(source)
+    path = Path(source)
+    if not path.is_file():
+        raise ConfigError(f"{path}: need a configuration file; got nothing there; make one with 'regard init'.")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: need YAML; got {_yaml_problem(error)}; correct the line.") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: need 'key: value' lines; got {_kind(values)}; make one with 'regard init'.")
+    return str(path), values
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "text that is not UTF-8"
+    return f"'{problem}' at line {mark.line + 1}" if mark else str(problem)
+
+
+def _copy(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
+
+
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key, making the sections on the way."""
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set: need a section at '{section}' in '{key}'; got {_kind(inner)}; name another key.")
+        values = inner
+    values[last] = value
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _build(model: type[S], values: dict[str, Any], who: str, prefix: str = "") -> S:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(f"{who}: {_explain(model, error, prefix)}") from None
+
+
+def _explain(model: type[Section], error: ValidationError, prefix: str) -> str:
+    """Word the first thing that pydantic found."""
+    found = error.errors()[0]
+    key = prefix + ".".join(str(part) for part in found["loc"] if not _is_branch(part))
+    if found["type"] == "extra_forbidden":
+        return _unknown_key(key, _keys(model, prefix))
+    if found["type"] == "missing":
+        return f"need the key '{key}'; got a configuration without it; add it."
+    reason = found["msg"][0].lower() + found["msg"][1:]
+    return f"need another value for '{key}' ({reason}); got {found['input']!r}; change it."
+
+
+def _is_branch(part: int | str) -> bool:
+    """Tell whether pydantic names a branch of a union here, not a key."""
+    return part in ("str", "int", "float") or "[" in str(part) or "-" in str(part)
+
+
+def _unknown_key(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+    return f"need keys that exist; got '{key}'; did you mean '{near[0]}'?"
+
+
+def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """List every dotted key of a section and the sections in it."""
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _keys(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def _kind(value: Any) -> str:
+    return {type(None): "an empty file", str: "a text", list: "a list"}.get(type(value), f"a {type(value).__name__}")

@@ -1,0 +1,177 @@
+"""What follows training: measure, compare with baselines, explain, and write it all down."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regard.finetuning.check import Prepared
+from regard.finetuning.data import write_jsonl
+from regard.finetuning.progress import Display
+from regard.finetuning.run import METRICS, STATE, Run, read_json, write_json
+from regard.finetuning.tasks import Prediction, Score, get_task
+from regard.inspection.report.content import Curve, Metric, Report
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from regard.finetuning.train import Clock
+
+PACKAGES = ("regard", "torch", "transformers", "datasets", "scikit-learn", "numpy")
+
+
+def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Run:
+    """Measure the model in a run directory and write metrics, predictions, curves and report."""
+    config, spec, run = prepared.config, prepared.check.spec, Run.load(path)
+    task, name = get_task(config.task), "test" if "test" in prepared.splits else "validation"
+    split = prepared.splits[name]
+    with clock("evaluate"):
+        predictions = task.respond(run.model, run.processor, split[task.INPUT], display)
+        scores = task.measure(split, predictions, spec)
+    write_jsonl(path / "predictions.jsonl", map(task.record, split, predictions))
+    baselines: dict[str, dict[str, Score]] = {}
+    if config.report.baselines:
+        with clock("baselines"):
+            rivals = task.baselines(prepared.splits["train"], split, prepared.processor, spec, config, display)
+            baselines = {rival: task.measure(split, answers, spec) for rival, answers in rivals.items()}
+    with clock("report"):
+        report = _report(run, prepared, name, predictions, scores, baselines, clock)
+        _draw(path, report)
+    write_json(path / METRICS, _metrics(name, len(split), scores, baselines, clock))
+    _close(path, config.train.keep_checkpoints, clock)
+    _tell(display, report)
+    return Run(path)
+
+
+def _metrics(
+    name: str, rows: int, scores: dict[str, Score], baselines: dict[str, dict[str, Score]], clock: Clock
+) -> dict[str, Any]:
+    def values(of: dict[str, Score]) -> dict[str, float]:
+        return {measure: round(score.value, 6) for measure, score in of.items()}
+
+    return {
+        "split": name,
+        "rows": rows,
+        **values(scores),
+        "intervals_95": {measure: [round(x, 6) for x in s.interval] for measure, s in scores.items() if s.interval},
+        "baselines": {rival: values(of) for rival, of in baselines.items()},
+        "seconds": clock.seconds,
+    }
+
+
+def _close(path: Path, keep_checkpoints: bool, clock: Clock) -> None:
+    """Mark the run as finished."""
+    if not keep_checkpoints:
+        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+    versions = {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    write_json(
+        path / STATE,
+        read_json(path / STATE) | {"finished": True, "ended": ended, "seconds": clock.seconds, "versions": versions},
+    )
+
+
+def _report(
+    run: Run,
+    prepared: Prepared,
+    name: str,
+    predictions: Sequence[Prediction],
+    scores: dict[str, Score],
+    baselines: dict[str, dict[str, Score]],
+    clock: Clock,
+) -> Report:
+    config, split = prepared.config, prepared.splits[name]
+    task = get_task(config.task)
+    shown = task.illustrate(run.model, run.processor, split, predictions, prepared.check.spec, config)
+    metrics = [
+        Metric(_title(measure), s.value, s.interval, {rival: of[measure].value for rival, of in baselines.items()})
+        for measure, s in scores.items()
+    ]
+    return Report(
+        title=f"{run.path.name}: {config.task}",
+        summary=_summary(metrics[0], name, len(split)),
+        facts=_facts(run, prepared, clock),
+        metrics=metrics,
+        curves=curves(run.state["history"]),
+        findings=prepared.check.findings,
+        notes=_notes(prepared, name, bool(baselines)),
+        config=config.dump(),
+        **shown,
+    )
+
+
+def _title(measure: str) -> str:
+    known = {"mcc": "Matthews correlation", "macro_f1": "Macro F1"}
+    return known.get(measure, measure.replace("_", " ").capitalize())
+
+
+def _summary(first: Metric, name: str, rows: int) -> str:
+    told = f"{first.name} {first.value:.3f} on {rows:,} {'held-out' if name == 'test' else 'validation'} rows"
+    if first.interval:
+        told += f" (95 % interval {first.interval[0]:.3f} to {first.interval[1]:.3f})"
+    rivals = ", ".join(f"{value:.3f} for {rival}" for rival, value in first.baselines.items())
+    return f"{told}, against {rivals}." if rivals else f"{told}."
+
+
+def _facts(run: Run, prepared: Prepared, clock: Clock) -> list[tuple[str, str]]:
+    config, state = prepared.config, run.state
+    parameters = sum(p.numel() for p in run.model.parameters())
+    fresh = ", ".join(state["newly_initialised"])
+    rows = ", ".join(f"{name} {count:,}" for name, count in prepared.check.rows.items())
+    return [
+        ("Model", config.model),
+        ("Parameters", f"{parameters:,}, all trained" + (f"; new at the start: {fresh}" if fresh else "")),
+        ("Rows", rows),
+        ("Training", f"{state['steps']} steps of {config.train.batch_size * config.train.accumulate} rows"),
+        ("Learning rate", f"{config.train.learning_rate:g}, {config.train.schedule}, warm-up {config.train.warmup:.0%}"),
+        ("Precision", state["precision"]),
+        ("Time", ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in clock.seconds.items())),
+        ("Seed", str(config.seed)),
+        ("Versions", ", ".join(f"{package} {version(package)}" for package in PACKAGES)),
+    ]
+
+
+def _notes(prepared: Prepared, name: str, compared: bool) -> list[str]:
+    notes = ["The model was saved, loaded anew and gave the same answers."]
+    if name == "validation":
+        notes.append("There is no test split: the scores are of the split that chose the checkpoint, so they flatter.")
+    limit = prepared.config.report.baseline_rows
+    if compared and limit < prepared.check.rows["train"]:
+        notes.append(f"The baselines learned from {limit:,} of the training rows.")
+    return notes
+
+
+def curves(history: Sequence[dict[str, float]]) -> list[Curve]:
+    """Turn what was logged during training into curves."""
+    names = [key for entry in history for key in entry if key.startswith("eval_") and not key.endswith(("runtime", "second"))]
+    measures = [name for name in dict.fromkeys(names) if name != "eval_loss"]
+    return [
+        Curve("Loss", "step", "loss", {"training": _points(history, "loss"), "validation": _points(history, "eval_loss")}),
+        Curve("Validation", "step", "score", {_title(m.removeprefix("eval_")): _points(history, m) for m in measures}),
+        Curve("Learning rate", "step", "learning rate", {"learning rate": _points(history, "learning_rate")}),
+    ]
+
+
+def _points(history: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
+    return [(entry["step"], entry[key]) for entry in history if key in entry]
+
+
+def _draw(path: Path, report: Report) -> None:
+    from regard.inspection.plots import training_curves
+    from regard.inspection.report import write_report
+
+    training_curves(report.curves, path / "training-curves.png")
+    write_report(report, path / "report.html")
+
+
+def _tell(display: Display, report: Report) -> None:
+    for metric in report.metrics:
+        interval = f"  (95 % interval {metric.interval[0]:.3f} to {metric.interval[1]:.3f})" if metric.interval else ""
+        display.say(f"  {metric.name:<22} {metric.value:.3f}{interval}")
+        for rival, value in metric.baselines.items():
+            display.say(f"    {rival:<42} {value:.3f}")

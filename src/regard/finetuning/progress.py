@@ -1,0 +1,64 @@
+"""What a person sees while waiting: a few lines and one progress bar."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+Advance = Callable[..., None]
+
+
+class Display:
+    """Prints to the error stream, so that the output stream stays free for results.
+
+    Args:
+        quiet: print nothing at all.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print a line."""
+        self.console.print(text, style=style, markup=False)
+
+    @contextmanager
+    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Advance]:
+        """Show a bar while the block runs; what it yields takes the steps done and a remark."""
+        columns = (
+            TextColumn("{task.description:<12}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[remark]}"),
+        )
+        with Progress(*columns, console=self.console, refresh_per_second=4) as progress:
+            task = progress.add_task(label, total=total, completed=done, remark="")
+
+            def advance(steps: int = 1, remark: str | None = None) -> None:
+                progress.update(task, advance=steps, **({} if remark is None else {"remark": remark}))
+
+            yield advance
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from printing load reports and bars; we say ourselves what matters."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()

@@ -1,0 +1,117 @@
+"""One file a task, each a plain module with the names of `Task`.
+
+A new task adds its file, its line in `TASKS`, and nothing else: reading data, training, resuming, measuring and reporting
+are the same for all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from regard.errors import ConfigError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from regard.finetuning.config import Config, Section
+    from regard.finetuning.progress import Display
+    from regard.inspection.report.content import Finding
+
+TASKS = {"text-classification": "text_classification"}
+
+Spec = dict[str, Any]
+Prediction = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A measure with its 95 % confidence interval, which nobody computed if it is None."""
+
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A split as the model reads it, and what had to be said of it."""
+
+    rows: Dataset
+    findings: list[Finding]
+
+
+class Task(Protocol):
+    """What a task's module holds.
+
+    A `Spec` is what must be known of the training data to build the model, such as the names of the labels; it is plain
+    JSON and stays in the run. A `Prediction` is one answer as plain JSON.
+    """
+
+    COLUMNS: dict[str, str]
+    """The task's columns -> what each holds."""
+    INPUT: str
+    """The column that is there when someone asks for predictions."""
+    METRIC: str
+    """What chooses the best checkpoint; higher is better."""
+    TEMPLATE: str
+    """A commented configuration to start from."""
+    Options: type[Section]
+    """Keys of the configuration that only this task knows."""
+
+    def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+        """Learn the spec from the training data and look for trouble; raise DataError if no model can come of it."""
+
+    def inspect_held_out(self, split: Dataset, path: str, spec: Spec) -> None:
+        """Raise DataError if a split that came later does not fit the spec."""
+
+    def load_processor(self, source: str, config: Config) -> Any:
+        """Load the tokenizer, image processor or the like."""
+
+    def load_model(self, source: str, spec: Spec) -> tuple[Any, list[str]]:
+        """Load the pretrained model in float32; also return the names of its newly initialised parameters."""
+
+    def encode(self, name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+        """Turn the rows of the split `name` into the model's inputs, `length` among them where lengths differ."""
+
+    def collator(self, processor: Any) -> Any:
+        """Return what makes a batch of encoded rows."""
+
+    def loss(self, rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any] | None:
+        """Return a loss in place of the model's own, or None."""
+
+    def validate(self, outputs: Any) -> dict[str, float]:
+        """Measure the outputs of a validation during training."""
+
+    def respond(self, model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
+        """Predict, in the order of the inputs."""
+
+    def measure(self, split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+        """Score predictions against the truth."""
+
+    def baselines(
+        self, train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    ) -> dict[str, list[Prediction]]:
+        """Predict with models so simple that ours must do better: name -> predictions."""
+
+    def illustrate(
+        self, model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    ) -> dict[str, Any]:
+        """Return the parts of the report that show single inputs: `confusion`, `mistakes`, `attention`."""
+
+    def record(self, row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+        """Return a line of predictions.jsonl."""
+
+
+def get_task(name: str) -> Task:
+    """Return the module of a task.
+
+    Raises:
+        ConfigError: there is no such task.
+    """
+    if name not in TASKS:
+        near = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
+        raise ConfigError(f"task: need one of {', '.join(TASKS)}; got '{name}'; did you mean '{near}'?")
+    return cast(Task, importlib.import_module(f"{__name__}.{TASKS[name]}"))

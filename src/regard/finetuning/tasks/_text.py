@@ -1,0 +1,175 @@
+"""What the tasks on text share: tokenizers, lengths, and batches in order of length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from regard.errors import ConfigError, DataError
+from regard.finetuning.progress import Display, quiet_transformers
+from regard.inspection.report.content import Finding
+
+BATCH_TOKENS = 2048
+"""Tokens in a batch without gradients, padding included."""
+
+Encodings = list[list[int]]
+
+
+def load_tokenizer(source: str, max_length: int | None) -> Any:
+    """Load the tokenizer that belongs to a model.
+
+    Args:
+        source: where the model lies.
+        max_length: tokens to read of a text at most, if fewer than the model can read.
+
+    Returns:
+        The tokenizer; its `model_max_length` says how many tokens of a text the model shall read.
+
+    Raises:
+        ConfigError: there is no model, or no tokenizer beside it.
+    """
+    from transformers import AutoTokenizer
+
+    require_model(source)
+    with quiet_transformers():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except Exception as error:
+            raise _no_tokenizer(source) from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise _no_tokenizer(source)
+    tokenizer.model_max_length = reading_limit(source, tokenizer, max_length)
+    return tokenizer
+
+
+def require_model(source: str) -> Any:
+    """Return the configuration of a model that must be there.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    from transformers import AutoConfig
+
+    with quiet_transformers():
+        try:
+            return AutoConfig.from_pretrained(source)
+        except Exception as error:
+            raise ConfigError(
+                f"model: need a directory with a config.json, package:NAME/PATH, or a name on the hub that can be reached; "
+                f"got '{source}'; correct the name or the path."
+            ) from error
+
+
+def reading_limit(source: str, tokenizer: Any, wanted: int | None) -> int:
+    """Return how many tokens of a text the model reads: what it can, or `wanted` if that is less.
+
+    Raises:
+        ConfigError: `wanted` is more than the model can.
+    """
+    limit = min(tokenizer.model_max_length, _positions(require_model(source)))
+    if wanted is not None and wanted > limit:
+        raise ConfigError(
+            f"data.max_length: need at most {limit}, the tokens that this model can read; got {wanted}; lower it or leave "
+            f"it out."
+        )
+    return wanted or limit
+
+
+def _positions(config: Any) -> int:
+    """Return the number of positions that a model has learned, those reserved for padding left out."""
+    positions = getattr(config, "max_position_embeddings", None) or int(1e9)
+    reserved = any(name in config.model_type for name in ("roberta", "camembert", "esm", "longformer"))
+    return positions - (config.pad_token_id + 1 if reserved else 0)
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> tuple[Encodings, list[int]]:
+    """Turn texts into token numbers, at most `limit` of each.
+
+    Returns:
+        The token numbers, and the length of each text before it was cut.
+    """
+    lengths: list[int] = []
+    encodings: Encodings = []
+    for start in range(0, len(texts), 1000):
+        batch = list(texts[start : start + 1000])
+        for text, ids in zip(batch, _ids(tokenizer, batch, truncation=False), strict=True):
+            lengths.append(len(ids))
+            encodings.append(ids if len(ids) <= limit else _ids(tokenizer, [text], truncation=True, max_length=limit)[0])
+    return encodings, lengths
+
+
+def _ids(tokenizer: Any, texts: list[str], **options: Any) -> Encodings:
+    return tokenizer(texts, padding=False, return_attention_mask=False, verbose=False, **options)["input_ids"]
+
+
+def length_findings(name: str, lengths: Sequence[int], limit: int, refuse: bool) -> list[Finding]:
+    """Say how many texts are longer than the model reads.
+
+    Raises:
+        DataError: there are some, and the configuration refuses them.
+    """
+    long = [length for length in lengths if length > limit]
+    if not long:
+        longest = max(lengths, default=0)
+        return [Finding("ok", f"{name}: every text fits; the longest has {longest} tokens, the model reads {limit}")]
+    told = f"{len(long)} of {len(lengths)} texts are longer than the {limit} tokens that are read (the longest has {max(long)})"
+    if refuse:
+        raise DataError(f"{name}: need texts of at most {limit} tokens; got {told}; split them, or set data.too_long to cut.")
+    return [Finding("warning", f"{name}: {told}; their ends are cut off")]
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
+    """Yield the numbers of rows in batches of like length, the longest first."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def compute(
+    model: Any, tokenizer: Any, encodings: Encodings, answer: Callable[[Any, Any], Any], display: Display, label: str
+) -> np.ndarray:
+    """Run a model over texts without gradients.
+
+    Args:
+        model: the model.
+        tokenizer: pads the batches.
+        encodings: the token numbers of each text.
+        answer: takes the model's output and the batch, returns an array with a row for each text.
+        display: shows the progress.
+        label: what the progress bar is called.
+
+    Returns:
+        The rows in the order of the texts.
+    """
+    import torch
+
+    rows: dict[int, np.ndarray] = {}
+    model.eval()
+    with torch.inference_mode(), display.bar(label, len(encodings)) as advance:
+        for numbers in batches_by_length([len(ids) for ids in encodings]):
+            batch = tokenizer.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt").to(model.device)
+            result = answer(model(**batch), batch).float().cpu().numpy()
+            rows |= dict(zip(numbers, result, strict=True))
+            advance(len(numbers))
+    return np.stack([rows[n] for n in range(len(encodings))]) if rows else np.zeros((0, 0))
+
+
+def text_of(value: Any, where: str) -> str:
+    """Return a cell that must be a text."""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: need a text; got {type(value).__name__}; correct the column or name another.")
+    return value
+
+
+def _no_tokenizer(source: str) -> ConfigError:
+    return ConfigError(
+        f"model: need a tokenizer beside the model; got '{source}' without one; copy tokenizer.json and tokenizer_config.json "
+        f"of the model it was trained from there."
+    )

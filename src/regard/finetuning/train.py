@@ -1,0 +1,354 @@
+"""Fine-tune: check, train, save, measure, report."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint, set_seed
+
+from regard.errors import ConfigError, RegardError
+from regard.finetuning.check import Prepared, prepare
+from regard.finetuning.config import Config
+from regard.finetuning.measure import finish
+from regard.finetuning.progress import Advance, Display, quiet_transformers
+from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
+from regard.finetuning.sampler import LengthSampler
+from regard.finetuning.tasks import get_task
+
+FREE_TO_CHANGE = ("output", "report.", "train.keep_checkpoints")
+"""Keys that may differ when a run is resumed: they do not touch the weights."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Training was interrupted and saved; it can be resumed.
+
+    Attributes:
+        path: the run directory.
+        step: the optimizer steps done.
+        steps: the optimizer steps planned.
+    """
+
+    def __init__(self, path: Path, step: int, steps: int) -> None:
+        super().__init__(f"{path}: interrupted after step {step} of {steps}; saved, and ready to be resumed")
+        self.path, self.step, self.steps = path, step, steps
+
+
+def finetune(
+    config: Config | dict[str, Any] | str | Path, *, resume: bool = False, overwrite: bool = False, quiet: bool = False
+) -> Run:
+    """Check the data, fine-tune a model on it, measure it beside baselines, and write a report.
+
+    Args:
+        config: a configuration, its values, or the YAML file that holds them.
+        resume: go on with the run that was interrupted in the output directory.
+        overwrite: delete the run in the output directory, once all checks have passed.
+        quiet: print nothing.
+
+    Returns:
+        The run: `run.predict(texts)`, `run.metrics`, `run.path / "report.html"`.
+
+    Raises:
+        ConfigError: the configuration names what does not exist, or the output directory is taken.
+        DataError: the data cannot be trained on.
+        Interrupted: on Ctrl-C during training, after a checkpoint is saved.
+    """
+    config, display, clock = Config.load(config), Display(quiet), Clock()
+    path = Path(config.output)
+    _require_free(path, config, resume, overwrite)
+    with clock("check"):
+        prepared = prepare(config)
+        _announce(prepared, display)
+    if not (path / "model").is_dir() or overwrite:
+        with clock("train"):
+            _train_into(path, prepared, resume, display)
+    return finish(path, prepared, display, clock)
+
+
+class Clock:
+    """Measures the seconds of each phase."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """Add the time of the block to a phase."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 1)
+
+
+def _require_free(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
+    """Refuse an output directory that holds anything, unless told what to do with it."""
+    held = (path / STATE).is_file()
+    if resume and overwrite:
+        raise ConfigError("finetune: need either resume or overwrite; got both; choose one.")
+    if resume and not held:
+        raise ConfigError(f"{path}: need a run to resume; got none; leave out --resume.")
+    if resume and read_json(path / STATE).get("finished"):
+        raise ConfigError(f"{path}: need an unfinished run to resume; got a finished one; choose another output.")
+    if resume:
+        _require_same(path, config)
+    elif held and not overwrite:
+        raise ConfigError(
+            f"{path}: need an output directory without a run; got one that holds a run; go on with it (--resume), replace it "
+            f"(--overwrite), or choose another output."
+        )
+    elif not held and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"{path}: need a new or empty output directory; got one with other files; choose another output.")
+
+
+def _require_same(path: Path, config: Config) -> None:
+    """Refuse to go on with other settings than a run began with."""
+    before, now = Config.load(path / CONFIG).flat(), config.flat()
+    changed = [
+        f"{key} {now.get(key)!r} where the run has {before.get(key)!r}"
+        for key in sorted({*before, *now})
+        if before.get(key) != now.get(key) and not key.startswith(FREE_TO_CHANGE)
+    ]
+    if changed:
+        raise ConfigError(
+            f"{path}: need the configuration that the run began with to resume it; got {', '.join(changed)}; undo the change, "
+            f"or start again with --overwrite."
+        )
+
+
+def _announce(prepared: Prepared, display: Display) -> None:
+    for finding in prepared.check.findings:
+        display.say(f"  {finding.message}", style="yellow" if finding.level == "warning" else None)
+
+
+def _train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
+    """Train, and leave the model in `path / "model"`."""
+    config, spec = prepared.config, prepared.check.spec
+    task = get_task(config.task)
+    set_seed(config.seed)
+    model, fresh = task.load_model(config.source, spec)
+    _require_trainable(model, fresh)
+    if not resume:
+        _begin(path, config, spec, fresh)
+    trainer = _trainer(path, prepared, without_padding(model), display)
+    _run(trainer, path, resume, display)
+    _save(path, trainer, prepared)
+
+
+def without_padding(model: Any) -> Any:
+    """Return the model that is trained: the place to make it skip its work on padding."""
+    return model
+
+
+def with_padding(model: Any) -> Any:
+    """Undo `without_padding` before the model is saved."""
+    return model
+
+
+def _require_trainable(model: Any, fresh: list[str]) -> None:
+    """Make sure that what starts at random does not stay random."""
+    parameters = dict(model.named_parameters())
+    frozen = [name for name in fresh if name in parameters and not parameters[name].requires_grad]
+    if frozen:
+        raise RegardError(f"finetune: need every new parameter trained; got {', '.join(frozen)} frozen; unfreeze them.")
+
+
+def _begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) -> None:
+    """Make the run directory; whatever run was there goes now, when nothing else can fail."""
+    if path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+    (path / CONFIG).write_text(config.dump(), encoding="utf-8")
+    write_json(path / STATE, {"task": config.task, "spec": spec, "newly_initialised": fresh, "finished": False})
+
+
+def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
+    config, task = prepared.config, get_task(prepared.config.task)
+    rows = prepared.encoded["train"].rows
+    with quiet_transformers():
+        trainer = _OrderedTrainer(
+            model=model,
+            args=_arguments(path, config, task.METRIC),
+            train_dataset=rows,
+            eval_dataset=prepared.encoded["validation"].rows,
+            processing_class=prepared.processor,
+            data_collator=task.collator(prepared.processor),
+            compute_metrics=task.validate,
+            compute_loss_func=task.loss(rows, prepared.check.spec, config),
+            callbacks=[_Watcher(display, task.METRIC)],
+        )
+    trainer.remove_callback(PrinterCallback)
+    if config.train.patience:
+        trainer.add_callback(EarlyStoppingCallback(config.train.patience))
+    return trainer
+
+
+def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
+    train = config.train
+    return TrainingArguments(
+        output_dir=str(path / "checkpoints"),
+        num_train_epochs=train.epochs,
+        max_steps=train.max_steps or -1,
+        per_device_train_batch_size=train.batch_size,
+        per_device_eval_batch_size=train.batch_size,
+        gradient_accumulation_steps=train.accumulate,
+        learning_rate=train.learning_rate,
+        lr_scheduler_type=train.schedule,
+        warmup_steps=train.warmup,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_gradient_norm,
+        use_cpu=not torch.accelerator.is_available(),
+        bf16=choose_precision(train.precision) == "bfloat16",
+        train_sampling_strategy="group_by_length",
+        eval_strategy="steps",
+        eval_steps=train.evaluate_every,
+        save_strategy="steps",
+        save_steps=train.evaluate_every,
+        save_total_limit=1,
+        load_best_model_at_end=train.keep == "best",
+        metric_for_best_model=metric,
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        logging_steps=0.02,
+        logging_nan_inf_filter=False,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        disable_tqdm=True,
+        report_to="none",
+        seed=config.seed,
+    )
+
+
+def choose_precision(wanted: str) -> str:
+    """Return `bfloat16` or `float32`; `auto` means bfloat16 where the hardware has instructions for it."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
+
+
+class _OrderedTrainer(Trainer):
+    """A Trainer whose order of examples depends on seed and epoch alone."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows = self.train_dataset if train_dataset is None else train_dataset
+        lengths = rows["length"] if "length" in rows.column_names else None
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthSampler(lengths, len(rows), batch, self.args.seed)
+
+
+class _Watcher(TrainerCallback):
+    """Shows progress, stops on Ctrl-C after a checkpoint, and stops at once when the loss is no number."""
+
+    def __init__(self, display: Display, metric: str) -> None:
+        self.display, self.metric = display, metric
+        self.advance: Advance = lambda *_, **__: None
+        self.interrupted = False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        self.advance()
+        if self.interrupted:
+            control.should_save = control.should_training_stop = True
+        elif state.global_step >= state.max_steps:
+            control.should_evaluate = True
+        return control
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        if "loss" not in logs:
+            return
+        if not math.isfinite(logs["loss"]):
+            raise RegardError(
+                f"finetune: need a finite loss; got {logs['loss']} at step {state.global_step}; lower train.learning_rate, or "
+                f"set train.precision to float32."
+            )
+        self.advance(0, remark=f"loss {logs['loss']:.3f}")
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        scores = ", ".join(
+            f"{name.removeprefix('eval_').replace('_', ' ')} {metrics[name]:.3f}"
+            for name in metrics
+            if name == "eval_loss" or not name.endswith(("_runtime", "_per_second", "epoch"))
+        )
+        self.display.say(f"  step {state.global_step:>5}: validation {scores}")
+
+
+def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
+    """Train to the end, or save and raise `Interrupted` on Ctrl-C."""
+    watcher = next(c for c in trainer.callback_handler.callbacks if isinstance(c, _Watcher))
+    checkpoint = get_last_checkpoint(str(path / "checkpoints")) if (path / "checkpoints").is_dir() else None
+    done = read_json(Path(checkpoint) / "trainer_state.json")["global_step"] if checkpoint else 0
+    steps = _planned_steps(trainer)
+    with display.bar("train", steps, done) as watcher.advance, _saving_on_interrupt(watcher, display), quiet_transformers():
+        trainer.train(resume_from_checkpoint=checkpoint)
+    if watcher.interrupted and trainer.state.global_step < trainer.state.max_steps:
+        raise Interrupted(path, trainer.state.global_step, trainer.state.max_steps)
+
+
+def _planned_steps(trainer: Trainer) -> int:
+    if trainer.args.max_steps > 0:
+        return trainer.args.max_steps
+    batches = math.ceil(len(trainer.train_dataset) / trainer.args.train_batch_size)
+    steps = math.ceil(batches / trainer.args.gradient_accumulation_steps)
+    return math.ceil(steps * trainer.args.num_train_epochs)
+
+
+@contextmanager
+def _saving_on_interrupt(watcher: _Watcher, display: Display) -> Iterator[None]:
+    """Turn the first Ctrl-C into a request to save and stop; the second interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def request(number: int, frame: Any) -> None:
+        if watcher.interrupted:
+            raise KeyboardInterrupt
+        watcher.interrupted = True
+        display.say("  interrupted: saving a checkpoint")
+
+    previous = signal.signal(signal.SIGINT, request)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
+    """Save the model whole or not at all, and make sure that it loads as it was."""
+    model = with_padding(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False))
+    temporary = path / "model.tmp"
+    with quiet_transformers():
+        model.save_pretrained(temporary)
+        prepared.processor.save_pretrained(temporary)
+    _require_same_answers(model, temporary, prepared)
+    state = read_json(path / STATE)
+    write_json(path / STATE, state | _learned(trainer))
+    temporary.replace(path / "model")
+
+
+def _require_same_answers(model: Any, folder: Path, prepared: Prepared) -> None:
+    """Load what was saved, and compare its answers with those of the model in memory."""
+    task, quiet = get_task(prepared.config.task), Display(quiet=True)
+    loaded, missing = task.load_model(str(folder), prepared.check.spec)
+    split = prepared.splits["validation"]
+    inputs = split.select(range(min(len(split), 32)))[task.INPUT]
+    before = task.respond(model, prepared.processor, inputs, quiet)
+    after = task.respond(loaded.to(model.device), prepared.processor, inputs, quiet)
+    if missing or before != after:
+        raise RegardError(f"{folder}: need the saved model to answer as the trained one; it does not; please report this.")
+
+
+def _learned(trainer: Trainer) -> dict[str, Any]:
+    return {
+        "steps": trainer.state.global_step,
+        "history": trainer.state.log_history,
+        "precision": "bfloat16 with float32 weights" if trainer.args.bf16 else "float32",
+    }
