@@ -256,7 +256,6 @@
     Object.assign(map, { left: room, top: room, cell, n });
     canvas.width = width * ratio;
     canvas.height = (room + side + 2) * ratio;
-    canvas.style.height = `${room + side + 2}px`;
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.font = fontName;
     context.textBaseline = "middle";

@@ -47,8 +47,8 @@ def _verdict(metric: Metric) -> str:
     choose = max if metric.higher_is_better else min
     name = choose(known, key=lambda baseline: known[baseline])
     best = f"the best baseline ({name}, {measures.write(metric.name, known[name])})"
-    low, high = interval or (metric.value, metric.value)
     interval = _interval(metric)
+    low, high = interval or (metric.value, metric.value)
     whole = "; the whole interval lies {} it" if interval else ""
     sides = ("above", "below") if metric.higher_is_better else ("below", "above")
     worse, better = (low, high) if metric.higher_is_better else (-high, -low)
