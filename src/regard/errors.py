@@ -30,3 +30,7 @@ class DataError(RegardError, ValueError):
 
 class ConfigError(RegardError, ValueError):
     """A configuration that names what does not exist or asks for what cannot be."""
+
+
+class OutOfRangeError(ShapeError, IndexError):
+    """An index beyond the axis that it indexes."""

@@ -1,0 +1,48 @@
+"""One module a framework, each with the same verbs; `protocol.py` lists them.
+
+Dispatch is by the arrays that are given, among the frameworks that are already imported: a framework that
+nobody imported cannot have made an array. Nothing here is global state.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from regard._backends.protocol import Backend
+from regard.errors import DtypeError
+
+FRAMEWORKS = ("numpy", "torch", "jax", "tensorflow")
+
+
+def _backend(framework: str) -> Backend:
+    return importlib.import_module(f"regard._backends.{framework}")  # type: ignore[return-value]
+
+
+def backend_of(array: Any) -> Backend | None:
+    """The backend whose framework made this array, or None."""
+    for framework in FRAMEWORKS:
+        if framework in sys.modules and (backend := _backend(framework)).is_array(array):
+            return backend
+    return None
+
+
+def get_backend(who: str, **arrays: Any) -> Backend:
+    """The one backend that all these arrays belong to.
+
+    Raises:
+        DtypeError: An argument is no array of a known framework, or the arrays come from several.
+    """
+    found = {name: backend_of(array) for name, array in arrays.items()}
+    for name, backend in found.items():
+        if backend is None:
+            raise DtypeError(
+                f"{who}: need {name} as an array of NumPy, PyTorch, JAX or TensorFlow; "
+                f"got {type(arrays[name]).__name__}; convert it first, for example with numpy.asarray."
+            )
+    names = {backend.name for backend in found.values() if backend is not None}
+    if len(names) > 1:
+        listed = ", ".join(f"{name}: {backend.name}" for name, backend in found.items() if backend is not None)
+        raise DtypeError(f"{who}: need arrays of one framework; got {listed}; convert them to one of these.")
+    return next(backend for backend in found.values() if backend is not None)

@@ -1,0 +1,172 @@
+"""The verbs on JAX arrays, eager and traced."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+name = "jax"
+
+abs = jnp.abs
+exp = jnp.exp
+log = jnp.log
+tanh = jnp.tanh
+sqrt = jnp.sqrt
+where = jnp.where
+maximum = jnp.maximum
+minimum = jnp.minimum
+swapaxes = jnp.swapaxes
+reshape = jnp.reshape
+broadcast_to = jnp.broadcast_to
+shape = jnp.shape
+stop_gradient = lax.stop_gradient
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, jax.Array)
+
+
+def dtype_name(array: Any) -> str:
+    return array.dtype.name
+
+
+def device_name(array: Any) -> str:
+    return "jax"  # JAX itself checks devices, and a traced array has none yet
+
+
+def asarray(value: Any, like: Any) -> Any:
+    return jnp.asarray(value)
+
+
+def concrete(array: Any) -> Any:
+    return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
+
+
+def cast(array: Any, dtype_name: str) -> Any:
+    return array.astype(dtype_name)
+
+
+def zeros(shape: Any, dtype_name: str, like: Any) -> Any:
+    return jnp.zeros(shape, dtype_name)
+
+
+def arange(start: Any, count: Any, like: Any) -> Any:
+    return start + jnp.arange(count, dtype=jnp.int32)
+
+
+def concatenate(arrays: Any, axis: int) -> Any:
+    return jnp.concatenate(list(arrays), axis=axis)
+
+
+def take(array: Any, indices: Any, axis: int) -> Any:
+    return jnp.take(array, jnp.asarray(indices), axis=axis)
+
+
+def matmul(left: Any, right: Any) -> Any:
+    return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
+
+
+def max(array: Any, axis: int) -> Any:
+    return jnp.max(array, axis=axis, keepdims=True)
+
+
+def sum(array: Any, axis: int) -> Any:
+    return jnp.sum(array, axis=axis, keepdims=True)
+
+
+def argmax(array: Any, axis: int) -> Any:
+    return jnp.argmax(array, axis=axis, keepdims=True).astype(jnp.int32)
+
+
+def topk(array: Any, count: int) -> tuple[Any, Any]:
+    values, indices = lax.top_k(array, count)
+    return values, indices.astype(jnp.int32)
+
+
+def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
+    result = jax.ops.segment_max(jnp.moveaxis(array, axis, 0), jnp.asarray(segments), num_segments=count)
+    return jnp.moveaxis(result, 0, axis)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def sweep(task: Any, operands: Any) -> tuple:
+    """Blocks of one shape share one loop, whose body is compiled once."""
+    if len(task.grid.blocks) == 1:
+        return tuple(task.evaluate(operands, task.grid.blocks[0]))
+    results = tuple(
+        jnp.full(output.shape, 0.0 if output.merge == "add" else -jnp.inf, output.dtype_name)
+        for output in task.outputs
+    )
+    blocks = sorted(task.grid.blocks, key=_kind)
+    for _, group in itertools.groupby(blocks, key=_kind):
+        results = _loop(task, operands, results, list(group))
+    return results
+
+
+def _kind(block: Any) -> tuple:
+    return (block.sizes, block.masked)
+
+
+def _loop(task: Any, operands: Any, results: tuple, blocks: list) -> tuple:
+    def step(results: tuple, starts: Any) -> tuple:
+        here = blocks[0].moved(tuple(starts[axis] for axis in range(len(blocks[0].starts))))
+        pieces = task.evaluate(operands, here)
+        merged = (
+            _merge(output, result, piece, here)
+            for output, result, piece in zip(task.outputs, results, pieces, strict=True)
+        )
+        return tuple(merged), None
+
+    if len(blocks) == 1:
+        return step(results, np.array(blocks[0].starts, np.int32))[0]
+    return lax.scan(step, results, np.array([block.starts for block in blocks], np.int32))[0]
+
+
+def _merge(output: Any, result: Any, piece: Any, block: Any) -> Any:
+    starts, sizes = block.window(output.axes, result.shape)
+    present = lax.dynamic_slice(result, starts, sizes)
+    piece = jnp.broadcast_to(piece, sizes).astype(result.dtype)
+    together = present + piece if output.merge == "add" else jnp.maximum(present, piece)
+    return lax.dynamic_update_slice(result, together, starts)
+
+
+def cut(array: Any, block: Any, axes: tuple) -> Any:
+    starts, sizes = block.window(axes, array.shape)
+    return lax.dynamic_slice(array, starts, sizes)
+
+
+def mix(bits: Any, coordinate: Any) -> Any:
+    bits = jnp.asarray(bits).astype(jnp.uint32) ^ (coordinate.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        bits = (bits ^ (bits >> shift)) * jnp.uint32(factor)
+    return bits
+
+
+def fraction(bits: Any) -> Any:
+    return (bits >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
+    results, pull = jax.vjp(function, *operands)
+    return pull(tuple(c.astype(r.dtype) for r, c in zip(results, cotangents, strict=True)))
+
+
+def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
+    function = jax.custom_vjp(lambda *operands: run(operands)[0])
+
+    def forward(*operands: Any) -> tuple:
+        results, kept = run(operands)
+        return results, (operands, results, kept)
+
+    def backward(saved: tuple, cotangents: tuple) -> tuple:
+        wanted = [jnp.issubdtype(operand.dtype, jnp.floating) for operand in saved[0]]
+        return tuple(pull(*saved, cotangents, wanted))
+
+    function.defvjp(forward, backward)
+    return function(*operands)

@@ -1,0 +1,138 @@
+"""The verbs on NumPy arrays. No gradients: NumPy has none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+name = "numpy"
+
+abs = np.abs
+exp = np.exp
+tanh = np.tanh
+sqrt = np.sqrt
+where = np.where
+maximum = np.maximum
+minimum = np.minimum
+matmul = np.matmul
+swapaxes = np.swapaxes
+concatenate = np.concatenate
+reshape = np.reshape
+broadcast_to = np.broadcast_to
+shape = np.shape
+take = np.take
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, (np.ndarray, np.generic))
+
+
+def dtype_name(array: Any) -> str:
+    return array.dtype.name
+
+
+def device_name(array: Any) -> str:
+    return "cpu"
+
+
+def asarray(value: Any, like: Any) -> Any:
+    return np.asarray(value)
+
+
+def concrete(array: Any) -> Any:
+    return np.asarray(array)
+
+
+def _dtype(dtype_name: str) -> Any:
+    if dtype_name == "bfloat16":
+        import ml_dtypes  # the package whose arrays these are
+
+        return ml_dtypes.bfloat16
+    return np.dtype(dtype_name)
+
+
+def cast(array: Any, dtype_name: str) -> Any:
+    return array.astype(_dtype(dtype_name), copy=False)
+
+
+def zeros(shape: Any, dtype_name: str, like: Any) -> Any:
+    return np.zeros(shape, _dtype(dtype_name))
+
+
+def arange(start: Any, count: Any, like: Any) -> Any:
+    return np.arange(start, start + count, dtype=np.int32)
+
+
+def stop_gradient(array: Any) -> Any:
+    return array
+
+
+def log(array: Any) -> Any:
+    with np.errstate(divide="ignore"):
+        return np.log(array)
+
+
+def max(array: Any, axis: int) -> Any:
+    return np.max(array, axis=axis, keepdims=True)
+
+
+def sum(array: Any, axis: int) -> Any:
+    return np.sum(array, axis=axis, keepdims=True)
+
+
+def argmax(array: Any, axis: int) -> Any:
+    return np.argmax(array, axis=axis, keepdims=True).astype(np.int32)
+
+
+def topk(array: Any, count: int) -> tuple[Any, Any]:
+    largest = np.argpartition(array, -count, axis=-1)[..., -count:] if count < array.shape[-1] else None
+    if largest is None:
+        largest = np.broadcast_to(np.arange(count), (*array.shape[:-1], count))
+    values = np.take_along_axis(array, largest, -1)
+    order = np.argsort(-values, axis=-1, kind="stable")
+    return np.take_along_axis(values, order, -1), np.take_along_axis(largest, order, -1).astype(np.int32)
+
+
+def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
+    result = np.full((count, *np.moveaxis(array, axis, 0).shape[1:]), -np.inf, array.dtype)
+    np.maximum.at(result, segments, np.moveaxis(array, axis, 0))
+    return np.moveaxis(result, 0, axis)
+
+
+def cut(array: Any, block: Any, axes: tuple) -> Any:
+    return array[block.index(axes)]
+
+
+def mix(bits: Any, coordinate: Any) -> Any:
+    bits = np.asarray(bits, np.uint32) ^ (coordinate.astype(np.uint32) * np.uint32(0x9E3779B9))
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        bits = (bits ^ (bits >> np.uint32(shift))) * np.uint32(factor)
+    return bits
+
+
+def fraction(bits: Any) -> Any:
+    return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def sweep(task: Any, operands: Any) -> tuple:
+    with np.errstate(invalid="ignore", over="ignore"):  # inf and NaN in, NaN out: the caller's own values
+        if len(task.grid.blocks) == 1:
+            return tuple(task.evaluate(operands, task.grid.blocks[0]))
+        results = tuple(
+            np.full(output.shape, 0.0 if output.merge == "add" else -np.inf, _dtype(output.dtype_name))
+            for output in task.outputs
+        )
+        for block in task.grid.blocks:
+            for output, result, piece in zip(task.outputs, results, task.evaluate(operands, block), strict=True):
+                place = result[block.index(output.axes)]
+                (np.add if output.merge == "add" else np.maximum)(place, piece, out=place)
+        return results
+
+
+def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
+    raise NotImplementedError("NumPy has no gradients")
+
+
+def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
+    return run(operands)[0]

@@ -1,0 +1,189 @@
+"""The verbs on PyTorch tensors, and PyTorch's own fused kernel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+name = "torch"
+
+exp = torch.exp
+log = torch.log
+tanh = torch.tanh
+sqrt = torch.sqrt
+abs = torch.abs
+matmul = torch.matmul
+swapaxes = torch.swapaxes
+
+
+def is_array(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def shape(array: Any) -> tuple:
+    return tuple(array.shape)
+
+
+def dtype_name(array: Any) -> str:
+    return str(array.dtype).removeprefix("torch.")
+
+
+def device_name(array: Any) -> str:
+    return str(array.device)
+
+
+def asarray(value: Any, like: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        value = torch.from_numpy(np.array(value))  # a copy: torch warns about memory that it may not write to
+    return value.to(like.device)
+
+
+def concrete(array: Any) -> Any:
+    if torch.compiler.is_compiling() or array.device.type != "cpu":
+        return None  # under compilation there are no values yet, and on an accelerator reading them would wait
+    return array.detach().numpy() if array.dtype != torch.bfloat16 else array.detach().float().numpy()
+
+
+def cast(array: Any, dtype_name: str) -> Any:
+    return array.to(getattr(torch, dtype_name))
+
+
+def zeros(shape: Any, dtype_name: str, like: Any) -> Any:
+    return torch.zeros(tuple(shape), dtype=getattr(torch, dtype_name), device=like.device)
+
+
+def arange(start: Any, count: Any, like: Any) -> Any:
+    return torch.arange(start, start + count, dtype=torch.int32, device=like.device)
+
+
+def stop_gradient(array: Any) -> Any:
+    return array.detach()
+
+
+def reshape(array: Any, shape: Any) -> Any:
+    return array.reshape(tuple(shape))
+
+
+def broadcast_to(array: Any, shape: Any) -> Any:
+    return array.expand(tuple(shape))
+
+
+def concatenate(arrays: Any, axis: int) -> Any:
+    return torch.cat(list(arrays), dim=axis)
+
+
+def take(array: Any, indices: Any, axis: int) -> Any:
+    indices = asarray(indices, array).long()
+    axis = axis % array.ndim
+    flat = array.index_select(axis, indices.reshape(-1))
+    return flat.reshape(*array.shape[:axis], *indices.shape, *array.shape[axis + 1 :])
+
+
+def _scalar(value: Any, like: Any) -> Any:
+    return value if isinstance(value, torch.Tensor) else torch.tensor(value, dtype=like.dtype, device=like.device)
+
+
+def where(condition: Any, yes: Any, no: Any) -> Any:
+    return torch.where(condition, yes, no)
+
+
+def maximum(left: Any, right: Any) -> Any:
+    return torch.maximum(left, _scalar(right, left))
+
+
+def minimum(left: Any, right: Any) -> Any:
+    return torch.minimum(left, _scalar(right, left))
+
+
+def max(array: Any, axis: int) -> Any:
+    return array.amax(dim=axis, keepdim=True)
+
+
+def sum(array: Any, axis: int) -> Any:
+    return array.sum(dim=axis, keepdim=True)
+
+
+def argmax(array: Any, axis: int) -> Any:
+    return array.argmax(dim=axis, keepdim=True).int()
+
+
+def topk(array: Any, count: int) -> tuple[Any, Any]:
+    values, indices = array.topk(count, dim=-1)
+    return values, indices.int()
+
+
+def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
+    axis = axis % array.ndim
+    result = array.new_full((*array.shape[:axis], count, *array.shape[axis + 1 :]), -torch.inf)
+    places = asarray(segments, array).long().reshape(-1, *(1,) * (array.ndim - axis - 1)).expand_as(array)
+    return result.scatter_reduce(axis, places, array, "amax")
+
+
+def cut(array: Any, block: Any, axes: tuple) -> Any:
+    return array[block.index(axes)]
+
+
+def mix(bits: Any, coordinate: Any) -> Any:
+    """In 64-bit integers, since PyTorch has little arithmetic on unsigned ones."""
+    low = 0xFFFFFFFF
+    bits = torch.as_tensor(bits, device=coordinate.device).long() ^ ((coordinate.long() * 0x9E3779B9) & low)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
+        bits = ((bits ^ (bits >> shift)) * factor) & low
+    return bits
+
+
+def fraction(bits: Any) -> Any:
+    return (bits >> 8).float() * 2.0**-24
+
+
+def sweep(task: Any, operands: Any) -> tuple:
+    if len(task.grid.blocks) == 1:
+        return tuple(task.evaluate(operands, task.grid.blocks[0]))
+    results: list[Any] = [None] * len(task.outputs)
+    for block in task.grid.blocks:
+        for number, (output, piece) in enumerate(
+            zip(task.outputs, task.evaluate(operands, block), strict=True)
+        ):
+            if results[number] is None:
+                start = 0.0 if output.merge == "add" else -torch.inf
+                results[number] = piece.new_full(output.shape, start)
+            place = results[number][block.index(output.axes)]
+            if output.merge == "add":
+                place.add_(piece)
+            else:
+                place.copy_(torch.maximum(place, piece))
+    return tuple(results)
+
+
+def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
+    with torch.enable_grad():
+        leaves = [operand.detach().requires_grad_() for operand in operands]
+        results = function(*leaves)
+        pairs = [(r, c.to(r.dtype)) for r, c in zip(results, cotangents, strict=True) if r.requires_grad]
+        return torch.autograd.grad([r for r, _ in pairs], leaves, [c for _, c in pairs], materialize_grads=True)
+
+
+class _Differentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, run: Any, pull: Any, *operands: Any) -> Any:
+        results, kept = run(operands)
+        ctx.pull, ctx.counts = pull, (len(operands), len(results))
+        ctx.save_for_backward(*operands, *results, *kept)
+        ctx.set_materialize_grads(False)
+        return results
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *cotangents: Any) -> Any:
+        inputs, outputs = ctx.counts
+        saved = ctx.saved_tensors
+        operands, results, kept = saved[:inputs], saved[inputs : inputs + outputs], saved[inputs + outputs :]
+        return (None, None, *ctx.pull(operands, results, kept, cotangents, ctx.needs_input_grad[2:]))
+
+
+def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
+    if not (torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)):
+        return run(operands)[0]
+    return _Differentiable.apply(run, pull, *operands)

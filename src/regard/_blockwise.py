@@ -1,0 +1,255 @@
+"""The exact O(n) algorithm, once, in verbs: tiles of scores, the softmax, the questions, and their gradients.
+
+A *sweep* evaluates a function on every block of the (queries x keys) plane and puts the results together: side
+by side along an axis that a result has, added along one that it has not. A block is some consecutive queries and
+the one span of keys that they may see, so within it every row is complete and there is nothing to merge. The
+gradient of a sweep is a sweep of the gradients (`Pullback`): each tile is computed again and let go, so memory
+stays linear in the length.
+
+Source: the softmax's backward pass by recomputation from the log-sum-exp is that of FlashAttention (Dao et al.
+2022, arXiv 2205.14135, algorithm 4); linear memory by blocks is from Rabe and Staats 2021, arXiv 2112.05682.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any
+
+from regard._backends.protocol import Array, Backend
+from regard._layout import Layout, Operand
+from regard._rules import Where
+
+
+@dataclass(frozen=True)
+class Block:
+    """One slice for every axis of block space; `masked` says whether any of its tile may be invisible."""
+
+    starts: tuple
+    sizes: tuple
+    masked: bool
+
+    def index(self, axes: tuple[bool, ...]) -> tuple[slice, ...]:
+        """As slices of an array that varies along `axes`."""
+        return tuple(
+            slice(start, start + size) if varies else slice(None)
+            for start, size, varies in zip(self.starts, self.sizes, axes, strict=True)
+        )
+
+    def window(self, axes: tuple[bool, ...], shape: Sequence[int]) -> tuple[tuple, tuple]:
+        """As starts and static sizes of an array of this shape, features and all."""
+        features = len(shape) - len(axes)
+        starts = [start if varies else 0 for start, varies in zip(self.starts, axes, strict=True)]
+        sizes = [size if varies else 1 for size, varies in zip(self.sizes, axes, strict=True)]
+        return (*starts, *(0,) * features), (*sizes, *shape[len(shape) - features :])
+
+    def moved(self, starts: tuple) -> Block:
+        return replace(self, starts=starts)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A result of a sweep: its shape, along which block axes it varies, how blocks come together."""
+
+    shape: tuple
+    axes: tuple[bool, ...]
+    dtype_name: str
+    merge: str = "add"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A function, the blocks to evaluate it on, and what comes out. Equal sweeps hash alike."""
+
+    xp: ModuleType
+    function: Callable
+    grid: Any
+    operand_axes: tuple[tuple[bool, ...], ...]
+    outputs: tuple[Output, ...]
+
+    def evaluate(self, operands: Sequence[Array], block: Block) -> Sequence[Array]:
+        pieces = [self.xp.cut(array, block, axes) for array, axes in zip(operands, self.operand_axes, strict=True)]
+        queries = self.xp.arange(block.starts[-2], block.sizes[-2], operands[0])
+        keys = self.xp.arange(block.starts[-1], block.sizes[-1], operands[0])
+        heads = tuple(zip(block.starts[:-2], block.sizes[:-2], strict=True))
+        where = Where(queries[:, None], keys[None, :], self.grid.shift, heads)
+        return self.function(self.xp, pieces, where, block.masked)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How scores are formed: scaled products, then softcap, bias and mask. Takes query, key and the rules' leaves."""
+
+    scale: float
+    softcap: float | None = None
+    bias: Any = None
+    mask: Any = None
+
+    @property
+    def operands(self) -> int:
+        return 2 + sum(rule.leaves for rule in (self.bias, self.mask) if rule is not None)
+
+    def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> Array:
+        """S = cap(scale q k^T) + bias, -inf where unseen: `(*lead, R, t, s)`."""
+        query, key, *leaves = operands[: self.operands]
+        scores = product(xp, query * self.scale, key)
+        if self.softcap is not None:
+            scores = self.softcap * xp.tanh(scores / self.softcap)
+        if self.bias is not None:
+            scores = scores + self.bias.added(xp, where, leaves[: self.bias.leaves])
+        visible = self.visible(xp, leaves, where) if masked else None
+        return scores if visible is None else xp.where(visible, scores, -math.inf)
+
+    def visible(self, xp: Backend, leaves: Sequence[Array], where: Where) -> Array | None:
+        if self.mask is None:
+            return None
+        return self.mask.visible(xp, where, leaves[0 if self.bias is None else self.bias.leaves :])
+
+
+def product(xp: Backend, query: Array, key: Array) -> Array:
+    """q k^T: `(*lead, R, t, 1, D)` and `(*lead, 1, 1, s, D)` to `(*lead, R, t, s)`, one product for all repeats."""
+    *lead, repeats, rows, _, width = xp.shape(query)
+    *key_lead, _, _, columns, _ = xp.shape(key)
+    folded = xp.reshape(query, (*lead, repeats * rows, width))
+    keys = xp.swapaxes(xp.reshape(key, (*key_lead, columns, width)), -1, -2)
+    scores = xp.matmul(folded, keys)
+    return xp.reshape(scores, (*xp.shape(scores)[:-2], repeats, rows, columns))
+
+
+def weighted(xp: Backend, weights: Array, values: Array, careful: bool = False) -> Array:
+    """P x: `(*lead, R, t, s)` and `(*lead, R or 1, 1, s, X)` to `(*lead, R, t, 1, X)`.
+
+    With `careful`, inf and NaN among the values reach only the rows with a weight on them (0 x NaN is NaN).
+    """
+    if careful:
+        kept = xp.where(abs_finite(xp, values), values, 0.0)
+        spoiled = xp.cast(xp.sum(xp.cast(~abs_finite(xp, values), "float32"), -1) > 0, xp.dtype_name(values))
+        result = weighted(xp, weights, xp.concatenate([kept, spoiled], -1))
+        return xp.where(result[..., -1:] > 0, math.nan, result[..., :-1])
+    *lead, repeats, rows, columns = xp.shape(weights)
+    *value_lead, value_repeats, _, _, width = xp.shape(values)
+    if isinstance(value_repeats, int) and value_repeats == 1:
+        folded = xp.reshape(weights, (*lead, repeats * rows, columns))
+        result = xp.matmul(folded, xp.reshape(values, (*value_lead, columns, width)))
+        return xp.reshape(result, (*xp.shape(result)[:-2], repeats, rows, 1, width))
+    result = xp.matmul(weights, xp.reshape(values, (*value_lead, value_repeats, columns, width)))
+    return xp.reshape(result, (*xp.shape(result)[:-1], 1, width))
+
+
+def abs_finite(xp: Backend, array: Array) -> Array:
+    return xp.abs(array) < math.inf
+
+
+def weights_of(xp: Backend, scores: Array, logsumexp: Array) -> Array:
+    """P = exp(S - L), 0 in a row that sees nothing (L = -inf)."""
+    return xp.exp(scores - xp.where(logsumexp == -math.inf, 0.0, logsumexp))
+
+
+@dataclass(frozen=True)
+class Attend:
+    """Output and log-sum-exp of a block: softmax, then the weighted sum of the values (the last operand)."""
+
+    scores: Scores
+    drop: Any = None
+    careful: bool = False
+
+    def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
+        scores = self.scores(xp, operands, where, masked)
+        largest = xp.max(scores, -1)
+        largest = xp.where(largest == -math.inf, 0.0, largest)
+        exponentials = xp.exp(scores - largest)
+        total = xp.sum(exponentials, -1)
+        logsumexp = largest + xp.log(total)
+        if self.drop is not None:
+            exponentials = self.drop(xp, exponentials, where)
+        output = weighted(xp, exponentials, operands[-1], self.careful and masked)
+        return output / xp.where(total == 0, 1.0, total)[..., None], logsumexp
+
+
+@dataclass(frozen=True)
+class Reattend:
+    """What the gradient of `Attend` is the gradient of: P V and the sum of P, with the log-sum-exp held fixed.
+
+    With D = sum(dO * O), the gradients of (P V, sum P) for the cotangents (dO, dL - D) are those of (O, L) for
+    (dO, dL): dS = P * (dO V^T - D + dL). The last operands are the values and the log-sum-exp.
+    """
+
+    scores: Scores
+    drop: Any = None
+
+    def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
+        *_, value, logsumexp = operands
+        weights = weights_of(xp, self.scores(xp, operands, where, masked), logsumexp)
+        kept = weights if self.drop is None else self.drop(xp, weights, where)
+        return weighted(xp, kept, value), xp.sum(weights, -1)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Dropout of weights by a hash of (seed, head, i, j): the same for every block size and in every framework."""
+
+    probability: float
+    seed: int
+
+    def __call__(self, xp: Backend, weights: Array, where: Where) -> Array:
+        bits: Any = self.seed & 0xFFFFFFFF
+        for place, (start, size) in enumerate(where.heads):
+            index = xp.arange(start, size, weights)
+            bits = xp.mix(bits, xp.reshape(index, (size, *(1,) * (len(where.heads) + 1 - place))))
+        bits = xp.mix(xp.mix(bits, where.queries), where.keys)
+        kept = xp.where(xp.fraction(bits) >= self.probability, weights, 0.0)
+        return kept / (1 - self.probability)
+
+
+@dataclass(frozen=True)
+class Pullback:
+    """The gradients of a block function for some of its operands; the cotangents are operands too, behind the others."""
+
+    function: Callable
+    wanted: tuple[int, ...]
+    given: tuple[int, ...]
+
+    def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> Sequence[Array]:
+        inputs = list(operands[: len(operands) - len(self.given)])
+        cotangents = operands[len(inputs) :]
+
+        def function(*chosen: Array) -> tuple:
+            for place, array in zip(self.wanted, chosen, strict=True):
+                inputs[place] = array
+            results = self.function(xp, inputs, where, masked)
+            return tuple(results[number] for number in self.given)
+
+        return xp.vjp(function, [inputs[place] for place in self.wanted], cotangents)
+
+
+def gradients(sweep: Sweep, operands: Sequence[Array], wanted: Sequence[bool], cotangents: Sequence[Any]) -> tuple:
+    """What a sweep's results' cotangents (None for no gradient) give for its operands, None where not wanted."""
+    xp = sweep.xp
+    given = tuple(number for number, cotangent in enumerate(cotangents) if cotangent is not None)
+    places = tuple(place for place, want in enumerate(wanted) if want)
+    if not given or not places:
+        return (None,) * len(operands)
+    back = Sweep(
+        xp,
+        Pullback(sweep.function, places, given),
+        sweep.grid,
+        (*sweep.operand_axes, *(sweep.outputs[number].axes for number in given)),
+        tuple(
+            Output(xp.shape(operands[place]), sweep.operand_axes[place], xp.dtype_name(operands[place]))
+            for place in places
+        ),
+    )
+    found = dict(zip(places, xp.sweep(back, (*operands, *(cotangents[number] for number in given))), strict=True))
+    return tuple(found.get(place) for place in range(len(operands)))
+
+
+def differentiable(sweep: Sweep, operands: Sequence[Array]) -> tuple[Array, ...]:
+    """The results of a sweep, with gradients wherever the framework has them."""
+    xp = sweep.xp
+
+    def pull(operands: Any, results: Any, kept: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+        return gradients(sweep, operands, wanted, cotangents)
+
+    return xp.differentiable(lambda operands: (xp.sweep(sweep, operands), ()), pull, operands)

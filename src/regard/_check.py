@@ -1,0 +1,337 @@
+"""The only place that looks at arguments and words messages: `who: need X; got Y; do Z.`
+
+Shapes and types are shown, data never.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from regard._backends import backend_of
+from regard._backends.protocol import Array, Backend
+from regard._layout import Layout
+from regard.errors import DtypeError, OutOfRangeError, ShapeError, UnsupportedError
+
+WHO = "attention"
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest of words, or nothing."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def shown(*named: tuple[str, Sequence]) -> str:
+    return ", ".join(f"{name} {_sizes(shape)}" for name, shape in named)
+
+
+def _sizes(shape: Sequence) -> str:
+    return "(" + ", ".join(str(size) if isinstance(size, int) else "?" for size in shape) + ")"
+
+
+def _differ(one: Any, two: Any) -> bool:
+    """Whether two sizes are known, and not equal."""
+    return isinstance(one, int) and isinstance(two, int) and one != two
+
+
+def types(xp: Backend, **arrays: Array) -> None:
+    """All floating point, of one type, on one device."""
+    dtypes = {name: xp.dtype_name(array) for name, array in arrays.items()}
+    listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+    if any(dtype not in FLOATS for dtype in dtypes.values()):
+        raise DtypeError(f"{WHO}: need {_and(dtypes)} of one of the types {', '.join(FLOATS)}; got {listed}; cast them.")
+    if len(set(dtypes.values())) > 1:
+        raise DtypeError(f"{WHO}: need {_and(dtypes)} of one type; got {listed}; cast them to one of these.")
+    devices = {name: xp.device_name(array) for name, array in arrays.items()}
+    if len(set(devices.values())) > 1:
+        listed = ", ".join(f"{name} on {device}" for name, device in devices.items())
+        raise DtypeError(f"{WHO}: need {_and(devices)} on one device; got {listed}; move them to one of these.")
+
+
+def _and(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def layout(query: tuple, key: tuple, value: tuple) -> Layout:
+    """The layout of these three shapes, if they fit together."""
+    got = shown(("query", query), ("key", key), ("value", value))
+    if min(len(query), len(key), len(value)) < 2:
+        raise ShapeError(f"{WHO}: need query (..., T, D), key (..., S, D) and value (..., S, E); got {got}; add axes.")
+    if _differ(query[-1], key[-1]):
+        raise ShapeError(f"{WHO}: need query and key of one width D; got {got}; project them to the same width.")
+    if _differ(key[-2], value[-2]):
+        raise ShapeError(f"{WHO}: need one value for each key; got {got}; give key and value the same length S.")
+    rank = max(len(query), len(key), len(value), 3)
+    full = [(1,) * (rank - len(shape)) + tuple(shape) for shape in (query, key, value)]
+    heads, groups = full[0][-3], full[1][-3]
+    if _differ(groups, full[2][-3]):
+        raise ShapeError(f"{WHO}: need as many heads in key as in value; got {got}; repeat the heads of one of them.")
+    if isinstance(heads, int) and isinstance(groups, int) and (groups == 0 or heads % groups):
+        raise ShapeError(
+            f"{WHO}: need H, the heads of query, to be a multiple of G, those of key and value; "
+            f"got {got}; repeat or drop heads."
+        )
+    batch = _broadcast([shape[:-3] for shape in full], got)
+    outer = (*batch, heads) if max(len(query), len(key), len(value)) > 2 else ()
+    repeats = heads // groups if isinstance(heads, int) and isinstance(groups, int) else 1
+    return Layout((*batch, groups), repeats, query[-2], key[-2], outer)
+
+
+def _broadcast(batches: list[tuple], got: str) -> tuple:
+    result = []
+    for sizes in zip(*batches, strict=True):
+        known = {size for size in sizes if isinstance(size, int) and size != 1}
+        unknown = [size for size in sizes if not isinstance(size, int)]
+        if len(known) > 1:
+            raise ShapeError(f"{WHO}: need leading axes that broadcast; got {got}; make them equal or of size 1.")
+        result.append(known.pop() if known else unknown[0] if unknown else 1)
+    return tuple(result)
+
+
+def broadcasts(name: str, xp: Backend, place: Layout, array: Array) -> None:
+    """An array that broadcasts to the attention's `(..., H, T, S)`."""
+    got, full = xp.shape(array), place.shape
+    fits = len(got) <= len(full) and not any(
+        _differ(a, b) and a != 1 for a, b in zip(got[::-1], full[::-1], strict=False)
+    )
+    if not fits:
+        raise ShapeError(
+            f"{WHO}: need {name} to broadcast to (..., H, T, S) = {_sizes(full)}; got {name} {_sizes(got)}; "
+            "reshape it, with 1 for axes that it is the same along."
+        )
+
+
+def boolean_mask(xp: Backend, place: Layout, array: Array) -> None:
+    dtype = xp.dtype_name(array)
+    if dtype != "bool":
+        raise DtypeError(
+            f"{WHO}: need a boolean mask, True = may see; got {dtype}; compare it first (mask == 0 for an additive "
+            "mask, mask != 0 for one of zeros and ones), or pass numbers to add as bias."
+        )
+    broadcasts("mask", xp, place, array)
+
+
+def per_head(name: str, xp: Backend, place: Layout, array: Array, axis: int) -> None:
+    got = xp.shape(array)
+    heads = place.outer[-1] if place.outer else 1
+    need = "(H,)" if axis == 0 else "(buckets, H)"
+    if len(got) != axis + 1 or _differ(got[axis], heads):
+        raise ShapeError(
+            f"{WHO}: need {name} {need} with H = {heads if isinstance(heads, int) else '?'}, the heads of query; "
+            f"got {name} {_sizes(got)}; give one a head."
+        )
+    if xp.dtype_name(array) not in FLOATS:
+        raise DtypeError(f"{WHO}: need {name} in floating point; got {xp.dtype_name(array)}; cast it.")
+
+
+def _per_example(name: str, xp: Backend, place: Layout, array: Array, own: tuple) -> None:
+    batch = place.outer[:-1] if len(place.outer) > 1 else place.outer
+    got, full = xp.shape(array), (*batch, *own)
+    if "int" not in xp.dtype_name(array):
+        raise DtypeError(f"{WHO}: need {name} as integers; got {xp.dtype_name(array)}; cast them.")
+    fits = len(got) <= len(full) and len(got) >= len(own) and not any(
+        _differ(a, b) and (a != 1 or place_from_end < len(own))
+        for place_from_end, (a, b) in enumerate(zip(got[::-1], full[::-1], strict=False))
+    )
+    if not fits:
+        raise ShapeError(
+            f"{WHO}: need {name} of shape {_sizes(full)}, leading axes before the heads; got {_sizes(got)}; "
+            "reshape it, or leave leading axes out."
+        )
+
+
+def lengths(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
+    for name, limit, leaf in zip(
+        ("key_lengths", "query_lengths"), (place.keys, place.queries), leaves, strict=False
+    ):
+        _per_example(name, xp, place, leaf, ())
+        known = xp.concrete(leaf)
+        if known is not None and isinstance(limit, int) and known.size and (known.max() > limit or known.min() < 0):
+            raise ShapeError(
+                f"{WHO}: need {name} between 0 and {limit}; got values from {known.min()} to {known.max()}; "
+                "count the elements of each example that are no padding."
+            )
+
+
+def segments(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
+    _per_example("query_ids", xp, place, leaves[0], (place.queries,))
+    _per_example("key_ids", xp, place, leaves[1], (place.keys,))
+
+
+def leaf(name: str, xp: Backend, found: Backend | None, array: Array) -> None:
+    """An array inside a mask or bias: of the framework of query, or of NumPy."""
+    if found is not None and found.name not in (xp.name, "numpy"):
+        raise DtypeError(
+            f"{WHO}: need {name} as an array of {xp.name} or numpy, like query; got {found.name}; convert it."
+        )
+
+
+def not_a_mask(value: Any) -> DtypeError:
+    return DtypeError(
+        f"masks: need a mask on both sides of & and |; got {type(value).__name__}; wrap an array in masks.boolean."
+    )
+
+
+def not_a_bias(value: Any) -> DtypeError:
+    return DtypeError(f"biases: need a bias on both sides of +; got {type(value).__name__}; wrap it in biases.array.")
+
+
+def window_side(name: str, size: int | None) -> int | None:
+    if size is None:
+        return None
+    if not isinstance(size, numbers.Integral) or isinstance(size, bool):
+        raise DtypeError(f"masks.window: need {name} as a whole number of positions or None; got {type(size).__name__}.")
+    if size < 0:
+        raise ShapeError(f"masks.window: need {name} >= 0; got {size}; use None for no limit.")
+    return int(size)
+
+
+def prefix_length(length: int) -> int:
+    if not isinstance(length, numbers.Integral) or isinstance(length, bool):
+        raise DtypeError(f"masks.prefix: need length as a whole number of keys; got {type(length).__name__}.")
+    if length < 0:
+        raise ShapeError(f"masks.prefix: need length >= 0; got {length}.")
+    return int(length)
+
+
+def max_distance(distance: int) -> int:
+    if distance < 2:
+        raise ShapeError(f"biases.relative: need max_distance >= 2; got {distance}.")
+    return int(distance)
+
+
+def similarity(name: Any) -> None:
+    if name not in ("dot", "cosine"):
+        raise UnsupportedError(f"{WHO}: need similarity 'dot' or 'cosine'; got {name!r}.")
+
+
+def number(name: str, value: Any, positive: bool = False) -> float | None:
+    if value is None:
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise DtypeError(f"{WHO}: need {name} as a number; got {type(value).__name__}.") from None
+    if positive and not found > 0:
+        raise ShapeError(f"{WHO}: need {name} > 0; got {found}; leave it out for none.")
+    return found
+
+
+def dropout(probability: float, seed: Any) -> None:
+    if not 0 <= probability < 1:
+        raise ShapeError(f"{WHO}: need dropout in [0, 1), the probability of dropping a weight; got {probability}.")
+    if probability and seed is None:
+        raise DtypeError(f"{WHO}: need a seed with dropout={probability}, so that a run can be repeated; got None.")
+    if seed is not None and (not isinstance(seed, numbers.Integral) or isinstance(seed, bool)):
+        raise DtypeError(f"{WHO}: need seed as a whole number; got {type(seed).__name__}.")
+
+
+def kernel(name: Any, known: Sequence[str]) -> None:
+    if name not in known:
+        raise UnsupportedError(
+            f"{WHO}: need kernel to be one of {', '.join(map(repr, known))}; got {name!r}"
+            f"{nearest(str(name), known) or '.'}"
+        )
+
+
+def index(who: str, name: str, at: Any, size: int) -> None:
+    """An index of the last two axes: a number, a slice, or a one-dimensional array of numbers or booleans."""
+    if isinstance(at, slice):
+        return
+    found = np.asarray(at)
+    if found.ndim > 1 or found.dtype.kind not in "iub":
+        raise DtypeError(
+            f"{who}: need {name} indices as a number, a slice, or a list of numbers or booleans; "
+            f"got {type(at).__name__} {found.shape}."
+        )
+    if found.dtype.kind == "b":
+        if found.shape != (size,):
+            raise OutOfRangeError(f"{who}: need one boolean for each of {size} positions ({name}); got {found.shape}.")
+        return
+    _in_range(who, f"{name} indices", found, size)
+
+
+def _in_range(who: str, name: str, found: np.ndarray, size: int) -> None:
+    if found.size and (found.max() >= size or found.min() < -size):
+        worst = found.max() if found.max() >= size else found.min()
+        raise OutOfRangeError(f"{who}: need {name} below {size}; got {worst}.")
+
+
+def leading_index(who: str, leading: tuple, outer: tuple) -> None:
+    for axis, (at, size) in enumerate(zip(leading, outer, strict=False)):
+        if not isinstance(at, slice):
+            if np.ndim(at):
+                raise DtypeError(f"{who}: need numbers or slices for the leading axes; got an array for axis {axis}.")
+            _in_range(who, f"the index of axis {axis}", np.asarray(at), size)
+
+
+def positions(who: str, name: str, chosen: np.ndarray | None, size: int) -> np.ndarray:
+    """Whole numbers, from numbers or booleans."""
+    if chosen is None:
+        raise DtypeError(f"{who}: need {name} as NumPy values while a function is traced; got a traced array.")
+    if chosen.dtype.kind == "b":
+        if chosen.shape != (size,):
+            raise ShapeError(f"{who}: need one boolean for each of {size} {name}; got {chosen.shape}.")
+        return np.flatnonzero(chosen)
+    chosen = np.atleast_1d(chosen)
+    if chosen.size == 0:
+        return np.zeros(0, np.int64)
+    if chosen.dtype.kind not in "iu" or chosen.ndim > 1:
+        raise DtypeError(f"{who}: need {name} as a list of indices, a slice or booleans; got {chosen.dtype} {chosen.shape}.")
+    _in_range(who, name, chosen, size)
+    return chosen % size
+
+
+def boolean_keys(who: str, xp: Backend, place: Layout, keys: Array) -> None:
+    dtype = str(keys.dtype)
+    if "bool" not in dtype:
+        raise DtypeError(f"{who}.mass: need a set of keys for each example as booleans; got {dtype} {tuple(keys.shape)}.")
+
+
+def multiplied(who: str, xp: Backend, values: Array, size: Any, letter: str) -> Array:
+    found = backend_of(values)
+    if found is None or found.name not in (xp.name, "numpy"):
+        raise DtypeError(
+            f"{who} @ values: need an array of {xp.name}; got {type(values).__name__ if found is None else found.name}."
+        )
+    got = tuple(values.shape)
+    if len(got) < 2 or _differ(got[-2], size):
+        raise ShapeError(
+            f"{who} @ values: need values (..., {letter}, X) with {letter} = {size if isinstance(size, int) else '?'}; "
+            f"got {_sizes(got)}."
+        )
+    return xp.asarray(values, values) if found.name == xp.name else xp.asarray(values, None)
+
+
+def count(who: str, method: str, number: Any, size: Any) -> int:
+    if not isinstance(number, numbers.Integral) or isinstance(number, bool):
+        raise DtypeError(f"{who}.{method}: need a whole number; got {type(number).__name__}.")
+    if number < 1 or (isinstance(size, int) and number > size):
+        raise ShapeError(f"{who}.{method}: need a number from 1 to S = {size}; got {number}.")
+    return int(number)
+
+
+def pool(who: str, rows: Any, columns: Any, reduce: str, queries: Any, keys: Any) -> None:
+    count(who, "pool", rows, queries)
+    count(who, "pool", columns, keys)
+    if reduce not in ("mean", "max"):
+        raise UnsupportedError(f"{who}.pool: need reduce 'mean' or 'max'; got {reduce!r}.")
+
+
+def questions(who: str, names: Sequence[str], parameters: Any, simple: Iterable[str], others: Sequence[str]) -> None:
+    known = [*simple, *others]
+    for name in (*names, *parameters):
+        if name not in known:
+            raise UnsupportedError(
+                f"{who}.ask: need questions among {', '.join(known)}; got {name!r}{nearest(name, known) or '.'}"
+            )
+    for name in names:
+        if name in others:
+            raise UnsupportedError(f"{who}.ask: need {name} with its argument; got its name alone; write {name}=....")

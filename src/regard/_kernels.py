@@ -1,0 +1,60 @@
+"""Which kernel computes an attention, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from regard._backends.protocol import Array
+from regard._layout import Operand
+from regard._problem import Problem
+from regard.errors import UnsupportedError
+
+NAMES = ("auto", "fused", "blockwise")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel by name, and the reason for it."""
+
+    name: str
+    reason: str
+
+
+def choose(asked: str, problem: Problem, value: Operand, drop: Any) -> Choice:
+    """The kernel asked for, or under "auto" the fused one wherever it can do what is asked.
+
+    Raises:
+        UnsupportedError: The kernel asked for cannot do this.
+    """
+    if asked == "blockwise":
+        return Choice("blockwise", "asked for")
+    obstacle = _obstacle(problem, value, drop)
+    if obstacle is None:
+        return Choice("fused", "asked for" if asked == "fused" else problem.xp.fused_name)
+    if asked == "fused":
+        raise UnsupportedError(
+            f"attention: need a case that the fused kernel of {problem.xp.name} can do; got {obstacle}; "
+            "use kernel='auto' or kernel='blockwise'."
+        )
+    return Choice("blockwise", f"not fused: {obstacle}")
+
+
+def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
+    """What keeps the framework's fused kernel from computing this, or None."""
+    if not hasattr(problem.xp, "fused"):
+        return f"{problem.xp.name}, which has no fused kernel here"
+    if drop is not None:
+        return "dropout"
+    if problem.scores.softcap is not None:
+        return "softcap"
+    if problem.empty:
+        return "an axis of size 0"
+    return problem.xp.fused_obstacle(problem, value)
+
+
+def run(choice: Choice, problem: Problem, value: Operand, drop: Any) -> tuple[Array, Array]:
+    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`."""
+    if choice.name == "fused":
+        return problem.xp.fused(problem, value)
+    return problem.attend(value, drop)

@@ -1,0 +1,114 @@
+"""Where every array's axes go.
+
+Inside, all arrays live in one *block space* whose axes are `(*lead, repeats, queries, keys)`, lead being the
+batch axes and the key heads. An operand or a result has all these axes, of size one where it does not vary,
+and then its features: query is `(*lead, R, T, 1, D)`, key `(*lead, 1, 1, S, D)`, a log-sum-exp `(*lead, R, T, 1)`.
+So a block is one slice an axis for everything, and "of size one" means *broadcast* for what goes in and
+*summed* for what comes out.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from regard._backends.protocol import Array, Backend
+
+
+@dataclass(frozen=True)
+class Operand:
+    """An array in block space; `axes[a]` says whether it varies along block axis `a`."""
+
+    array: Array
+    axes: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The sizes of one attention: `lead` is `(*batch, G)`, and query head `h` reads key head `h // repeats`.
+
+    `outer` is what the caller sees before `(T, S)`: `(..., H)`, or nothing for two-dimensional arrays.
+    """
+
+    lead: tuple
+    repeats: int
+    queries: Any
+    keys: Any
+    outer: tuple
+
+    @property
+    def shape(self) -> tuple:
+        return (*self.outer, self.queries, self.keys)
+
+    @property
+    def space(self) -> tuple:
+        return (*self.lead, self.repeats, self.queries, self.keys)
+
+    @property
+    def shift(self) -> Any:
+        """What aligns the last query with the last key: query i stands at key position i + shift."""
+        return self.keys - self.queries
+
+    def operand(self, xp: Backend, array: Array, features: int = 0) -> Operand:
+        """An array that is in block space already."""
+        sizes = xp.shape(array)
+        sizes = sizes[: len(sizes) - features]
+        # An unknown size (a tensor) varies, for all that is known.
+        return Operand(array, tuple(not isinstance(size, int) or size != 1 for size in sizes))
+
+    def _split_heads(self, xp: Backend, array: Array, heads_axis: int) -> Array:
+        """`(*batch, H or 1, ...)` as `(*batch, G or 1, R or 1, ...)`, with leading batch axes filled in."""
+        sizes = xp.shape(array)
+        missing = len(self.lead) - 1 - heads_axis
+        heads = (1, 1) if _is_one(sizes[heads_axis]) else (self.lead[-1], self.repeats)
+        return xp.reshape(array, (*(1,) * missing, *sizes[:heads_axis], *heads, *sizes[heads_axis + 1 :]))
+
+    def from_heads(self, xp: Backend, array: Array, trailing: int) -> Array:
+        """The caller's `(..., H, trailing axes)` in block space's lead and repeats; H may be absent, or 1."""
+        sizes = xp.shape(array)
+        if len(sizes) <= trailing:
+            array = xp.reshape(array, (*(1,) * (trailing + 1 - len(sizes)), *sizes))
+        return self._split_heads(xp, array, len(xp.shape(array)) - trailing - 1)
+
+    def query(self, xp: Backend, query: Array) -> Operand:
+        array = self.from_heads(xp, query, 2)
+        sizes = xp.shape(array)
+        return self.operand(xp, xp.reshape(array, (*sizes[:-1], 1, sizes[-1])), 1)
+
+    def key(self, xp: Backend, key: Array) -> Operand:
+        """Keys and values: `(..., G, S, D)`, one for each group of query heads."""
+        sizes = xp.shape(key)
+        missing = max(len(self.lead) + 2 - len(sizes), 0)
+        sizes = (*(1,) * missing, *sizes)
+        return self.operand(xp, xp.reshape(key, (*sizes[:-2], 1, 1, *sizes[-2:])), 1)
+
+    def rule(self, xp: Backend, array: Array, features: int = 0) -> Operand:
+        """What broadcasts to `(..., H, T, S)`, with features behind."""
+        sizes = xp.shape(array)
+        if len(sizes) < 2 + features:
+            array = xp.reshape(array, (*(1,) * (2 + features - len(sizes)), *sizes))
+        return self.operand(xp, self.from_heads(xp, array, 2 + features), features)
+
+    def per_example(self, xp: Backend, array: Array, trailing: tuple[bool, bool]) -> Operand:
+        """`(batch...)`, `(batch..., T)` or `(batch..., S)`: one for all the heads of an example."""
+        sizes = xp.shape(array)
+        own = sum(trailing)
+        batch, rest = sizes[: len(sizes) - own], sizes[len(sizes) - own :]
+        at = iter(rest)
+        ends = tuple(next(at) if present else 1 for present in trailing)
+        heads = () if len(self.outer) < 2 else (1,)
+        return self.rule(xp, xp.reshape(array, (*batch, *heads, *ends)))
+
+    def to_caller(self, xp: Backend, array: Array, trailing: tuple) -> Array:
+        """A result in block space, as the caller counts axes: `(..., H, *trailing)`."""
+        return xp.reshape(array, (*self.outer, *trailing))
+
+
+def _is_one(size: Any) -> bool:
+    return isinstance(size, int) and size == 1
+
+
+def count(sizes: tuple) -> int:
+    """The number of elements of static sizes."""
+    return math.prod(int(size) for size in sizes)

@@ -1,0 +1,198 @@
+"""Which kernel, which blocks, and why."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from regard._backends.protocol import Backend
+from regard._blockwise import Block, Scores
+from regard._layout import Layout, Operand
+from regard._rules import Span
+
+TILE_BYTES = {"numpy": 4 << 20, "torch": 8 << 20, "jax": 16 << 20, "tensorflow": 8 << 20}
+FEWEST_ROWS, MOST_ROWS = 16, 256
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some consecutive queries and the span of keys that they may see."""
+
+    start: int
+    size: int
+    low: int
+    width: int
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All blocks: the chunks of each leading axis, and the rows of each chunk (chunks in row-major order)."""
+
+    lead_spans: tuple[tuple[tuple[int, int], ...], ...]
+    repeats: int
+    rows: tuple[tuple[Rows, ...], ...]
+    shift: int
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        chunks = itertools.product(*self.lead_spans)
+        return tuple(
+            Block(
+                (*(start for start, _ in chunk), 0, rows.start, rows.low),
+                (*(size for _, size in chunk), self.repeats, rows.size, rows.width),
+                rows.masked,
+            )
+            for chunk, several in zip(chunks, self.rows, strict=True)
+            for rows in several
+        )
+
+
+@dataclass(frozen=True)
+class DynamicGrid:
+    """Blocks of `size` rows, where the lengths are known only as a graph runs."""
+
+    xp: Any
+    layout: Layout
+    mask: Any
+    size: Any
+    blocks = None
+
+    @property
+    def lead_spans(self) -> tuple:
+        return tuple(((0, size),) for size in self.layout.lead)
+
+    @property
+    def shift(self) -> Any:
+        return self.layout.shift
+
+    @property
+    def count(self) -> Any:
+        return (self.layout.queries + self.size - 1) // self.size
+
+    def block(self, number: Any) -> Block:
+        layout = self.layout
+        start = number * self.size
+        stop = self.xp.minimum(start + self.size, layout.queries)
+        low, high = 0, layout.keys
+        if self.mask is not None:
+            unknown = [None] * self.mask.leaves
+            low, high = self.mask.bounds(self.xp, Span(start, stop, layout.shift, layout.keys), unknown)
+            low = self.xp.minimum(self.xp.maximum(low, 0), layout.keys - 1)
+            high = self.xp.maximum(high, low + 1)
+        return Block(
+            (*(0 for _ in layout.lead), 0, start, low),
+            (*layout.lead, layout.repeats, stop - start, high - low),
+            self.mask is not None,
+        )
+
+
+def grid(
+    xp: Backend, layout: Layout, mask: Any, leaves: Sequence[Operand], least_width: int = 1, budget: int | None = None
+) -> Any:
+    """The blocks of one attention: tiles that stay in the processor's cache, without what no query may see.
+
+    A block is at least `least_width` keys wide, and its tile at most `budget` numbers, where that can be.
+    """
+    budget = budget or TILE_BYTES[xp.name] // 4
+    if not all(isinstance(size, int) for size in layout.space):
+        size = budget // xp.maximum(_product(layout.lead) * layout.repeats * layout.keys, 1)
+        size = xp.minimum(xp.maximum(size, FEWEST_ROWS), MOST_ROWS)
+        return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
+    known = [xp.concrete(leaf.array) for leaf in leaves]
+    chunk, size = _sizes(layout, budget, _ragged(layout, leaves, known))
+    lead_spans = tuple(
+        tuple((start, min(step, total - start)) for start in range(0, total, step))
+        for total, step in zip(layout.lead, chunk, strict=True)
+    )
+    rows = [
+        _rows(layout, size, mask, _shares(leaves, known, part), least_width)
+        for part in itertools.product(*lead_spans)
+    ]
+    if xp.name == "jax":
+        rows = _fewer_widths(layout, rows)
+    return Grid(lead_spans, layout.repeats, tuple(rows), layout.shift)
+
+
+def _ragged(layout: Layout, leaves: Sequence[Operand], known: Sequence[Any]) -> tuple[bool, ...]:
+    """Along which leading axes it pays to look at each entry by itself: what they may see differs, and is known."""
+    small = layout.lead[-1] * layout.repeats * layout.queries * layout.keys < 1 << 18
+    return tuple(
+        not small
+        and axis < len(layout.lead) - 1
+        and any(array is not None and leaf.axes[axis] for leaf, array in zip(leaves, known, strict=True))
+        for axis in range(len(layout.lead))
+    )
+
+
+def _product(sizes: Sequence[Any]) -> Any:
+    result: Any = 1
+    for size in sizes:
+        result = result * size
+    return result
+
+
+def _sizes(layout: Layout, budget: int, ragged: Sequence[bool]) -> tuple[tuple[int, ...], int]:
+    """How many of each leading axis, and how many rows, make a tile of at most `budget` numbers."""
+    chunk = [1 if alone else size for size, alone in zip(layout.lead, ragged, strict=True)]
+    least = min(layout.queries, 64) * layout.repeats * layout.keys
+    for axis in range(len(chunk)):
+        others = _product(chunk) // max(chunk[axis], 1)
+        if _product(chunk) * least <= budget:
+            break
+        chunk[axis] = max(1, min(chunk[axis], budget // max(others * least, 1)))
+    rows = budget // max(_product(chunk) * layout.repeats * layout.keys, 1)
+    rows = max(FEWEST_ROWS, min(MOST_ROWS, rows))
+    return tuple(max(size, 1) for size in chunk), min(rows, max(layout.queries, 1))
+
+
+def _shares(leaves: Sequence[Operand], known: Sequence[Any], chunk: tuple) -> list:
+    """The parts of a mask's arrays that one chunk of the leading axes looks at, as NumPy; None if not known."""
+    return [
+        None
+        if array is None
+        else np.asarray(array)[
+            tuple(
+                slice(start, start + size) if varies else slice(None)
+                for (start, size), varies in zip(chunk, leaf.axes, strict=False)
+            )
+        ]
+        for leaf, array in zip(leaves, known, strict=True)
+    ]
+
+
+def _rows(layout: Layout, size: int, mask: Any, leaves: Sequence[Any], least_width: int) -> tuple[Rows, ...]:
+    return tuple(
+        _seen(layout, start, min(size, layout.queries - start), mask, leaves, least_width)
+        for start in range(0, layout.queries, size)
+    )
+
+
+def _seen(layout: Layout, start: int, size: int, mask: Any, leaves: Sequence[Any], least_width: int) -> Rows:
+    if mask is None:
+        return Rows(start, size, 0, layout.keys, False)
+    span = Span(start, start + size, layout.shift, layout.keys)
+    low, high = (int(bound) for bound in mask.bounds(np, span, leaves))
+    low = min(max(low, 0), layout.keys - least_width)
+    high = min(max(high, low + least_width), layout.keys)  # what sees nothing looks at one key, and masks it
+    masked = not mask.full(span, (low, high), leaves)
+    return Rows(start, size, low, high - low, masked)
+
+
+def _fewer_widths(layout: Layout, rows: list[tuple[Rows, ...]]) -> list[tuple[Rows, ...]]:
+    """Rounds widths up to four a power of two, where there are so many that too many loops would be compiled."""
+    if len({several.width for chunk in rows for several in chunk}) <= 8:
+        return rows
+    return [tuple(_rounded(several, layout.keys) for several in chunk) for chunk in rows]
+
+
+def _rounded(rows: Rows, keys: int) -> Rows:
+    step = max(1 << max(rows.width.bit_length() - 3, 0), 1)
+    width = min(-(-rows.width // step) * step, keys)
+    low = min(rows.low, keys - width)
+    return Rows(rows.start, rows.size, low, width, rows.masked or width != rows.width)

@@ -1,0 +1,135 @@
+"""One attention, ready to be computed: arrays in block space, the rules, the blocks; and what computes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from regard import _plan
+from regard._backends.protocol import Array, Backend
+from regard._blockwise import Attend, Drop, Output, Reattend, Scores, Sweep, differentiable, gradients
+from regard._layout import Layout, Operand
+from regard._questions import Ask, Question
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Query, key and the rules' arrays in block space; with these and the log-sum-exp, every weight is known."""
+
+    xp: Backend
+    layout: Layout
+    scores: Scores
+    query: Operand
+    key: Operand
+    leaves: tuple[Operand, ...] = ()
+
+    @property
+    def dtype(self) -> str:
+        """What is computed in: at least float32."""
+        return "float64" if self.xp.dtype_name(self.query.array) == "float64" else "float32"
+
+    @cached_property
+    def operands(self) -> list[Operand]:
+        """In the type that is computed in; whole numbers and booleans as they are."""
+        return [self._accumulated(operand) for operand in (self.query, self.key, *self.leaves)]
+
+    def _accumulated(self, operand: Operand) -> Operand:
+        found = self.xp.dtype_name(operand.array)
+        if "float" not in found or found == self.dtype:
+            return operand
+        return replace(operand, array=self.xp.cast(operand.array, self.dtype))
+
+    @property
+    def empty(self) -> bool:
+        return any(isinstance(size, int) and size == 0 for size in self.layout.space)
+
+    @property
+    def mask_leaves(self) -> tuple[Operand, ...]:
+        before = 0 if self.scores.bias is None else self.scores.bias.leaves
+        return self.leaves[before:]
+
+    def grid(self, **limits: Any) -> Any:
+        return _plan.grid(self.xp, self.layout, self.scores.mask, self.mask_leaves, **limits)
+
+    def output_specs(self, width: Any) -> tuple[Output, Output]:
+        rows = (*(not _is_one(size) for size in self.layout.lead), self.layout.repeats != 1, True, False)
+        shape = (*self.layout.lead, self.layout.repeats, self.layout.queries, 1)
+        return Output((*shape, width), rows, self.dtype), Output(shape, rows, self.dtype)
+
+    def sweep(self, function: Any, operands: Sequence[Operand], outputs: Sequence[Output], grid: Any) -> Sweep:
+        return Sweep(self.xp, function, grid, tuple(operand.axes for operand in operands), tuple(outputs))
+
+    def attend(self, value: Operand, drop: Drop | None = None, kernel: str = "blockwise") -> tuple[Array, Array]:
+        """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, with gradients for all operands."""
+        xp = self.xp
+        width = xp.shape(value.array)[-1]
+        if self.empty:
+            output, logsumexp = self.output_specs(width)
+            nothing = xp.zeros(output.shape, self.dtype, self.query.array)
+            return nothing, xp.zeros(logsumexp.shape, self.dtype, self.query.array) - math.inf
+        operands = [*self.operands, self._accumulated(value)]
+        attend = Attend(self.scores, drop, careful=self.scores.mask is not None and self._spoiled(value))
+        sweep = self.sweep(attend, operands, self.output_specs(width), self.grid())
+
+        def run(arrays: Sequence[Array]) -> tuple:
+            return xp.sweep(sweep, arrays), ()
+
+        def pull(arrays: Any, results: Any, kept: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+            return self._pull(sweep, drop, arrays, results, cotangents, wanted)
+
+        return xp.differentiable(run, pull, tuple(operand.array for operand in operands))
+
+    def _spoiled(self, value: Operand) -> bool:
+        """Whether inf or NaN is among the values, or may be."""
+        known = self.xp.concrete(value.array)
+        return known is None or not math.isfinite(known.astype("float32", copy=False).sum())
+
+    def _pull(
+        self, sweep: Sweep, drop: Any, arrays: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]
+    ) -> tuple:
+        """See `Reattend`: D = sum(dO * O), and the cotangents are (dO, dL - D)."""
+        xp = self.xp
+        output, logsumexp = results
+        of_output, of_logsumexp = cotangents
+        of_sum = None
+        if of_output is not None:
+            of_sum = -xp.reshape(xp.sum(of_output * output, -1), xp.shape(logsumexp))
+        if of_logsumexp is not None:
+            of_sum = of_logsumexp if of_sum is None else of_sum + of_logsumexp
+        again = replace(
+            sweep,
+            function=Reattend(self.scores, drop),
+            operand_axes=(*sweep.operand_axes, sweep.outputs[1].axes),
+        )
+        found = gradients(again, (*arrays, logsumexp), (*wanted, False), (of_output, of_sum))
+        return found[: len(arrays)]
+
+    def logsumexp(self) -> Array:
+        """The log-sum-exp alone, `(*lead, R, T, 1)`."""
+        return self.attend(self.key)[1]
+
+    def ask(self, logsumexp: Array, questions: Sequence[Question], extras: Sequence[Operand]) -> list[Any]:
+        """The answers, as the caller counts axes, in one pass."""
+        xp = self.xp
+        outputs = [output for question in questions for output in question.outputs(self.layout, self.dtype)]
+        least = max([1, *(getattr(question, "count", 1) for question in questions)])
+        along = self.layout.operand(xp, logsumexp)
+        operands = [*self.operands, along, *(self._accumulated(extra) for extra in extras)]
+        if self.empty:
+            results = tuple(xp.zeros(output.shape, output.dtype_name, self.query.array) for output in outputs)
+        else:
+            sweep = self.sweep(Ask(self.scores, tuple(questions)), operands, outputs, self.grid(least_width=least))
+            results = differentiable(sweep, tuple(operand.array for operand in operands))
+        answers, taken = [], 0
+        for question in questions:
+            several = len(question.outputs(self.layout, self.dtype))
+            answers.append(question.answer(xp, self.layout, results[taken : taken + several]))
+            taken += several
+        return answers
+
+
+def _is_one(size: Any) -> bool:
+    return isinstance(size, int) and size == 1

@@ -1,0 +1,248 @@
+"""What can be asked of the weights: each question is a function of one tile, and says how tiles come together.
+
+A question sees a tile of scores S and weights P = exp(S - L), complete along the keys that its queries may see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from regard._backends.protocol import Array, Backend
+from regard._blockwise import Output, Scores, weighted, weights_of
+from regard._layout import Layout
+from regard._rules import Where
+
+
+class TopK(NamedTuple):
+    """The largest weights of each query, and the keys that have them: both `(..., H, T, k)`."""
+
+    values: Array
+    indices: Array
+
+
+class Tile(NamedTuple):
+    """Scores and weights `(*lead, R, t, s)` of some queries and keys."""
+
+    scores: Array
+    weights: Array
+    where: Where
+
+
+class Question(Protocol):
+    extras: int
+    """How many operands of its own it has."""
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]: ...
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]: ...
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Several questions about a tile, in one pass over the scores. The log-sum-exp follows the scores' operands."""
+
+    scores: Scores
+    questions: tuple[Question, ...]
+
+    def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> list[Array]:
+        scores = self.scores(xp, operands, where, masked)
+        own = self.scores.operands
+        tile = Tile(scores, weights_of(xp, scores, operands[own]), where)
+        extras = iter(operands[own + 1 :])
+        return [
+            piece
+            for question in self.questions
+            for piece in question(xp, tile, [next(extras) for _ in range(question.extras)])
+        ]
+
+
+def _axes(layout: Layout, rows: bool, columns: bool) -> tuple[bool, ...]:
+    return (*(_varies(size) for size in layout.lead), _varies(layout.repeats), rows, columns)
+
+
+def _varies(size: Any) -> bool:
+    return not isinstance(size, int) or size != 1
+
+
+def _by_query(layout: Layout, dtype: str, *features: int) -> Output:
+    shape = (*layout.lead, layout.repeats, layout.queries, 1, *features)
+    return Output(shape, _axes(layout, True, False), dtype)
+
+
+def _by_key(layout: Layout, dtype: str, *features: int) -> Output:
+    shape = (*layout.lead, layout.repeats, 1, layout.keys, *features)
+    return Output(shape, _axes(layout, False, True), dtype)
+
+
+class _OfQueries:
+    """One number for each query: `(..., H, T)`."""
+
+    extras = 0
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [_by_query(layout, dtype)]
+
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
+        return layout.to_caller(xp, results[0], (layout.queries,))
+
+
+@dataclass(frozen=True)
+class Entropy(_OfQueries):
+    """-sum_j P_ij log P_ij, in nats."""
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        # log P, with 0 where P = 0, from P itself: S - L cannot be had here without another operand.
+        positive = tile.weights > 0
+        logarithm = xp.log(xp.where(positive, tile.weights, 1.0))
+        return [-xp.sum(tile.weights * logarithm, -1)]
+
+
+@dataclass(frozen=True)
+class Max(_OfQueries):
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        return [xp.max(tile.weights, -1)]
+
+
+@dataclass(frozen=True)
+class MaxScore(_OfQueries):
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        return [xp.max(tile.scores, -1)]
+
+
+@dataclass(frozen=True)
+class Distance(_OfQueries):
+    """sum_j P_ij |i + S - T - j|, in positions."""
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        distance = xp.abs(tile.where.queries + tile.where.shift - tile.where.keys)
+        return [xp.sum(tile.weights * xp.cast(distance, xp.dtype_name(tile.weights)), -1)]
+
+
+@dataclass(frozen=True)
+class ArgMax(_OfQueries):
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [_by_query(layout, "int32")]
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        return [xp.argmax(tile.weights, -1) + tile.where.keys[0, 0]]
+
+
+@dataclass(frozen=True)
+class Largest:
+    """The `count` largest weights of each query."""
+
+    count: int
+    extras = 0
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [_by_query(layout, dtype, self.count), _by_query(layout, "int32", self.count)]
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        values, indices = xp.topk(tile.weights, self.count)
+        return [values[..., None, :], (indices + tile.where.keys[0, 0])[..., None, :]]
+
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> TopK:
+        return TopK(*(layout.to_caller(xp, result, (layout.queries, self.count)) for result in results))
+
+
+@dataclass(frozen=True)
+class Product:
+    """P x; its operand is x, `(*lead, R or 1, 1, S, X)`."""
+
+    width: Any
+    careful: bool = False
+    extras = 1
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [_by_query(layout, dtype, self.width)]
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        return [weighted(xp, tile.weights, extras[0], self.careful)]
+
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
+        return layout.to_caller(xp, results[0], (layout.queries, self.width))
+
+
+@dataclass(frozen=True)
+class TransposedProduct:
+    """P^T y; its operand is y, `(*lead, R, T, 1, Y)`."""
+
+    width: Any
+    extras = 1
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [_by_key(layout, dtype, self.width)]
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        *lead, repeats, rows, _, width = xp.shape(extras[0])
+        values = xp.reshape(extras[0], (*lead, repeats, rows, width))
+        return [xp.matmul(xp.swapaxes(tile.weights, -1, -2), values)[..., None, :, :]]
+
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
+        return layout.to_caller(xp, results[0], (layout.keys, self.width))
+
+
+@dataclass(frozen=True)
+class Received:
+    """sum_i P_ij over all queries, or over those that its operand, `(1, ..., T, 1)`, counts."""
+
+    chosen: bool = False
+
+    @property
+    def extras(self) -> int:
+        return int(self.chosen)
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [_by_key(layout, dtype)]
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        return [xp.sum(tile.weights * extras[0] if self.chosen else tile.weights, -2)]
+
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
+        return layout.to_caller(xp, results[0], (layout.keys,))
+
+
+@dataclass(frozen=True)
+class Mass(_OfQueries):
+    """The weight on a set of keys; its operand is 1 for them and 0 for others, `(*lead or 1, R or 1, 1, S)`."""
+
+    extras = 1
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        return [xp.sum(tile.weights * extras[0], -1)]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Means or maxima of rectangles of the map; its operands say which row and column of the result each is in.
+
+    For means they are indicators divided by the size, `(T, rows)` and `(S, columns)`; for maxima, numbers.
+    """
+
+    rows: int
+    columns: int
+    reduce: str
+    extras = 2
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        shape = (*layout.lead, layout.repeats, 1, 1, self.rows, self.columns)
+        return [Output(shape, _axes(layout, False, False), dtype, "add" if self.reduce == "mean" else "max")]
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        rows, columns = extras
+        if self.reduce == "mean":
+            rows = xp.reshape(rows, xp.shape(rows)[-3:-2] + xp.shape(rows)[-1:])
+            columns = xp.reshape(columns, xp.shape(columns)[-2:])
+            pooled = xp.matmul(xp.swapaxes(rows, 0, 1), xp.matmul(tile.weights, columns))
+        else:
+            narrow = xp.segment_max(tile.weights, xp.reshape(columns, (-1,)), self.columns, -1)
+            pooled = xp.segment_max(narrow, xp.reshape(rows, (-1,)), self.rows, -2)
+        return [pooled[..., None, None, :, :]]
+
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
+        pooled = layout.to_caller(xp, results[0], (self.rows, self.columns))
+        # Rectangles of which nothing may be seen were never looked at.
+        return pooled if self.reduce == "mean" else xp.where(pooled == -math.inf, 0.0, pooled)

@@ -1,0 +1,189 @@
+"""The public function: check, plan, run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from regard import _check, _kernels, biases, masks
+from regard._backends import backend_of, get_backend
+from regard._backends.protocol import Array, Backend
+from regard._blockwise import Drop, Scores
+from regard._layout import Layout, Operand
+from regard._problem import Problem
+from regard.weights import AttentionWeights
+
+
+class Attention(NamedTuple):
+    """The output `(..., H, T, E)` and the weights `(..., H, T, S)`, which are computed as they are asked for."""
+
+    output: Array
+    weights: AttentionWeights
+
+
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    mask: Any = None,
+    causal: bool = False,
+    bias: Any = None,
+    scale: float | None = None,
+    similarity: str = "dot",
+    softcap: float | None = None,
+    sinks: Any = None,
+    dropout: float = 0.0,
+    seed: int | None = None,
+    kernel: str = "auto",
+) -> Attention:
+    """Attention: each query's sum of the values, weighted by the softmax of its similarity with each key.
+
+    output = softmax(scale * query key^T) value, in memory linear in T and S.
+
+    Shapes:
+        B: batch, any number of leading axes, which broadcast as in a matrix product; every one is optional.
+        H: query heads; G: key heads, where G divides H, and query head h reads key head h // (H / G).
+        T: queries; S: keys; D: width of query and key; E: width of value.
+
+    Args:
+        query: `(B, H, T, D)`, an array of NumPy, PyTorch, JAX or TensorFlow; `(T, D)` and `(B, T, D)` too.
+        key: `(B, G, S, D)`, of the same framework and type.
+        value: `(B, G, S, E)`, likewise.
+        mask: Who may see whom: a value of `regard.masks`, or a boolean array that broadcasts to `(B, H, T, S)`,
+            True = may see.
+        causal: Shorthand for `masks.causal()`, combined with `mask` by and.
+        bias: Added to the scaled score: a value of `regard.biases`, or an array that broadcasts to `(B, H, T, S)`.
+        scale: Factor on the similarity; default 1 / sqrt(D) for `"dot"`, 1 for `"cosine"`.
+        similarity: `"dot"`, or `"cosine"`: query and key are divided by their lengths first.
+        softcap: c > 0: the score becomes c tanh(score / c), after `scale` and before `bias`.
+        sinks: `(H,)`, one more score for each head, which takes part in the softmax's sum and has no value; rows
+            then sum to less than 1.
+        dropout: Probability in [0, 1) that a weight is dropped in the output; `weights` are those before dropout.
+        seed: A whole number that makes dropout repeatable; needed with `dropout`.
+        kernel: `"auto"`, or a kernel by name, which then runs, or raises with the reason why it cannot:
+            `"fused"` (the framework's own fused kernel: PyTorch on a CPU) or `"blockwise"` (everything, everywhere).
+
+    Returns:
+        `(output, weights)`. The output has the type of query; the weights are an `AttentionWeights`.
+
+    Raises:
+        ShapeError: Shapes that do not fit together.
+        DtypeError: Arrays of several frameworks, types or devices, or of a type that is not floating point.
+        UnsupportedError: A kernel that cannot do what is asked, with the reason.
+
+    Edges:
+        Causal corner: query i sees key j when j <= i + S - T, so the last query sees every key.
+        A query that may see no key gives zeros: output 0, weights 0, log-sum-exp -inf.
+        inf and NaN reach exactly the rows that see them; with a mask, such a value makes its whole rows NaN.
+        Sums are accumulated in float32 or, for float64, in float64.
+
+    Cost:
+        Time O(T S (D + E)) for each head, less where a mask leaves tiles empty; memory O(T + S), forward and backward.
+
+    Source:
+        Vaswani et al. 2017, "Attention Is All You Need", arXiv 1706.03762, equation 1. Grouped heads: Ainslie et
+        al. 2023, arXiv 2305.13245. Softcap: Gemma 2, arXiv 2408.00118, section 2. Sinks: Xiao et al. 2023,
+        arXiv 2309.17453, and as a learned score a head, Agarwal et al. 2025 (gpt-oss), arXiv 2508.10925.
+
+    Example:
+        >>> import numpy as np, regard
+        >>> rng = np.random.default_rng(0)
+        >>> query, key, value = rng.normal(size=(3, 5, 4))
+        >>> output, weights = regard.attention(query, key, value)
+        >>> output.shape, weights.shape
+        ((5, 4), (5, 5))
+        >>> bool(np.allclose(weights @ value, output))
+        True
+    """
+    xp = get_backend(_check.WHO, query=query, key=key, value=value)
+    query, key, value = (xp.asarray(array, query) for array in (query, key, value))
+    _check.types(xp, query=query, key=key, value=value)
+    _check.dropout(dropout, seed)
+    _check.kernel(kernel, _kernels.NAMES)
+    problem, values = make_problem(
+        xp, query, key, value,
+        mask=mask, causal=causal, bias=bias, scale=scale, similarity=similarity, softcap=softcap,
+    )  # fmt: skip
+    drop = Drop(float(dropout), int(seed or 0)) if dropout else None
+    chosen = _kernels.choose(kernel, problem, values, drop)
+    output, logsumexp = _kernels.run(chosen, problem, values, drop)
+    if sinks is not None:
+        output, logsumexp = _with_sinks(problem, output, logsumexp, sinks)
+    output = problem.layout.to_caller(xp, output, (problem.layout.queries, xp.shape(value)[-1]))
+    weights = AttentionWeights(problem, logsumexp, kernel=chosen.name, reason=chosen.reason)
+    return Attention(xp.cast(output, xp.dtype_name(query)), weights)
+
+
+def make_problem(
+    xp: Backend,
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    mask: Any = None,
+    causal: bool = False,
+    bias: Any = None,
+    scale: float | None = None,
+    similarity: str = "dot",
+    softcap: float | None = None,
+) -> tuple[Problem, Operand]:
+    """The arguments of `attention`, checked, in block space: the problem, and the values."""
+    place = _check.layout(xp.shape(query), xp.shape(key), xp.shape(value))
+    _check.similarity(similarity)
+    softcap = _check.number("softcap", softcap, positive=True)
+    factor = _check.number("scale", scale)
+    if similarity == "cosine":
+        query, key = _unit(xp, query), _unit(xp, key)
+    if factor is None:
+        width = xp.shape(query)[-1]
+        factor = 1.0 if similarity == "cosine" else 1 / math.sqrt(max(width, 1))
+    the_bias, the_mask = _bias(bias), _mask(mask, causal)
+    leaves = [
+        *(() if the_bias is None else _placed("bias", xp, place, the_bias, query)),
+        *(() if the_mask is None else _placed("mask", xp, place, the_mask, query)),
+    ]
+    scores = Scores(factor, softcap, the_bias and the_bias.form, the_mask and the_mask.form)
+    problem = Problem(xp, place, scores, place.query(xp, query), place.key(xp, key), tuple(leaves))
+    return problem, place.key(xp, value)
+
+
+def _unit(xp: Backend, array: Array) -> Array:
+    """Rows of length one; a row of zeros stays zero."""
+    dtype = xp.dtype_name(array)
+    wide = array if dtype == "float64" else xp.cast(array, "float32")
+    squares = xp.sum(wide * wide, -1)
+    length = xp.sqrt(xp.where(squares == 0, 1.0, squares))
+    return xp.cast(wide / length, dtype)
+
+
+def _bias(bias: Any) -> biases.Bias | None:
+    return bias if bias is None or isinstance(bias, biases.Bias) else biases.array(bias)
+
+
+def _mask(mask: Any, causal: bool) -> masks.Mask | None:
+    found = mask if mask is None or isinstance(mask, masks.Mask) else masks.boolean(mask)
+    if not causal:
+        return found
+    return masks.causal() if found is None else masks.causal() & found
+
+
+def _placed(name: str, xp: Backend, place: Layout, rule: Any, like: Array) -> list[Operand]:
+    for leaf in rule.leaves:
+        _check.leaf(name, xp, backend_of(leaf), leaf)
+    return rule.form.place(xp, place, [xp.asarray(leaf, like) for leaf in rule.leaves])
+
+
+def _with_sinks(problem: Problem, output: Array, logsumexp: Array, sinks: Any) -> tuple[Array, Array]:
+    """L' = log(exp L + exp sink), and the output shrinks by exp(L - L'): plain arithmetic of O(T)."""
+    xp, place = problem.xp, problem.layout
+    _check.leaf("sinks", xp, backend_of(sinks), sinks)
+    sinks = xp.asarray(sinks, problem.query.array)
+    _check.per_head("sinks", xp, place, sinks, 0)
+    sinks = xp.cast(place.from_heads(xp, sinks[..., None, None], 2), problem.dtype)
+    seen = logsumexp != -math.inf
+    before = xp.where(seen, logsumexp, 0.0)
+    largest = xp.maximum(before, sinks)
+    total = largest + xp.log(xp.exp(before - largest) + xp.exp(sinks - largest))
+    output = output * xp.cast(xp.where(seen, xp.exp(before - total), 0.0), xp.dtype_name(output))[..., None]
+    return output, xp.where(seen, total, -math.inf)

@@ -1,0 +1,332 @@
+"""The command line: one command is one public call and a print."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regard.errors import ConfigError, RegardError
+
+app = typer.Typer(
+    help="Fine-tune attention encoders on your own files, trust the result, and look at what it attends to.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="what to do; 'regard init TASK' writes one")]
+RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="a run directory")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="put another value in the configuration")
+]
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Turn our own errors into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except RegardError as error:
+            typer.echo(f"regard: {error}", err=True)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as interrupt:
+            typer.echo(f"regard: {interrupt or 'interrupted'}", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from regard import __version__
+
+        typer.echo(f"regard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def regard(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """Fine-tune attention encoders on your own files, trust the result, and look at what it attends to."""
+
+
+@app.command()
+@guarded
+def finetune(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the interrupted run in the output directory")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run in the output directory")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+) -> None:
+    """Check the data, fine-tune, measure beside baselines, and write a report."""
+    loaded = _load(config, overrides)
+    _silence()
+    from regard.finetuning.train import finetune as run_it
+
+    try:
+        run = run_it(loaded, resume=resume, overwrite=overwrite, quiet=quiet)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(_how_to_resume(loaded.output, interrupt)) from None
+    if not quiet:
+        typer.echo(_what_next(run))
+
+
+def _load(config: str, overrides: list[str] | None) -> Any:
+    from regard.finetuning.config import Config, parse_override
+
+    return Config.load(config, dict(map(parse_override, overrides or [])))
+
+
+def _silence() -> None:
+    """Keep libraries from filling the terminal; errors still come through as exceptions."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.simplefilter("ignore")
+    for name in ("transformers", "datasets", "accelerate", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
+    if not (Path(output) / "config.yaml").is_file():
+        return "interrupted before anything was written"
+    told = str(interrupt) or f"{output}: interrupted"
+    return f"{told}; go on with: regard finetune {output}/config.yaml --resume"
+
+
+def _what_next(run: Any) -> str:
+    path = run.path
+    return "\n".join(
+        [
+            f"\nThe report: {path / 'report.html'}",
+            f"The model:  {path / 'model'} (AutoModelForSequenceClassification.from_pretrained loads it)"
+            if run.config.task == "text-classification"
+            else f"The model:  {path / 'model'}",
+            "\nTry:",
+            f'  regard predict {path} "a text of your own"',
+            f'  regard look {path} "a text of your own"',
+            f"  regard evaluate {path} {run.config.data.test if isinstance(run.config.data.test, str) else 'FILE'}",
+        ]
+    )
+
+
+@app.command()
+@guarded
+def check(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Look at configuration and data without training."""
+    loaded = _load(config, overrides)
+    _silence()
+    from regard.finetuning.check import check as run_it
+
+    found = run_it(loaded)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        return
+    _print_table(
+        f"{config}: {len(found.warnings) or 'no'} warning{'' if len(found.warnings) == 1 else 's'}, ready to train",
+        ["", "what was found"],
+        [["ok" if f.level == "ok" else "warning", f.message] for f in found.findings],
+        styles={"warning": "yellow"},
+    )
+
+
+def _print_table(title: str, header: list[str], rows: list[list[str]], styles: dict[str, str] | None = None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row), style=(styles or {}).get(row[0]))
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 10_000
+    console.print(table)
+
+
+@app.command()
+@guarded
+def predict(
+    run: RunFolder,
+    inputs: Annotated[
+        str, typer.Argument(metavar="TEXT|FILE", help="a text, or a .csv, .tsv, .jsonl, .parquet or .txt file")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="where to write the predictions of a file")
+    ] = None,
+) -> None:
+    """Predict for a text, or for every row of a file in its order."""
+    from regard.finetuning.run import Run
+
+    _silence()
+    opened = Run.load(run)
+    if not _is_file(inputs):
+        _print_predictions([{"text": inputs}], opened.predict([inputs]))
+        return
+    rows = _rows(opened, inputs)
+    column = opened.config.data.columns[opened.input]
+    predictions = opened.predict([row[column] for row in rows], progress=True)
+    _warn_of_cuts(predictions)
+    _write(rows, predictions, output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl"))
+
+
+def _is_file(text: str) -> bool:
+    """Tell a file from a text; what looks like a file and is none is reported, not classified."""
+    from regard.finetuning.data import SUFFIXES
+
+    suffix = Path(text).suffix.lower() if len(text) < 1000 else ""
+    return (suffix in (*SUFFIXES, ".txt") and " " not in text.strip()) or (len(text) < 200 and Path(text).is_file())
+
+
+def _rows(run: Any, path: str) -> list[dict[str, Any]]:
+    from regard.finetuning.data import read_table, read_texts, require_column
+
+    column = run.config.data.columns[run.input]
+    if Path(path).suffix.lower() == ".txt":
+        return [{column: text} for text in read_texts(path)]
+    table = read_table(path)
+    require_column(table, column, path, run.input)
+    return list(table)
+
+
+def _warn_of_cuts(predictions: list[dict[str, Any]]) -> None:
+    cut = sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions)
+    if cut:
+        typer.echo(
+            f"regard: {cut} of {len(predictions)} texts are longer than the model reads; their ends were cut", err=True
+        )
+
+
+def _write(rows: list[dict[str, Any]], predictions: list[dict[str, Any]], output: Path) -> None:
+    from regard.finetuning.data import write_table
+
+    if output.exists():
+        raise ConfigError(f"{output}: need a new file to write; got one that exists; name another with --output.")
+    merged = [
+        {**row, **{f"predicted_{k}" if k in row else k: v for k, v in p.items()}}
+        for row, p in zip(rows, predictions, strict=True)
+    ]
+    write_table(output, merged)
+    typer.echo(f"{len(merged)} predictions: {output}")
+
+
+def _print_predictions(rows: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> None:
+    for prediction in predictions:
+        ranked = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:5]
+        typer.echo("  ".join(f"{label} {probability:.3f}" for label, probability in ranked))
+    _warn_of_cuts(predictions)
+
+
+@app.command()
+@guarded
+def evaluate(
+    run: RunFolder,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="a table with the truth in it")],
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Measure a run on other data."""
+    from regard.finetuning.run import Run
+
+    _silence()
+    scores = Run.load(run).evaluate(file, progress=True)
+    if as_json:
+        typer.echo(json.dumps({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()}, indent=2))
+        return
+    rows = [
+        [k.replace("_", " "), f"{s.value:.3f}", "{:.3f} to {:.3f}".format(*s.interval or ())] for k, s in scores.items()
+    ]
+    _print_table(file, ["measure", "value", "95 % interval"], rows)
+
+
+@app.command()
+@guarded
+def look(
+    run: RunFolder,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="the text to look at")],
+    layer: Annotated[int | None, typer.Option("--layer", help="one layer, from 0; the mean of all if left out")] = None,
+    head: Annotated[int | None, typer.Option("--head", help="one head, from 0; the mean of all if left out")] = None,
+    html: Annotated[bool, typer.Option("--html", help="also write an interactive page")] = False,
+    png: Annotated[bool, typer.Option("--png", help="also write a picture")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the page or picture to write, .html or .png")
+    ] = None,
+) -> None:
+    """Show what a run attends to in a text."""
+    from regard.finetuning.look import look_at
+    from regard.finetuning.run import Run
+
+    _silence()
+    seen = look_at(Run.load(run), text, layer, head)
+    example = seen.attention.example
+    rows = [[token, _shade(share), f"{share:.1%}", targets] for token, share, targets in seen.table()]
+    title = f"{example.predicted} {example.confidence:.3f}; {seen.which}; tokens cut: {seen.cut}"
+    _print_table(title, ["token", "", "received", "attends most to"], rows)
+    for path in _outputs(Path(run), html, png, output):
+        seen.write(path)
+        typer.echo(f"Written: {path}")
+
+
+def _shade(share: float, width: int = 20) -> str:
+    return "█" * max(round(share * width), 0) or "·"
+
+
+def _outputs(run: Path, html: bool, png: bool, output: Path | None) -> list[Path]:
+    if output and output.suffix not in (".html", ".png"):
+        raise ConfigError(f"{output}: need a file ending in .html or .png; got '{output.suffix}'; rename it.")
+    chosen = [run / "look.html"] * html + [run / "look.png"] * png
+    return [output] if output else chosen
+
+
+@app.command()
+@guarded
+def init(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="what to learn, such as text-classification")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the file to write; TASK.yaml if left out")
+    ] = None,
+) -> None:
+    """Write a commented configuration to start from."""
+    from regard.finetuning.tasks import get_task
+
+    path = output or Path(f"{task}.yaml")
+    template = get_task(task).TEMPLATE
+    if path.exists():
+        raise ConfigError(f"{path}: need a new file to write; got one that exists; name another with --output.")
+    path.write_text(template, encoding="utf-8")
+    typer.echo(f"Written: {path}. Fill in your files and columns, then: regard check {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,461 @@
+"""AttentionWeights: an exact matrix of n x n weights that is never there, and answers any question."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from regard import _check
+from regard._backends.protocol import Array
+from regard._blockwise import weights_of
+from regard._layout import Layout, Operand
+from regard._problem import Problem
+from regard._questions import (
+    ArgMax,
+    Distance,
+    Entropy,
+    Largest,
+    Mass,
+    Max,
+    MaxScore,
+    Pool,
+    Product,
+    Question,
+    Received,
+    TopK,
+    TransposedProduct,
+)
+from regard._rules import Where
+from regard.errors import OutOfRangeError, TooLargeError
+
+WHO = "AttentionWeights"
+
+
+class AttentionWeights:
+    """The weights P = exp(S - L) of one attention: exact, lazy, `(..., H, T, S)`.
+
+    What is kept is the query, the key, the rules (mask, bias, ...) and the log-sum-exp L of each row: O(T + S)
+    numbers. Each question computes the tiles it needs again and lets them go, in one pass over the scores; ask
+    several at once with `ask`. Statistics come in float32 or, for float64, in float64; tiles and `dense` in the
+    type of the query.
+
+    Gradients: log-sum-exp, entropy, received, mass, distance, products, largest weights, pooled maps and tiles carry
+    gradients to query, key, bias and sinks in PyTorch, TensorFlow and JAX, by computing each tile once more.
+
+    Under `jax.jit` it can be returned and passed (it is a pytree); under `tf.function` and `torch.compile` ask your
+    questions inside. `dense`, tiles with NumPy indices and all questions work in all three.
+
+    Source: design and prior art are told in the documentation under "Lazy weights".
+    """
+
+    __array_priority__ = 1000  # so that ndarray @ weights is not computed element by element
+
+    def __init__(
+        self, problem: Problem, logsumexp: Array | None = None, *, kernel: str = "blockwise", reason: str = ""
+    ) -> None:
+        self._problem = problem
+        self._logsumexp = logsumexp
+        self.kernel = kernel
+        self.reason = reason
+
+    # What it is.
+
+    @property
+    def shape(self) -> tuple:
+        """`(..., H, T, S)`."""
+        return self._problem.layout.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The type of the query, in which tiles come."""
+        return self._problem.query.array.dtype
+
+    @property
+    def logsumexp(self) -> Array:
+        """log sum_j exp S_ij of each row, `(..., H, T)`; -inf for a query that may see no key."""
+        return self._problem.layout.to_caller(self._xp, self._along(), (self._layout.queries,))
+
+    @property
+    def _xp(self) -> Any:
+        return self._problem.xp
+
+    @property
+    def _layout(self) -> Layout:
+        return self._problem.layout
+
+    def _along(self) -> Array:
+        """The log-sum-exp in block space; computed at the first question where nobody knew it."""
+        if self._logsumexp is None:
+            self._logsumexp = self._problem.logsumexp()
+        return self._logsumexp
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        shape, dtype = _check._sizes(self.shape), self._xp.dtype_name(self._problem.query.array)
+        why = f" ({self.reason})" if self.reason else ""
+        return f"AttentionWeights(shape={shape}, dtype={dtype}, {self._xp.name}, kernel={self.kernel}{why}, {self._memory()})"
+
+    def _memory(self) -> str:
+        try:
+            kept, dense = _readable(self.nbytes), _readable(self._dense_bytes())
+        except TypeError:  # sizes that a graph does not know yet
+            return "sizes known as it runs"
+        return f"keeps {kept}, dense would take {dense}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what it keeps: query, key, the rules' arrays and the log-sum-exp."""
+        xp = self._xp
+        arrays = [self._problem.query.array, self._problem.key.array, *(leaf.array for leaf in self._problem.leaves)]
+        kept = sum(math.prod(xp.shape(array)) * _itemsize(xp.dtype_name(array)) for array in arrays)
+        return kept + math.prod((*self._layout.outer, self._layout.queries)) * _itemsize(self._problem.dtype)
+
+    def _dense_bytes(self) -> int:
+        return math.prod(self.shape) * _itemsize(self._xp.dtype_name(self._problem.query.array))
+
+    # Parts of it.
+
+    def __getitem__(self, index: Any) -> Any:
+        """Leading axes: lazy again. The last two: the array of that tile, and only that is computed.
+
+        Raises:
+            OutOfRangeError: An index beyond its axis.
+        """
+        leading, tile = _split_index(index, len(self._layout.outer))
+        chosen = self._select(leading) if leading else self
+        return chosen if tile is None else chosen._tile(*tile)
+
+    def _tile(self, rows: Any, columns: Any) -> Array:
+        xp, place = self._xp, self._layout
+        _check.index(WHO, "query", rows, place.queries)
+        _check.index(WHO, "key", columns, place.keys)
+        queries, keys = np.arange(place.queries)[rows], np.arange(place.keys)[columns]
+        operands = [_taken(xp, operand, np.atleast_1d(queries), np.atleast_1d(keys)) for operand in self._problem.operands]
+        own = place.operand(xp, self._along())
+        where = Where(
+            xp.asarray(np.atleast_1d(queries).astype(np.int32)[:, None], operands[0]),
+            xp.asarray(np.atleast_1d(keys).astype(np.int32)[None, :], operands[0]),
+            place.shift,
+        )
+        scores = self._problem.scores(xp, operands, where, True)
+        weights = weights_of(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys)))
+        result = xp.cast(weights, xp.dtype_name(self._problem.query.array))
+        full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
+        return place.to_caller(xp, xp.broadcast_to(result, full), (*np.shape(queries), *np.shape(keys)))
+
+    def _select(self, leading: tuple) -> AttentionWeights:
+        """The weights of some of the leading axes, still lazy."""
+        xp, place = self._xp, self._layout
+        outer = place.outer
+        _check.leading_index(WHO, leading, outer)
+        shape = np.broadcast_to(np.int8(0), outer)[leading].shape
+        *batch, heads = [np.atleast_1d(np.arange(size)[at]) for size, at in zip(outer, _filled(leading, outer), strict=True)]
+        operands = [self._problem.query, self._problem.key, *self._problem.leaves]
+        chosen = [_select(xp, place, operand, batch, heads) for operand in operands]
+        along = None if self._logsumexp is None else self._logsumexp
+        if along is not None:
+            along = _select(xp, place, place.operand(xp, along), batch, heads).array
+        layout = Layout((*(len(several) for several in batch), len(heads)), 1, place.queries, place.keys, shape)
+        problem = Problem(xp, layout, self._problem.scores, chosen[0], chosen[1], tuple(chosen[2:]))
+        return AttentionWeights(problem, along, kernel=self.kernel, reason=self.reason)
+
+    def dense(self, max_bytes: int = 2**30) -> Array:
+        """All of it, `(..., H, T, S)`.
+
+        Raises:
+            TooLargeError: It would take more than `max_bytes`.
+        """
+        if (size := self._dense_bytes()) > max_bytes:
+            raise TooLargeError(
+                f"{WHO}.dense: need at most max_bytes = {_readable(max_bytes)}; got {_readable(size)} for shape "
+                f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, or raise max_bytes."
+            )
+        return self._tile(slice(None), slice(None))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        dense = self._xp.concrete(self._xp.stop_gradient(self.dense()))
+        return np.asarray(dense, dtype=dtype)
+
+    # Products.
+
+    @property
+    def T(self) -> TransposedWeights:  # noqa: N802: NumPy's name
+        """The transpose of the last two axes, for `weights.T @ y`."""
+        return TransposedWeights(self)
+
+    def __matmul__(self, values: Array) -> Array:
+        """`weights @ x`: exact sums of x `(..., S, X)` by the weights, `(..., H, T, X)`."""
+        xp = self._xp
+        values = _check.multiplied(WHO, xp, values, self._layout.keys, "S")
+        operand = _for_heads(xp, self._layout, values, keys=True)
+        careful = self._problem.scores.mask is not None and self._problem._spoiled(operand)
+        [answer] = self._ask([Product(xp.shape(values)[-1], careful)], [operand])
+        return xp.cast(answer, xp.dtype_name(values))
+
+    # Questions.
+
+    def _ask(self, questions: list[Question], extras: list[Operand] | None = None) -> list[Any]:
+        return self._problem.ask(self._along(), questions, extras or [])
+
+    def entropy(self) -> Array:
+        """-sum_j P_ij log P_ij of each query, in nats, `(..., H, T)`; 0 for one that may see no key."""
+        return self._ask([Entropy()])[0]
+
+    def received(self, queries: Any = None) -> Array:
+        """How much attention each key receives, sum_i P_ij, `(..., H, S)`, from all queries or from some.
+
+        Args:
+            queries: Indices, a slice or a boolean array of T.
+        """
+        return self._ask(*self._received(queries))[0]
+
+    def _received(self, queries: Any) -> tuple[list[Question], list[Operand]]:
+        if queries is None:
+            return [Received()], []
+        chosen = self._indicator("received", "queries", queries, self._layout.queries)
+        return [Received(True)], [self._constant(chosen[:, None])]
+
+    def mass(self, keys: Any) -> Array:
+        """The weight that each query has on a set of keys, `(..., H, T)`.
+
+        Args:
+            keys: Indices, a slice, or a boolean array of `(S,)`; also `(B, S)`, a set for each example.
+        """
+        xp, place = self._xp, self._layout
+        if getattr(keys, "ndim", 1) > 1:
+            _check.boolean_keys(WHO, xp, place, keys)
+            operand = place.per_example(xp, xp.cast(xp.asarray(keys, self._problem.query.array), self._problem.dtype), (False, True))
+        else:
+            operand = self._constant(self._indicator("mass", "keys", keys, place.keys)[None, :])
+        return self._ask([Mass()], [operand])[0]
+
+    def max(self) -> Array:
+        """The largest weight of each query, `(..., H, T)`."""
+        return self._ask([Max()])[0]
+
+    def argmax(self) -> Array:
+        """The key with the largest weight of each query, the first of equals, `(..., H, T)`, int32."""
+        return self._ask([ArgMax()])[0]
+
+    def topk(self, count: int) -> TopK:
+        """The `count` largest weights of each query, descending, and the keys that have them: `(..., H, T, count)`."""
+        return self._ask([Largest(_check.count(WHO, "topk", count, self._layout.keys))])[0]
+
+    def max_score(self) -> Array:
+        """The largest score of each query before the softmax, `(..., H, T)`: what QK-clip needs (Kimi K2, 2507.20534)."""
+        return self._ask([MaxScore()])[0]
+
+    def distance(self) -> Array:
+        """The mean distance attended over, sum_j P_ij |i + S - T - j|, in positions, `(..., H, T)`."""
+        return self._ask([Distance()])[0]
+
+    def pool(self, rows: int, columns: int, reduce: str = "mean") -> Array:
+        """A small map: means or maxima of rectangles, `(..., H, rows, columns)`.
+
+        Query i is in row floor(i rows / T), so that sizes differ by one at most; keys likewise.
+        """
+        return self._ask(*self._pool(rows, columns, reduce))[0]
+
+    def _pool(self, rows: int, columns: int, reduce: str = "mean") -> tuple[list[Question], list[Operand]]:
+        place = self._layout
+        _check.pool(WHO, rows, columns, reduce, place.queries, place.keys)
+        of_rows, of_columns = _bins(place.queries, rows), _bins(place.keys, columns)
+        if reduce == "max":
+            extras = [self._constant(of_rows[:, None]), self._constant(of_columns[None, :])]
+        else:
+            extras = [
+                self._constant(_indicators(of_rows, rows)[:, None, :], 1),
+                self._constant(_indicators(of_columns, columns)[None, :, :], 1),
+            ]
+        return [Pool(rows, columns, reduce)], extras
+
+    def ask(self, *questions: str, **parameters: Any) -> dict[str, Any]:
+        """Several questions in one pass over the scores.
+
+        Args:
+            questions: Names of questions that need no argument: "entropy", "received", "max", "argmax", "max_score",
+                "distance".
+            parameters: Questions with their arguments: `topk=8`, `pool=(64, 64)`.
+
+        Returns:
+            The answers by name.
+        """
+        simple: dict[str, Any] = {
+            "entropy": Entropy, "received": Received, "max": Max, "argmax": ArgMax,
+            "max_score": MaxScore, "distance": Distance,
+        }  # fmt: skip
+        _check.questions(WHO, questions, parameters, simple, ("topk", "pool"))
+        asked: dict[str, tuple[list[Question], list[Operand]]] = {name: ([simple[name]()], []) for name in questions}
+        if "topk" in parameters:
+            asked["topk"] = [Largest(_check.count(WHO, "topk", parameters["topk"], self._layout.keys))], []
+        if "pool" in parameters:
+            asked["pool"] = self._pool(*parameters["pool"])
+        answers = self._ask(
+            [question for several, _ in asked.values() for question in several],
+            [extra for _, extras in asked.values() for extra in extras],
+        )
+        return dict(zip(asked, answers, strict=True))
+
+    def reduce(self, tile: Callable[[Array, Array, Array], Any], merge: Callable[[Any, Any], Any], initial: Any) -> Any:
+        """Any other reduction: `merge(initial, tile(weights, queries, keys))` over all tiles, in no promised order.
+
+        Args:
+            tile: Takes a tile `(..., H, t, s)` and the positions `(t,)` and `(s,)` of its queries and keys. Leading
+                axes are whole; weights outside all tiles are zero.
+            merge: Puts the result so far and the result of a tile together.
+            initial: What to start from.
+        """
+        for block in self._problem.grid().blocks if not self._problem.empty else ():
+            queries = np.arange(block.starts[-2], block.starts[-2] + block.sizes[-2])
+            keys = np.arange(block.starts[-1], block.starts[-1] + block.sizes[-1])
+            initial = merge(initial, tile(self._tile(queries, keys), queries, keys))
+        return initial
+
+    # Operands of questions.
+
+    def _constant(self, array: np.ndarray, features: int = 0) -> Operand:
+        """A NumPy array `(T or 1, S or 1, features)` as an operand that is the same for all heads."""
+        place = self._layout
+        dtype = self._problem.dtype if array.dtype.kind == "f" else "int32"
+        array = array.reshape((1,) * (len(place.lead) + 1) + array.shape).astype(dtype)
+        return place.operand(self._xp, self._xp.asarray(array, self._problem.query.array), features)
+
+    def _indicator(self, method: str, name: str, chosen: Any, size: int) -> np.ndarray:
+        """How often each of `size` positions is chosen, as floating point."""
+        if isinstance(chosen, slice):
+            chosen = np.arange(size)[chosen]
+        known = self._xp.concrete(chosen) if self._xp.is_array(chosen) else np.asarray(chosen)
+        indices = _check.positions(f"{WHO}.{method}", name, known, size)
+        return np.bincount(indices, minlength=size).clip(max=1).astype(np.float64)
+
+
+class TransposedWeights:
+    """`weights.T`, lazy: multiply it, or index the weights themselves."""
+
+    def __init__(self, weights: AttentionWeights) -> None:
+        self._weights = weights
+
+    @property
+    def shape(self) -> tuple:
+        """`(..., H, S, T)`."""
+        *outer, queries, keys = self._weights.shape
+        return (*outer, keys, queries)
+
+    @property
+    def T(self) -> AttentionWeights:  # noqa: N802: NumPy's name
+        return self._weights
+
+    def __matmul__(self, values: Array) -> Array:
+        """`weights.T @ y`: what each key gets of y `(..., T, Y)`, `(..., H, S, Y)`."""
+        weights = self._weights
+        xp, place = weights._xp, weights._layout
+        values = _check.multiplied(f"{WHO}.T", xp, values, place.queries, "T")
+        operand = _for_heads(xp, place, values, keys=False)
+        [answer] = weights._ask([TransposedProduct(xp.shape(values)[-1])], [operand])
+        return xp.cast(answer, xp.dtype_name(values))
+
+    def __repr__(self) -> str:
+        return f"TransposedWeights(shape={_check._sizes(self.shape)})"
+
+
+def _for_heads(xp: Any, place: Layout, values: Array, keys: bool) -> Operand:
+    """`(..., S, X)` or `(..., T, X)` with one set of values for each query head, each key head, or all."""
+    sizes = xp.shape(values)
+    own = sizes[-3] if len(sizes) > 2 else 1
+    heads = place.outer[-1] if place.outer else 1
+    if isinstance(own, int) and own not in (1, heads):
+        array = place.key(xp, values).array  # (*lead, 1, 1, S, X)
+        lengths = (1, xp.shape(array)[-2]) if keys else (xp.shape(array)[-2], 1)
+        array = xp.reshape(array, (*xp.shape(array)[:-3], *lengths, xp.shape(array)[-1]))
+    else:
+        array = place.from_heads(xp, values, 2)  # (*lead, R, S, X)
+        *lead, length, width = xp.shape(array)
+        array = xp.reshape(array, (*lead, *((1, length) if keys else (length, 1)), width))
+    return place.operand(xp, array, 1)
+
+
+def _taken(xp: Any, operand: Operand, queries: np.ndarray, keys: np.ndarray) -> Array:
+    """Some rows and columns of an operand."""
+    array, axes = operand.array, operand.axes
+    for axis, chosen in ((len(axes) - 2, queries), (len(axes) - 1, keys)):
+        if axes[axis]:
+            array = _along_axis(xp, array, chosen, axis)
+    return array
+
+
+def _along_axis(xp: Any, array: Array, chosen: np.ndarray, axis: int) -> Array:
+    """A slice where the indices are consecutive (nothing is copied then), else a gather."""
+    if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen) and (np.diff(chosen) == 1).all():
+        return array[(slice(None),) * axis + (slice(int(chosen[0]), int(chosen[-1]) + 1),)]
+    return xp.take(array, xp.asarray(chosen, array), axis)
+
+
+def _select(xp: Any, place: Layout, operand: Operand, batch: list[np.ndarray], heads: np.ndarray) -> Operand:
+    """Some of the leading axes of an operand; heads become key heads of their own, without repeats."""
+    array, axes = operand.array, operand.axes
+    groups, repeats = len(place.lead) - 1, len(place.lead)
+    features = len(xp.shape(array)) - len(axes)
+    for axis, chosen in enumerate(batch):
+        if axes[axis]:
+            array = _along_axis(xp, array, chosen, axis)
+    sizes = xp.shape(array)
+    if axes[repeats]:
+        full = (*sizes[:groups], place.lead[-1], *sizes[repeats:])
+        array = xp.reshape(xp.broadcast_to(array, full), (*sizes[:groups], -1, 1, *sizes[repeats + 1 :]))
+        array = _along_axis(xp, array, heads, groups)
+    elif axes[groups]:
+        array = _along_axis(xp, array, heads // place.repeats, groups)
+    return place.operand(xp, array, features)
+
+
+def _split_index(index: Any, outer: int) -> tuple[tuple, tuple | None]:
+    """What an index says of the leading axes, and of the last two (None: nothing)."""
+    index = index if isinstance(index, tuple) else (index,)
+    given = [at is Ellipsis for at in index]
+    if any(given):
+        place = given.index(True)
+        before, after = index[:place], index[place + 1 :]
+        missing = outer + 2 - len(before) - len(after)
+        index = (*before, *(slice(None),) * max(missing, 0), *after)
+    if len(index) > outer + 2:
+        raise OutOfRangeError(f"{WHO}: need at most {outer + 2} indices; got {len(index)}; leave some out.")
+    leading, tile = index[:outer], index[outer:]
+    if all(isinstance(at, slice) and at == slice(None) for at in leading):
+        leading = ()
+    return leading, (*tile, slice(None))[:2] if tile else None
+
+
+def _filled(leading: tuple, outer: tuple) -> tuple:
+    return (*leading, *(slice(None),) * (len(outer) - len(leading)))
+
+
+def _bins(size: int, bins: int) -> np.ndarray:
+    return np.arange(size) * bins // size
+
+
+def _indicators(bins: np.ndarray, count: int) -> np.ndarray:
+    return (bins[:, None] == np.arange(count)) / np.bincount(bins, minlength=count)
+
+
+def _itemsize(dtype: str) -> int:
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def _readable(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if size < 1000 or unit == "TB":
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError
