@@ -149,7 +149,7 @@ class Torch(NumPy):
 
     def gradients(self, function, *arrays):
         arrays = [x.detach().clone().requires_grad_() for x in arrays]
-        return torch.autograd.grad(function(*arrays), arrays)
+        return torch.autograd.grad(function(*arrays), arrays, allow_unused=True, materialize_grads=True)
 
     def total(self, a, b):
         """The sum of the products of two arrays: a number to differentiate."""
@@ -157,7 +157,7 @@ class Torch(NumPy):
 
 
 class Jax(NumPy):
-    name, differentiable, compiles = "jax", True, True
+    name, differentiable, compiles, jax = "jax", True, True, jax
 
     def array(self, x, dtype=None):
         return jnp.asarray(rounded(x, dtype) if dtype else self._narrow(x))
@@ -272,7 +272,7 @@ class TensorFlow(NumPy):
             for x in arrays:
                 tape.watch(x)
             result = function(*arrays)
-        return [tf.convert_to_tensor(x) for x in tape.gradient(result, arrays)]
+        return [tf.convert_to_tensor(x) for x in tape.gradient(result, arrays, unconnected_gradients="zero")]
 
     def total(self, a, b):
         return tf.reduce_sum(a * b)

@@ -1,0 +1,233 @@
+"""Imports go down only, frameworks are imported where their name stands, and `import regard` imports none."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "regard"
+
+# From the top to the ground: a module may import from its own layer and from those below it.
+LAYERS = [
+    ("regard", "regard.__main__"),
+    ("regard.cli",),
+    ("regard.finetuning", "regard.finetune"),
+    ("regard.inspection",),
+    ("regard.models",),
+    ("regard.nn",),
+    ("regard.attention", "regard.weights", "regard.masks", "regard.biases"),
+    ("regard._check", "regard._plan", "regard._blockwise"),
+    ("regard._backends",),
+    ("regard.errors",),
+]
+# Modules beside those of the plan, by the layer that they belong to.
+BESIDE = {
+    "regard._questions": 7,
+    "regard._problem": 7,
+    "regard._kernels": 7,
+    "regard._rules": 7,
+    "regard._layout": 7,
+}
+# A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
+FRAMEWORKS = {
+    "torch": "torch",
+    "tensorflow": "tensorflow",
+    "jax": "jax",
+    "jaxlib": "jax",
+    "keras": "keras",
+    "keras_hub": "keras",
+    "transformers": "transformers",
+    "peft": "transformers",
+    "accelerate": "transformers",
+    "datasets": "transformers",
+    "timm": "timm",
+    "diffusers": "diffusers",
+    "sentence_transformers": "sentence_transformers",
+}
+COMPANIONS = {"transformers": {"torch"}, "timm": {"torch"}, "diffusers": {"torch"}}  # a library and what it stands on
+FINE_TUNING = ("regard.finetuning", "regard.finetune")
+PLOTTING = ("regard.inspection.plots", "regard.inspection.report")
+
+
+def module_name(path, source):
+    parts = [source.name, *path.relative_to(source).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path, name):
+    """Every module that a file imports, anywhere in it: (line, module), from-imports with what is imported."""
+    package = name if path.stem == "__init__" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+            origin = f"{base}.{node.module or ''}".strip(".") if node.level else node.module
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+            yield from ((node.lineno, str(x.value)) for x in node.args[:1] if isinstance(x, ast.Constant))
+
+
+def layer_of(name):
+    """The number of a module's layer, the highest number at the ground; None where the plan does not know it."""
+    for beside, layer in BESIDE.items():
+        if name == beside or name.startswith(beside + "."):
+            return layer
+    for layer, members in enumerate(LAYERS):
+        if name in members or any(name.startswith(member + ".") for member in members if member != "regard"):
+            return layer
+    return None
+
+
+def within(name, packages):
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def files(source):
+    return [(path, module_name(path, source)) for path in sorted(source.rglob("*.py"))]
+
+
+def upward_imports(source):
+    """Imports that go up."""
+    known = {name for _, name in files(source)}
+    for path, name in files(source):
+        own = layer_of(name)
+        if own is None:
+            yield f"{name}: in no layer of the plan"
+            continue
+        for line, imported in imports_of(path, name):
+            if not within(imported, ("regard",)):
+                continue
+            target = imported if imported in known else imported.rpartition(".")[0]
+            target = target if target in known else imported
+            if target == "regard" and own > 0 and within(name, (*FINE_TUNING, "regard.cli", "regard.inspection")):
+                continue  # the public door, used from above it: `import regard`
+            other = layer_of(target)
+            if other is None or other < own:
+                yield f"{name}:{line} imports {imported}"
+
+
+def misplaced_frameworks(source):
+    """Frameworks imported where their name does not stand, and Matplotlib outside the plots."""
+    for path, name in files(source):
+        words = name.split(".")
+        for line, imported in imports_of(path, name):
+            top = imported.split(".")[0]
+            if top in FRAMEWORKS and not within(name, FINE_TUNING):
+                allowed = FRAMEWORKS[top] in words or any(top in COMPANIONS.get(word, ()) for word in words)
+                if not allowed:
+                    yield f"{name}:{line} imports {imported}"
+            if top == "matplotlib" and not within(name, PLOTTING):
+                yield f"{name}:{line} imports {imported}"
+
+
+def loaded_by(statement):
+    """The frameworks in `sys.modules` of a new process after a statement."""
+    watched = sorted({*FRAMEWORKS, "matplotlib", "pandas", "scipy", "sklearn"})
+    program = f"{statement}\nimport sys\nprint([name for name in {watched} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return ast.literal_eval(done.stdout.splitlines()[-1])
+
+
+def test_imports_go_down_only():
+    assert list(upward_imports(SOURCE)) == []
+
+
+def test_frameworks_are_imported_where_their_name_stands():
+    assert list(misplaced_frameworks(SOURCE)) == []
+
+
+def test_the_package_imports_no_framework():
+    assert loaded_by("import regard") == []
+
+
+def test_the_package_used_with_numpy_imports_no_framework():
+    use = "import numpy as np, regard\nx = np.ones((4, 2))\nregard.attention(x, x, x).weights.entropy()"
+    assert loaded_by(use) == []
+
+
+def test_every_module_of_the_plan_has_a_layer():
+    assert [name for _, name in files(SOURCE) if layer_of(name) is None] == []
+
+
+# --- each of these can fail ------------------------------------------------------------------------------------------
+
+
+def package(tmp_path, **modules):
+    """A package named regard with some modules, `a__b` for `a/b.py`."""
+    source = tmp_path / "regard"
+    for name, text in {"__init__": "", **modules}.items():
+        path = source / (name.replace("__", "/") + ".py" if name != "__init__" else "__init__.py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return source
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("errors", "from regard import masks"),
+        ("errors", "import regard.weights"),
+        ("_backends/numpy", "from regard._blockwise import run"),
+        ("_backends/numpy", "from .._blockwise import run"),
+        ("attention", "from regard.nn import keras"),
+        ("attention", "def late():\n    import regard.models.watch"),
+        ("attention", "import importlib\nimportlib.import_module('regard.cli')"),
+        ("models/watch", "from ..inspection import measure"),
+        ("inspection/plots", "from regard.finetuning.run import Run"),
+        ("unplanned", ""),
+    ],
+)
+def test_an_import_that_goes_up_is_found(tmp_path, module, text):
+    source = package(tmp_path, masks="", _blockwise="", weights="", inspection__measure="", **{module: text})
+    assert len(list(upward_imports(source))) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("attention", "from regard.errors import ShapeError"),
+        ("attention", "import numpy"),
+        ("weights", "from regard import masks"),
+        ("weights", "from . import masks"),
+        ("_backends/numpy", "from ..errors import ShapeError"),
+        ("cli", "from regard.finetuning import run"),
+    ],
+)
+def test_an_import_that_goes_down_passes(tmp_path, module, text):
+    assert list(upward_imports(package(tmp_path, masks="", errors="", finetuning__run="", **{module: text}))) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("attention", "import torch"),
+        ("_backends/jax", "import torch"),
+        ("_backends/numpy", "def late():\n    import tensorflow as tf"),
+        ("nn/torch", "from keras import layers"),
+        ("inspection/measure", "import matplotlib.pyplot as plt"),
+        ("_check", "import importlib\ntorch = importlib.import_module('torch')"),
+    ],
+)
+def test_a_framework_out_of_place_is_found(tmp_path, module, text):
+    assert len(list(misplaced_frameworks(package(tmp_path, **{module: text})))) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("_backends/torch", "import torch.nn.functional as F"),
+        ("models/transformers", "import torch, transformers"),
+        ("finetuning/train", "import torch"),
+        ("inspection/plots", "import matplotlib.pyplot as plt"),
+        ("inspection/report/charts", "import matplotlib"),
+    ],
+)
+def test_a_framework_in_its_place_passes(tmp_path, module, text):
+    assert list(misplaced_frameworks(package(tmp_path, **{module: text}))) == []
+
+
+def test_a_framework_that_is_loaded_is_found():
+    assert loaded_by("import regard, torch") == ["torch"]
