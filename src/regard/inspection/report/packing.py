@@ -75,9 +75,16 @@ def _block_size(n: int, head_count: int) -> int:
     return -(-n // most)
 
 
+def _block_text(block: list[Piece]) -> str:
+    """The whole text of a short block, the first and last piece of a long one."""
+    if len(block) > 3:
+        return f"{block[0].text}…{block[-1].text}"
+    return "".join(piece.text if piece.joined else f" {piece.text}" for piece in block).strip()
+
+
 def _pool_pieces(shown: list[Piece], block: int) -> list[Piece]:
     blocks = [shown[start : start + block] for start in range(0, len(shown), block)]
-    return [Piece(part[0].text if len(part) == 1 else f"{part[0].text}…{part[-1].text}") for part in blocks]
+    return [Piece(_block_text(part), joined=part[0].joined) for part in blocks]
 
 
 def pack(attention: TokenAttention) -> PackedAttention:

@@ -153,7 +153,7 @@
     byId("truth").textContent = truth;
     byId("predicted").textContent = predicted;
     byId("predicted-box").className = `verdict ${truth === predicted ? "right" : "wrong"}`;
-    byId("confidence").textContent = `${confidence} sure`;
+    byId("confidence").textContent = confidence;
     byId("tokens").replaceChildren(...tokens.map((text, i) => {
       const button = document.createElement("button"), piece = document.createElement("span"), weight = document.createElement("span");
       button.type = "button";
@@ -169,8 +169,11 @@
       ? "Weights are stored on this page as 16-bit numbers, right to three digits."
       : "Weights are stored on this page in one byte each: quantised to 1/255, so right to ±0.002."];
     if (tokens.some((token) => /^(\[.+\]|<.+>)$/.test(token))) notes.unshift("Tokens in brackets are marks that the model's tokeniser adds; many heads look at them when they find nothing better.");
-    if (block > 1) notes.unshift(`This input has ${tokenCount} tokens, too many to show one by one: each token shown here stands for ${block} in a row (“first…last”). A row is the mean of its tokens' rows, a column the sum of its tokens' columns.`);
-    if (notFinite) notes.unshift(`${notFinite} weights are not finite numbers and are shown as 0.`);
+    const warnings = [];
+    if (block > 1) warnings.push(`This input has ${tokenCount} tokens, too many to show one by one: each box stands for ${block} in a row. A row of weights is the mean of its tokens' rows, a column the sum of its tokens' columns.`);
+    if (notFinite) warnings.push(`${notFinite} weights are not finite numbers and are shown as 0.`);
+    byId("warnings").textContent = warnings.join(" ");
+    byId("warnings").hidden = !warnings.length;
     byId("reading-notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
     drawGrid(layers, heads);
   }

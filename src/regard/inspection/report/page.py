@@ -31,7 +31,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": measures.percent, "number": measures.number}
+    environment.filters |= {"percent": measures.percent, "is_finite": math.isfinite}
     return environment
 
 
@@ -111,7 +111,7 @@ def _explorer(report: Report) -> list[dict[str, Any]]:
             "text": example.text,
             "truth": example.truth,
             "predicted": example.predicted,
-            "confidence": measures.percent(example.confidence),
+            "confidence": f"{measures.percent(example.confidence)} sure" if math.isfinite(example.confidence) else "",
             "layers": packed.layers,
             "heads": packed.heads,
             "format": packed.format,
@@ -153,17 +153,15 @@ def render_report(report: Report) -> str:
     style = (_FOLDER / "page.css").read_text(encoding="utf-8")
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     # Markup: both files are the package's own; the hash lets the page run this script and no other.
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            _content(report),
-            style=Markup(style),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
-            version=regard.__version__,
-        )
+    template = _environment().get_template("page.html.j2")
+    page = template.render(
+        _content(report),
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        version=regard.__version__,
     )
+    return page.strip() + "\n"
 
 
 def write_report(report: Report, path: str | os.PathLike[str]) -> Path:

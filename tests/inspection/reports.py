@@ -1,0 +1,52 @@
+"""Reports to try the page on: a full one with a distinct value everywhere, a bare one, and random weights."""
+
+import numpy as np
+
+from regard.inspection.report import (
+    Confusion,
+    Curve,
+    Example,
+    Finding,
+    Metric,
+    Report,
+    TokenAttention,
+)
+
+
+def softmax_weights(layers, heads, n, seed=0):
+    scores = np.exp(3 * np.random.default_rng(seed).normal(size=(layers, heads, n, n)))
+    return (scores / scores.sum(-1, keepdims=True)).astype(np.float32)
+
+
+TOKENS = ["[CLS]", "un", "##for", "##get", "##table", "film", "[SEP]"]
+
+
+def full(**changes):
+    right = Example("An unforgettable film.", "praise", "praise", 0.873)
+    values = {
+        "title": "Film reviews",
+        "summary": "It tells praise from complaint in 91.8 % of 1,200 reviews.",
+        "facts": [("Seed", "1729"), ("Hardware", "2 cores")],
+        "metrics": [
+            Metric("accuracy", 0.9183, (0.9025, 0.9333), {"majority": 0.5108, "words": 0.8417}),
+            Metric("log_loss", 0.2412, (0.2117, 0.2743), {"majority": 0.6931}, higher_is_better=False),
+            Metric("reviews a second", 412.37),
+        ],
+        "curves": [
+            Curve("Loss", "step", "nats", {"training": [(0, 0.69), (50, 0.41), (100, 0.2)], "validation": [(100, 0.3)]})
+        ],
+        "confusion": Confusion(["complaint", "praise"], [[541, 46], [52, 561]]),
+        "mistakes": [
+            Example("Quite sure.", "praise", "complaint", 0.614),
+            Example("Very sure indeed.", "complaint", "praise", 0.993),
+        ],
+        "attention": [TokenAttention(right, TOKENS, softmax_weights(3, 5, len(TOKENS)))],
+        "findings": [Finding("ok", "All rows were read."), Finding("error", "Seven labels are empty.")],
+        "notes": ["The test set was looked at once."],
+        "config": "task: text-classification\nseed: 1729\n",
+    }
+    return Report(**{**values, **changes})
+
+
+def bare():
+    return Report("Nothing yet", "", facts=[], metrics=[])

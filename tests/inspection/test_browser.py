@@ -1,0 +1,114 @@
+"""The explorer in a real browser: what it shows is what NumPy computes, and the browser has nothing to complain of."""
+
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from page_checks import Page
+from reports import TOKENS, full, softmax_weights
+
+from regard.inspection.report import Example, TokenAttention, write_report
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome")]
+
+WEIGHTS = softmax_weights(3, 5, len(TOKENS))
+QUIET = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--virtual-time-budget=3000",
+]
+
+
+def opened(report, folder, fragment=""):
+    """The page as the browser has it once its script has run, and what the browser said on its console."""
+    path = write_report(report, folder / "report.html")
+    command = [BROWSER, *QUIET, f"--user-data-dir={folder / 'profile'}", "--dump-dom", f"{path.as_uri()}{fragment}"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return Page(result.stdout), [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+
+
+def saying(page):
+    inside = re.search(r"((?:Layer|Mean)[^.]*?: “.*?)\s+0\s", page.text)
+    return inside.group(1)
+
+
+def strongest(values):
+    order = np.argsort(-values, kind="stable")[:4]
+    text = [token.removeprefix("##") for token in TOKENS]
+    return ", ".join(f"“{text[i]}” {values[i]:.3f}" for i in order)
+
+
+@pytest.mark.parametrize(
+    ("fragment", "start", "values"),
+    [
+        ("", "Layer 2, mean of all heads: “[CLS]” attends most to ", WEIGHTS[2].mean(0)[0]),
+        ("#layer=1&head=3&token=5", "Layer 1, head 3: “film” attends most to ", WEIGHTS[1, 3, 5]),
+        (
+            "#layer=1&head=3&token=5&direction=received",
+            "Layer 1, head 3: “film” is attended most by ",
+            WEIGHTS[1, 3, :, 5],
+        ),
+        ("#layer=mean&head=2&token=3", "Mean of all layers, head 2: “get” attends most to ", WEIGHTS[:, 2].mean(0)[3]),
+        (
+            "#layer=99&head=-7&token=x&direction=no",
+            "Layer 2, mean of all heads: “[CLS]” attends",
+            WEIGHTS[2].mean(0)[0],
+        ),
+    ],
+)
+def test_deep_link_shows_the_weights_of_numpy(tmp_path, fragment, start, values):
+    page, console = opened(full(), tmp_path, fragment)
+    assert console == []
+    assert saying(page).startswith(start)
+    assert strongest(values.astype(np.float16 if "head=3" in fragment else np.float64)) in saying(page)
+    if "received" in fragment:
+        assert f"In all it receives {values.sum():.2f} of the 7 units given." in saying(page)
+
+
+def test_chosen_head_and_token_are_marked(tmp_path):
+    page, _ = opened(full(), tmp_path, "#layer=1&head=3&token=5")
+    thumbs = [a for a in page.find("button") if "thumb" in a["class"]]
+    assert len(thumbs) == 15
+    assert [a["aria-label"] for a in thumbs if a["aria-pressed"] == "true"] == ["layer 1, head 3"]
+    tokens = [a for a in page.find("button") if "token" in a["class"]]
+    assert [a["data-index"] for a in tokens if a["aria-pressed"] == "true"] == ["5"]
+    assert [a["tabindex"] for a in tokens].count("0") == 1
+    assert not page.find("div", id="explorer")[0].keys() & {"hidden"}
+
+
+def test_pooled_input_says_so(tmp_path):
+    weights = softmax_weights(1, 2, 300)
+    attention = TokenAttention(Example("a", "b", "b", 0.5), [f"t{i}" for i in range(300)], weights)
+    page, console = opened(full(attention=[attention]), tmp_path)
+    assert console == []
+    assert "This input has 300 tokens, too many to show one by one: each box stands for 3 in a row." in page.text
+    assert "t0 t1 t2" in page.text
+
+
+def test_hostile_tokens_stay_text(tmp_path):
+    hostile = "</script><img src=x onerror=console.log(1)>"
+    attention = TokenAttention(Example(hostile, hostile, hostile, 0.5), [hostile, "b"], softmax_weights(1, 1, 2))
+    page, console = opened(full(attention=[attention], title=hostile), tmp_path)
+    assert console == []
+    assert page.find("img") == []
+    assert page.text.count(hostile) > 4
+
+
+def test_console_is_heard(tmp_path):
+    path = tmp_path / "wrong.html"
+    path.write_text("<script>undefinedFunction()</script>")
+    command = [BROWSER, *QUIET, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", path.as_uri()]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "undefinedFunction is not defined" in result.stderr
+    assert "CONSOLE" in result.stderr

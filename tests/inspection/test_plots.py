@@ -1,0 +1,303 @@
+"""The figures: what their axes hold and say, against NumPy; no pixel is compared."""
+
+import math
+
+import numpy as np
+import pytest
+from reports import TOKENS, full, softmax_weights
+
+from regard.errors import ShapeError
+from regard.inspection import plots
+from regard.inspection.report import Confusion, Curve, Metric
+
+MATRIX = softmax_weights(1, 1, 7)[0, 0]
+
+
+class Lazy:
+    """A matrix that pools itself and must never be made whole when it is large."""
+
+    def __init__(self, array, allow_dense=False):
+        self.array, self.allow_dense, self.shape, self.asked = array, allow_dense, array.shape, []
+
+    def __getitem__(self, index):
+        return Lazy(self.array[index], self.allow_dense)
+
+    def dense(self):
+        assert self.allow_dense, "a large lazy matrix was made whole"
+        return self.array
+
+    def pool(self, rows, columns, reduce):
+        self.asked.append((rows, columns, reduce))
+        return block_means(self.array, rows, columns)
+
+
+def block_means(array, rows, columns):
+    height, width = array.shape[-2:]
+    result = np.empty((*array.shape[:-2], rows, columns))
+    for r in range(rows):
+        for c in range(columns):
+            block = array[
+                ..., r * height // rows : (r + 1) * height // rows, c * width // columns : (c + 1) * width // columns
+            ]
+            result[..., r, c] = block.astype(np.float64).mean((-2, -1))
+    return result
+
+
+def image(axes):
+    return np.asarray(axes.images[0].get_array())
+
+
+def labels(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def draw(figure):
+    figure.canvas.draw()  # where Matplotlib warns of missing glyphs and of layouts that do not fit
+    return figure
+
+
+# ---- heat maps -------------------------------------------------------------------------------------------------------
+
+
+def test_heat_map_shows_the_weights_themselves():
+    axes = draw(plots.heat_map(MATRIX, TOKENS, TOKENS, "Layer 3")).axes[0]
+    np.testing.assert_array_equal(image(axes), MATRIX)
+    assert labels(axes.xaxis) == labels(axes.yaxis) == TOKENS
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("key", "query", "Layer 3")
+    assert axes.images[0].norm(MATRIX.max()) == pytest.approx(1)
+    assert axes.images[0].norm(MATRIX.max() / 4) == pytest.approx(0.5)
+
+
+def test_heat_map_puts_rows_downwards():
+    axes = plots.heat_map(MATRIX).axes[0]
+    left, right, bottom, top = axes.images[0].get_extent()
+    assert (left, right, bottom, top) == (-0.5, 6.5, 6.5, -0.5)
+
+
+def test_heat_map_of_cross_attention_keeps_its_two_lengths():
+    weights = softmax_weights(1, 1, 11)[0, 0][:5]
+    axes = draw(plots.heat_map(weights, list("abcde"), list("ABCDEFGHIJK"))).axes[0]
+    assert image(axes).shape == (5, 11)
+    assert labels(axes.yaxis) == list("abcde")
+
+
+def test_heat_map_of_200_writes_some_of_the_labels_where_they_belong():
+    weights = softmax_weights(1, 1, 200)[0, 0]
+    axes = draw(plots.heat_map(weights, [f"t{i}" for i in range(200)])).axes[0]
+    assert image(axes).shape == (200, 200)
+    assert labels(axes.yaxis) == [f"t{i}" for i in range(0, 200, 5)]
+    assert axes.get_yticks().tolist() == list(range(0, 200, 5))
+
+
+def test_large_heat_map_shows_block_means_and_says_so():
+    weights = softmax_weights(1, 1, 1301)[0, 0][:1100]
+    axes = draw(plots.heat_map(weights)).axes[0]
+    np.testing.assert_allclose(image(axes), block_means(weights, 512, 512), rtol=1e-6)
+    assert axes.get_ylabel() == "query (means over blocks of about 2.1 positions)"
+    assert axes.get_xlabel() == "key (means over blocks of about 2.5 positions)"
+    assert axes.images[0].get_extent() == [-0.5, 1300.5, 1099.5, -0.5]
+
+
+def test_blocks_that_fit_are_counted_exactly():
+    axes = plots.heat_map(np.ones((1024, 3), np.float16)).axes[0]
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("query (means over blocks of 2 positions)", "key")
+
+
+def test_large_lazy_heat_map_is_pooled_by_the_matrix_itself():
+    lazy = Lazy(np.random.default_rng(0).random((600, 700)))
+    axes = plots.heat_map(lazy).axes[0]
+    assert lazy.asked == [(512, 512, "mean")]
+    np.testing.assert_allclose(image(axes), block_means(lazy.array, 512, 512))
+
+
+def test_small_lazy_heat_map_is_shown_whole():
+    axes = plots.heat_map(Lazy(MATRIX, allow_dense=True)).axes[0]
+    np.testing.assert_array_equal(image(axes), MATRIX)
+
+
+def test_tensor_with_gradient_is_drawn():
+    import torch
+
+    axes = plots.heat_map(torch.tensor(MATRIX, requires_grad=True).bfloat16()).axes[0]
+    np.testing.assert_allclose(image(axes), MATRIX, rtol=2**-7)
+
+
+@pytest.mark.parametrize("weights", [np.zeros((3, 3)), np.full((3, 3), np.nan)])
+def test_heat_map_of_nothing_is_drawn_without_a_warning(weights):
+    draw(plots.heat_map(weights))
+
+
+# ---- grids, entropies, tokens ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrap", [lambda w: w, list, lambda w: Lazy(w, allow_dense=True)])
+def test_head_grid_has_layers_downwards_and_heads_to_the_right(wrap):
+    weights = softmax_weights(3, 5, 7)
+    figure = draw(plots.head_grid(wrap(weights), "All heads"))
+    assert len(figure.axes) == 15
+    for index, axes in enumerate(figure.axes):
+        np.testing.assert_array_equal(image(axes), weights[index // 5, index % 5])
+    assert [axes.get_title() for axes in figure.axes[:5]] == list("01234")
+    assert [axes.get_ylabel() for axes in figure.axes[::5]] == list("012")
+    assert figure.get_suptitle() == "All heads"
+
+
+def test_head_grid_of_one_layer():
+    weights = softmax_weights(1, 4, 7)[0]
+    assert [image(axes).tolist() for axes in plots.head_grid(weights).axes] == weights.tolist()
+
+
+def test_head_grid_pools_each_head():
+    weights = softmax_weights(1, 2, 150)
+    axes = draw(plots.head_grid(weights)).axes[1]
+    np.testing.assert_allclose(image(axes), block_means(weights[0, 1], 64, 64), rtol=1e-6)
+
+
+def test_layers_with_different_numbers_of_heads_leave_places_empty():
+    figure = draw(plots.head_grid([softmax_weights(1, 3, 4)[0], softmax_weights(1, 2, 5)[0]]))
+    assert [len(axes.images) for axes in figure.axes] == [1, 1, 1, 1, 1, 0]
+
+
+def test_entropy_by_layer_shows_each_head_and_the_mean():
+    entropies = np.random.default_rng(0).random((4, 3, 9))
+    axes = draw(plots.entropy_by_layer(entropies)).axes[0]
+    points = axes.collections[0].get_offsets()
+    np.testing.assert_allclose(points[:, 1], entropies.mean(-1).ravel())
+    np.testing.assert_array_equal(np.rint(points[:, 0]), np.repeat(np.arange(4), 3))
+    np.testing.assert_allclose(axes.lines[0].get_ydata(), entropies.mean((1, 2)))
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("layer", "entropy (nats)")
+
+
+def test_tokens_have_the_colour_and_the_number_of_their_value():
+    values = np.array([0, 0.5, 0.25, 0.125, 0, 0, 0.0625])
+    axes = draw(plots.tokens(TOKENS, values, "Received")).axes[0]
+    texts = [text.get_text() for text in axes.texts]
+    assert texts[::2] == TOKENS
+    assert texts[1::2] == [f"{value:.2f}" for value in values]
+    scale = axes.collections[0]
+    for patch, value in zip(axes.patches, values, strict=True):
+        assert patch.get_facecolor() == pytest.approx(scale.to_rgba(value))
+    assert scale.norm(0.5) == 1
+    assert axes.get_title(loc="left") == "Received"
+
+
+def test_signed_values_diverge_from_zero():
+    axes = plots.tokens(["a", "b"], [-0.5, 0.25]).axes[0]
+    assert axes.collections[0].norm(0.0) == 0.5
+
+
+def test_many_tokens_break_into_lines():
+    axes = draw(plots.tokens(["token"] * 40, np.zeros(40), width=60)).axes[0]
+    rows = [text.get_position()[1] for text in axes.texts[::2]]
+    assert rows == sorted(rows)
+    assert rows[-1] >= 4
+    assert max(text.get_position()[0] for text in axes.texts) < 60
+
+
+STRANGE = ["$5", "and", "$6", "_hidden", "<b>", "\n", "", "日本", "🙂", "\\alpha$", "{", "%"]
+
+
+def test_strange_texts_are_drawn_without_a_warning_and_not_as_formulas():
+    n = len(STRANGE)
+    axes = draw(plots.tokens(STRANGE, np.zeros(n), "$x$ 日本")).axes[0]
+    assert [text.get_text() for text in axes.texts[:6:2]] == ["$5", "and", "$6"]
+    assert not any(text.get_parse_math() for text in axes.texts[::2])
+    draw(plots.heat_map(np.eye(n), STRANGE, STRANGE, "$x$ 日本"))
+    draw(plots.confusion(Confusion(STRANGE, np.eye(n, dtype=int).tolist())))
+    draw(plots.training_curves([Curve("$a$ and $b$", "日本", "$y", {name: [(0, 1), (1, 2)] for name in STRANGE})]))
+    draw(plots.metric_bars([Metric("$a$ 日本", 1.0, None, dict.fromkeys(STRANGE, 0.5))]))
+
+
+# ---- training and results --------------------------------------------------------------------------------------------
+
+
+def test_training_curves_hold_the_points():
+    curves = [
+        Curve("Loss", "step", "nats", {"training": [(0, 3.0), (1, 2.0)], "_validation": [(1, 2.5)]}),
+        Curve("Accuracy", "epoch", "share", {"a": [(0, 0.5), (2, 0.75)]}),
+        Curve("Nothing", "x", "y", {}),
+    ]
+    figure = draw(plots.training_curves(curves))
+    first, second, third = figure.axes[:3]
+    assert [line.get_xydata().tolist() for line in first.lines] == [[[0, 3], [1, 2]], [[1, 2.5]]]
+    assert [text.get_text() for text in first.get_legend().get_texts()] == ["training", "_validation"]
+    assert (second.get_title(), second.get_xlabel(), second.get_ylabel()) == ("Accuracy", "epoch", "share")
+    assert third.get_legend() is None
+    assert not figure.axes[3].axison
+
+
+def test_confusion_shows_counts_and_shares_of_the_row():
+    axes = draw(plots.confusion(Confusion(["a", "b", "c"], [[8, 2, 0], [1, 2, 1], [0, 0, 0]]))).axes[0]
+    np.testing.assert_allclose(image(axes), [[0.8, 0.2, 0], [0.25, 0.5, 0.25], [0, 0, 0]])
+    assert [text.get_text() for text in axes.texts][:4] == ["8\n80.0 %", "2\n20.0 %", "0\n0.0 %", "1\n25.0 %"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true")
+    assert labels(axes.yaxis) == labels(axes.xaxis) == ["a", "b", "c"]
+
+
+def test_metric_bars_hold_the_values_and_the_interval():
+    metrics = full().metrics
+    figure = draw(plots.metric_bars(metrics))
+    first = figure.axes[0]
+    assert [bar.get_width() for bar in first.patches] == [0.9183, 0.5108, 0.8417]
+    assert labels(first.yaxis) == ["this model", "majority", "words"]
+    assert [text.get_text() for text in first.texts] == ["0.918", "0.511", "0.842"]
+    np.testing.assert_allclose(first.containers[1].lines[2][0].get_segments()[0][:, 0], [0.9025, 0.9333])
+    assert first.get_title(loc="left") == "accuracy (higher is better)"
+    assert figure.axes[1].get_title(loc="left") == "log_loss (lower is better)"
+
+
+def test_metric_bars_of_undefined_values_are_drawn():
+    axes = draw(plots.metric_bars([Metric("m", math.nan, (math.nan, 1.0), {"b": -0.5, "c": math.inf})])).axes[0]
+    assert [text.get_text() for text in axes.texts] == ["undefined", "−0.500", "undefined"]
+
+
+# ---- files and errors ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_path_writes_the_figure(tmp_path, ending, start):
+    path = tmp_path / f"map.{ending}"
+    figure = plots.heat_map(MATRIX, path=path)
+    assert path.read_bytes().startswith(start)
+    assert figure.axes
+
+
+CALLS = {
+    "heat_map: need weights of shape (T, S), none of it empty; got (2, 3, 3)": lambda: plots.heat_map(
+        np.ones((2, 3, 3))
+    ),
+    "heat_map: need weights of shape (T, S), none of it empty; got (0, 3)": lambda: plots.heat_map(np.ones((0, 3))),
+    "heat_map: need one of row_labels for each of 3 positions; got 2": lambda: plots.heat_map(
+        np.ones((3, 3)), ["a", "b"]
+    ),
+    "heat_map: need one of column_labels for each of 4 positions; got 1": lambda: plots.heat_map(
+        np.ones((3, 4)), None, ["a"]
+    ),
+    "head_grid: need weights of shape (layers, heads, T, S) or (heads, T, S), none": lambda: plots.head_grid(
+        np.ones((3, 3))
+    ),
+    "head_grid: need weights of shape (heads, T, S) in each layer": lambda: plots.head_grid([np.ones((1, 2, 3, 3))]),
+    "entropy_by_layer: need weights of shape (layers, heads) or": lambda: plots.entropy_by_layer([1.0]),
+    "tokens: need one value for each of 2 tokens; got shape (3,)": lambda: plots.tokens(["a", "b"], [1, 2, 3]),
+    "tokens: need one value for each of 0 tokens; got shape (0,)": lambda: plots.tokens([], []),
+    "training_curves: need at least one curve": lambda: plots.training_curves([]),
+    "confusion: need counts of shape (2, 2), one row a label; got (1, 2)": lambda: plots.confusion(
+        Confusion(["a", "b"], [[1, 2]])
+    ),
+    "metric_bars: need at least one metric": lambda: plots.metric_bars([]),
+}
+
+
+@pytest.mark.parametrize("message", CALLS)
+def test_wrong_arguments_are_refused(message):
+    with pytest.raises(ShapeError) as caught:
+        CALLS[message]()
+    assert str(caught.value).startswith(message)
+
+
+def test_no_figure_is_registered_anywhere():
+    from matplotlib import _pylab_helpers
+
+    before = len(_pylab_helpers.Gcf.figs)
+    plots.heat_map(MATRIX)
+    assert len(_pylab_helpers.Gcf.figs) == before

@@ -1,0 +1,374 @@
+"""The page of a report: what it says, what it must never do, and that it needs nothing but itself."""
+
+import base64
+import dataclasses
+import json
+import math
+import os
+import re
+
+import numpy as np
+import pytest
+from page_checks import Page, problems
+from reports import TOKENS, bare, full, softmax_weights
+
+from regard.errors import ShapeError
+from regard.inspection.report import (
+    Confusion,
+    Curve,
+    Example,
+    Finding,
+    Metric,
+    TokenAttention,
+    charts,
+    measures,
+    packing,
+    render_report,
+    write_report,
+)
+
+HOSTILE = "</script></style><img src=x onerror=alert(1)>{{ 7*7 }}<!--\"' & \u2028 <b>"
+
+
+def examples_of(page):
+    facts = [json.loads(text) for a, text in page.scripts if a.get("class") == "example"]
+    packed = [text for a, text in page.scripts if a.get("class") == "weights"]
+    arrays = []
+    for fact, text in zip(facts, packed, strict=True):
+        kind = {"float16": "<f2", "uint8": "u1"}[fact["format"]]
+        n = len(fact["tokens"])
+        numbers = np.frombuffer(base64.b64decode(text, validate=True), kind).reshape(
+            fact["layers"], fact["heads"], n, n
+        )
+        arrays.append(numbers.astype(np.float64) / (255 if kind == "u1" else 1))
+    return facts, arrays
+
+
+# ---- the page as a whole -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("report", [full(), bare(), full(confusion=None, curves=[], attention=[])])
+def test_page_has_no_problems(report):
+    assert problems(render_report(report)) == []
+
+
+SAID = """
+Film reviews|91.8 %|90.2 %|93.3 %|51.1 %|84.2 %|0.241|0.212|0.274|0.693|412.4|0.690 → 0.200|541|46|52|561|92.2 %|8.5 %
+587|613|61.4 %|99.3 %|Very sure indeed.|All rows were read.|Seven labels are empty.|1729|2 cores|looked at once
+task: text-classification|it is not by itself an explanation of the decision|the surprise at the truth
+the share of examples that get the right answer
+"""
+
+
+@pytest.mark.parametrize("said", re.split(r"[|\n]", SAID.strip()))
+def test_page_says_everything(said):
+    assert said in Page(render_report(full())).text
+
+
+def test_metrics_table_has_each_number_in_its_column():
+    table = Page(render_report(full())).tables[0]
+    clean = [[re.sub(r"\s+", " ", cell).strip() for cell in row] for row in table]
+    assert clean[0] == ["Measure", "This model", "95 % interval", "majority", "words"]
+    assert clean[1][1:] == ["91.8 %", "90.2 % to 93.3 %", "51.1 %", "84.2 %"]
+    assert clean[2][1:] == ["0.241", "0.212 to 0.274", "0.693", "–"]
+    assert clean[3][1:] == ["412.4", "–", "–", "–"]
+
+
+def test_confusion_table_has_true_labels_in_rows():
+    table = next(t for t in Page(render_report(full())).tables if any("541" in c for row in t for c in row))
+    assert [re.sub(r"\s+", " ", cell).strip() for cell in table[2]] == ["complaint", "541 92.2 %", "46 7.8 %", "587"]
+    assert [re.sub(r"\s+", " ", cell).strip() for cell in table[3]] == ["praise", "52 8.5 %", "561 91.5 %", "613"]
+
+
+SECTIONS = {
+    "result": {"metrics": []},
+    "data": {"findings": []},
+    "training": {"curves": []},
+    "confusion": {"confusion": None},
+    "mistakes": {"mistakes": []},
+    "attention": {"attention": []},
+    "facts": {"facts": []},
+    "notes": {"notes": []},
+    "config": {"config": ""},
+}
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_empty_section_vanishes(section):
+    with_it, without = Page(render_report(full())), Page(render_report(full(**SECTIONS[section])))
+    assert with_it.find("section", id=section)
+    assert not without.find("section", id=section)
+    assert not without.find("a", href=f"#{section}")
+    assert set(with_it.ids()) - set(without.ids()) >= {section}
+
+
+def test_bare_report_has_no_sections():
+    page = Page(render_report(bare()))
+    assert page.find("section") == []
+    assert [text for _, text in page.headings] == ["Nothing yet"]
+
+
+def test_mistakes_are_sorted_by_confidence():
+    text = Page(render_report(full())).text
+    assert text.index("Very sure indeed.") < text.index("Quite sure.")
+
+
+def test_findings_put_errors_first():
+    text = Page(render_report(full())).text
+    assert text.index("Seven labels are empty.") < text.index("All rows were read.")
+
+
+def test_many_mistakes_unfold():
+    mistakes = [Example(f"mistake number {i}", "a", "b", i / 100) for i in range(30)]
+    text = Page(render_report(full(mistakes=mistakes))).text
+    assert "22 more" in text
+    assert [int(i) for i in re.findall(r"mistake number (\d+)", text)] == list(range(29, -1, -1))
+
+
+def test_many_labels_become_a_list_of_confusions():
+    n = 31
+    counts = np.eye(n, dtype=int) * 100
+    counts[4, 17] = 25
+    counts[3, 2] = 7
+    page = Page(render_report(full(confusion=Confusion([f"label {i}" for i in range(n)], counts.tolist()))))
+    table = next(t for t in page.tables if t[0] == ["True", "Predicted", "Times", "Share of the true label"])
+    assert table[1:] == [["label 4", "label 17", "25", "20.0\u00a0%"], ["label 3", "label 2", "7", "6.5\u00a0%"]]
+
+
+def test_hostile_text_stays_text_everywhere():
+    example = Example(HOSTILE, HOSTILE, HOSTILE, 0.5)
+    report = full(
+        title=HOSTILE,
+        summary=HOSTILE,
+        facts=[(HOSTILE, HOSTILE)],
+        metrics=[Metric(HOSTILE, 0.5, (0.4, 0.6), {HOSTILE: 0.3})],
+        curves=[Curve(HOSTILE, HOSTILE, HOSTILE, {HOSTILE: [(0, 1), (1, 2)]})],
+        confusion=Confusion([HOSTILE, "b"], [[1, 2], [3, 4]]),
+        mistakes=[example, dataclasses.replace(example, text=HOSTILE * 20)],
+        attention=[TokenAttention(example, [HOSTILE, "b"], softmax_weights(1, 1, 2))],
+        findings=[Finding("ok", HOSTILE), Finding(HOSTILE, "unknown level")],
+        notes=[HOSTILE],
+        config=HOSTILE,
+    )
+    html = render_report(report)
+    page = Page(html)
+    assert problems(html) == []
+    assert page.find("img") == []
+    assert len(page.scripts) == len(Page(render_report(full())).scripts)
+    expected = re.sub(r"\s+", " ", HOSTILE)
+    assert page.text.count(expected) >= 15
+    facts, _ = examples_of(page)
+    assert facts[0]["text"] == HOSTILE
+    assert facts[0]["tokens"] == [HOSTILE, "b"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_said_to_be_undefined(value):
+    report = full(
+        metrics=[Metric("accuracy", value, (value, 0.9), {"majority": 0.5, "other": value})],
+        curves=[
+            Curve("Loss", "step", "nats", {"a": [(0, value), (1, 0.5)], "b": [(0, value)]}),
+            Curve("No", "x", "y", {}),
+        ],
+        mistakes=[Example("a", "b", "c", value), Example("d", "e", "f", 0.25)],
+    )
+    html = render_report(report)
+    assert problems(html) == []
+    assert "undefined" in Page(html).text
+    assert not re.search(r"(nan|inf)[;\" %]", re.sub(r"<script.*?</script>", "", html, flags=re.S))
+
+
+# ---- the file --------------------------------------------------------------------------------------------------------
+
+
+def test_write_report_writes_the_page_and_nothing_else(tmp_path):
+    path = write_report(full(), tmp_path / "deep" / "report.html")
+    assert path == tmp_path / "deep" / "report.html"
+    assert path.read_text(encoding="utf-8") == render_report(full())
+    assert os.listdir(path.parent) == ["report.html"]
+
+
+def test_write_report_replaces_an_older_page(tmp_path):
+    path = write_report(full(), str(tmp_path / "report.html"))
+    write_report(full(title="Second"), path)
+    assert "<h1>Second</h1>" in path.read_text(encoding="utf-8")
+
+
+def test_write_report_that_fails_leaves_the_older_page(tmp_path):
+    path = write_report(full(), tmp_path / "report.html")
+    before = path.read_bytes()
+    wrong = TokenAttention(Example("a", "b", "c", 0.5), ["one", "two"], softmax_weights(1, 1, 3))
+    with pytest.raises(ShapeError):
+        write_report(full(attention=[wrong]), path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_text_that_is_not_unicode_does_not_stop_the_page(tmp_path):
+    path = write_report(full(notes=["lone \ud83d surrogate"]), tmp_path / "report.html")
+    assert "lone ? surrogate" in path.read_text(encoding="utf-8")
+
+
+# ---- attention -------------------------------------------------------------------------------------------------------
+
+
+def test_weights_come_back_as_float16_where_that_is_cheap():
+    facts, arrays = examples_of(Page(render_report(full())))
+    weights = softmax_weights(3, 5, len(TOKENS))
+    assert facts[0]["format"] == "float16"
+    np.testing.assert_array_equal(arrays[0], weights.astype(np.float16).astype(np.float64))
+
+
+def test_weights_come_back_within_half_a_step_of_255():
+    weights = softmax_weights(6, 12, 100)
+    attention = TokenAttention(Example("a", "b", "c", 0.5), [f"t{i}" for i in range(100)], weights)
+    facts, arrays = examples_of(Page(render_report(full(attention=[attention]))))
+    assert facts[0]["format"] == "uint8"
+    assert np.abs(arrays[0] - weights).max() <= 0.5 / 255 + 1e-7
+    assert np.abs(arrays[0] - weights).max() > 0.1 / 255
+
+
+@pytest.mark.parametrize(("n", "block"), [(128, 1), (129, 2), (300, 3), (1000, 8)])
+def test_long_inputs_are_pooled_and_keep_the_sum_of_their_rows(n, block):
+    weights = softmax_weights(1, 2, n)
+    packed = packing.pack(TokenAttention(Example("a", "b", "c", 0.5), [f"t{i}" for i in range(n)], weights))
+    size = -(-n // block)
+    assert (packed.block, packed.token_count, len(packed.pieces)) == (block, n, size)
+    pooled = packing.pool(weights, block)
+    assert pooled.shape == (1, 2, size, size)
+    np.testing.assert_allclose(pooled.sum(-1), 1, rtol=1e-4)
+    by_hand = weights[0, 1, block : 2 * block, :block].sum(-1).mean()
+    np.testing.assert_allclose(pooled[0, 1, 1, 0], by_hand, rtol=1e-5)
+
+
+def test_many_heads_are_pooled_to_stay_small():
+    weights = np.full((48, 24, 100, 100), 0.01, dtype=np.float16)
+    packed = packing.pack(TokenAttention(Example("a", "b", "c", 0.5), ["t"] * 100, weights))
+    assert packed.block == 2
+    assert len(packed.data) * 3 / 4 <= packing.MAX_BYTES
+
+
+def test_weights_that_are_not_finite_are_counted_and_shown_as_zero():
+    weights = softmax_weights(1, 1, 3)
+    weights[0, 0, 1, 1:] = np.nan, np.inf
+    facts, arrays = examples_of(
+        Page(render_report(full(attention=[TokenAttention(Example("a", "b", "c", 0.5), list("abc"), weights)])))
+    )
+    assert facts[0]["notFinite"] == 2
+    assert arrays[0][0, 0, 1, 1:].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("shape", [(3, 3), (2, 3, 3), (1, 2, 3, 4), (1, 2, 4, 4), (0, 2, 3, 3)])
+def test_wrong_weights_are_refused_with_their_shape(shape):
+    attention = TokenAttention(Example("a", "b", "c", 0.5), list("abc"), np.zeros(shape, np.float32))
+    with pytest.raises(ShapeError, match=re.escape(f"n = 3, the number of tokens; got {shape};")):
+        packing.pack(attention)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "shown"),
+    [
+        (TOKENS, [("[CLS]", 0), ("un", 0), ("for", 1), ("get", 1), ("table", 1), ("film", 0), ("[SEP]", 0)]),
+        (
+            ["<s>", "An", "Ġun", "for", "get", "</s>"],
+            [("<s>", 0), ("An", 0), ("un", 0), ("for", 1), ("get", 1), ("</s>", 0)],
+        ),
+        (["▁An", "▁", "x"], [("An", 0), ("␣", 0), ("x", 1)]),
+        (["##", "#", "", "a"], [("##", 0), ("#", 0), ("␣", 0), ("a", 0)]),
+    ],
+)
+def test_pieces_read_like_text(tokens, shown):
+    assert [(piece.text, int(piece.joined)) for piece in packing.pieces(tokens)] == shown
+
+
+# ---- measures and charts ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "explained"),
+    [
+        ("accuracy", True),
+        ("macro-F1", True),
+        ("macro_f1", True),
+        ("MCC", True),
+        ("log loss", True),
+        ("eval_wow", False),
+    ],
+)
+def test_known_measures_are_explained_and_unknown_ones_are_not(name, explained):
+    assert bool(measures.explain(name)) is explained
+
+
+@pytest.mark.parametrize("alias", measures._ALIASES)
+def test_every_alias_leads_to_a_measure(alias):
+    assert measures.explain(alias)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0, "0.000"),
+        (0.12345, "0.123"),
+        (-0.5, "−0.500"),
+        (12.345, "12.35"),
+        (412.37, "412.4"),
+        (12345.6, "12\u202f346"),
+    ],
+)
+def test_numbers_are_written_for_reading(value, written):
+    assert measures.number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 17, [5, 10, 15]), (-1, 1, [-1, -0.5, 0, 0.5, 1]), (2, 2, [2])],
+)
+def test_ticks_are_round(low, high, expected):
+    assert charts.ticks(low, high) == pytest.approx(expected)
+
+
+def test_line_chart_puts_points_where_they_belong():
+    chart = charts.line_chart(Curve("c", "x", "y", {"s": [(0, 0), (5, 1), (10, 2)]}))
+    (left, bottom), middle, (right, top) = chart.lines[0].dots
+    assert (left, right) == (charts.LEFT, charts.WIDTH - charts.RIGHT)
+    assert bottom == charts.HEIGHT - charts.BOTTOM
+    assert charts.TOP < top < bottom
+    assert middle == (pytest.approx((left + right) / 2), pytest.approx((bottom + top) / 2, abs=0.02))
+    zero = next(tick for tick in chart.y_ticks if tick.label == "0")
+    assert zero.at == bottom
+
+
+def test_line_chart_of_nothing_is_nothing():
+    assert charts.line_chart(Curve("c", "x", "y", {"s": [(0, math.nan)]})) is None
+
+
+def test_bars_share_one_scale_with_zero_and_the_interval():
+    model, base = charts.bars(Metric("MCC", 0.5, (0.4, 0.8), {"chance": -0.2}))
+    assert (base.start, base.stop) == (0.0, 0.2)
+    assert (model.start, model.stop, model.low, model.high) == (0.2, 0.7, 0.6, 1.0)
+
+
+def test_bars_of_shares_reach_to_one():
+    (model,) = charts.bars(Metric("accuracy", 0.5))
+    assert (model.start, model.stop) == (0.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("value", "interval", "higher", "verdict"),
+    [
+        (0.9, (0.8, 0.95), True, "Better than the best baseline (b, 0.700); the whole interval lies above it."),
+        (0.9, (0.6, 0.95), True, "Not clearly different from the best baseline (b, 0.700): the interval contains it."),
+        (0.4, (0.3, 0.5), True, "Worse than the best baseline (b, 0.700); the whole interval lies below it."),
+        (0.2, (0.1, 0.3), False, "Better than the best baseline (a, 0.500); the whole interval lies below it."),
+        (0.9, (0.8, 1.0), False, "Worse than the best baseline (a, 0.500); the whole interval lies above it."),
+        (0.9, None, True, "Better than the best baseline (b, 0.700)."),
+        (0.9, (math.nan, 1.0), True, "Better than the best baseline (b, 0.700)."),
+    ],
+)
+def test_verdict_says_what_the_interval_lets_one_say(value, interval, higher, verdict):
+    metric = Metric("score", value, interval, {"a": 0.5, "b": 0.7, "c": math.nan}, higher_is_better=higher)
+    assert verdict in Page(render_report(full(metrics=[metric]))).text
+
+
+def test_the_page_is_the_same_each_time():
+    assert render_report(full()) == render_report(full())
