@@ -6,8 +6,8 @@ The package is under the MIT licence; the texts belong to their authors, so they
 
     python examples/sentiment/get_data.py [FOLDER]        # default: data/sentiment
 
-writes `train.csv`, `validation.csv` and `test.csv` with the columns `sentence`, `sentiment` and `rating`. The archive is
-kept beside them, so a second run needs no network. Needs Python and pip alone.
+writes `train.csv`, `validation.csv` and `test.csv` with the columns `sentence`, `sentiment` and `rating`. The archive
+is kept beside them, so a second run needs no network. Needs Python and pip alone.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def fetch(archive: Path) -> Path:
             shutil.move(Path(temporary) / ARCHIVE, archive)
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != ARCHIVE_SHA256:
-        sys.exit(f"get_data: {archive} is not the file this example was made for (sha256 {digest}); delete it, run again.")
+        sys.exit(
+            f"get_data: {archive} is not the file this example was made for (sha256 {digest}); delete it, run again."
+        )
     return archive
 
 
@@ -65,7 +67,9 @@ def download(folder: Path) -> None:
     options = ["--quiet", "--quiet", "--no-deps", "--no-binary", ":all:", "--require-hashes", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, "-r", str(wanted)]
     if subprocess.run(command).returncode:
-        sys.exit("get_data: pip could not download vaderSentiment 0.5; connect to a package index once, then run again.")
+        sys.exit(
+            "get_data: pip could not download vaderSentiment 0.5; connect to a package index once, then run again."
+        )
 
 
 def read_ratings(archive: Path) -> dict[str, float]:

@@ -88,8 +88,8 @@ def read_splits(config: Config) -> dict[str, Dataset]:
             rest, aside = set_aside(splits["train"], source, config.seed + offset, key)
             if not len(rest) or not len(aside):
                 raise DataError(
-                    f"{config.data.train}: need enough different rows to set some aside; got {len(splits['train'])}; add rows, "
-                    f"or name a file in data.{name}."
+                    f"{config.data.train}: need enough different rows to set some aside; got {len(splits['train'])}; "
+                    f"add rows, or name a file in data.{name}."
                 )
             splits |= {"train": rest, name: aside}
     return {name: splits[name] for name in PARTS if name in splits}

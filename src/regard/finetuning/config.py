@@ -100,8 +100,8 @@ class Config(Section):
 
     Attributes:
         task: what to learn; `regard init` lists the names.
-        model: where the pretrained model lies: a directory, `package:NAME/PATH` inside an installed Python package, or a
-            name on the Hugging Face hub.
+        model: where the pretrained model lies: a directory, `package:NAME/PATH` inside an installed Python package, or
+            a name on the Hugging Face hub.
         data: which files and columns.
         output: the run directory to make.
         train: how to learn.
@@ -143,7 +143,9 @@ class Config(Section):
         package, _, inner = self.model.removeprefix("package:").partition("/")
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise ConfigError(f"model: need an installed package; got '{self.model}'; pip install it or name a directory.")
+            raise ConfigError(
+                f"model: need an installed package; got '{self.model}'; pip install it or name a directory."
+            )
         return str(Path(found.submodule_search_locations[0]) / inner)
 
     def dump(self) -> str:
@@ -174,9 +176,7 @@ def _complete(config: Config, who: str) -> Config:
             raise ConfigError(f"{who}: {_unknown_key(f'data.columns.{role}', known)}")
     columns = {role: config.data.columns.get(role, role) for role in task.COLUMNS}
     options = _build(task.Options, config.options, who, "options.").model_dump()
-    return config.model_copy(
-        update={"options": options, "data": config.data.model_copy(update={"columns": columns})}
-    )
+    return config.model_copy(update={"options": options, "data": config.data.model_copy(update={"columns": columns})})
 
 
 def _read(source: str | Path | dict[str, Any] | Config) -> tuple[str, dict[str, Any]]:

@@ -31,7 +31,12 @@ def read_table(path: str | Path) -> Dataset:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: need a file to read; got nothing there; {_neighbours(path)}")
-    readers = {".csv": _read_separated, ".tsv": _read_separated, ".jsonl": _read_lines_of_json, ".parquet": _read_parquet}
+    readers = {
+        ".csv": _read_separated,
+        ".tsv": _read_separated,
+        ".jsonl": _read_lines_of_json,
+        ".parquet": _read_parquet,
+    }
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise DataError(f"{path}: need a file of type {', '.join(SUFFIXES)}; got '{path.suffix}'; convert it.")
@@ -50,14 +55,19 @@ def take_columns(table: Dataset, columns: dict[str, str], path: str | Path) -> D
         DataError: a column does not exist, or the table has no rows.
     """
     for role, column in columns.items():
-        if column not in table.column_names:
-            raise DataError(
-                f"{path}: need the column '{column}'; got {_quote(table.column_names)}; set data.columns.{role} to one of "
-                f"them{_perhaps(column, table.column_names)}."
-            )
+        require_column(table, column, path, role)
     if not len(table):
         raise DataError(f"{path}: need rows to work on; got a table without any; choose another file.")
     return table.select_columns(list(columns.values())).rename_columns({c: r for r, c in columns.items() if c != r})
+
+
+def require_column(table: Dataset, column: str, path: str | Path, role: str) -> None:
+    """Raise DataError if a table lacks the column that holds what the task calls `role`."""
+    if column not in table.column_names:
+        raise DataError(
+            f"{path}: need the column '{column}'; got {_quote(table.column_names)}; set data.columns.{role} to one of "
+            f"them{_perhaps(column, table.column_names)}."
+        )
 
 
 def read_texts(path: str | Path) -> list[str]:
@@ -114,7 +124,9 @@ def _write_separated(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, columns, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for k, v in row.items()})
+            writer.writerow(
+                {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for k, v in row.items()}
+            )
 
 
 def _read_separated(path: Path) -> Dataset:
@@ -164,7 +176,9 @@ def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}: need one JSON object a line; got '{error.msg}' at line {number}; correct it.") from None
+        raise DataError(
+            f"{path}: need one JSON object a line; got '{error.msg}' at line {number}; correct it."
+        ) from None
     if not isinstance(row, dict):
         raise DataError(f"{path}: need one JSON object a line; got {type(row).__name__} at line {number}; correct it.")
     return row
@@ -195,8 +209,8 @@ def _decode(path: Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
         raise DataError(
-            f"{path}: need text in UTF-8; got byte 0x{data[error.start]:02x} at line {line}, byte {column} of it; save the "
-            f"file as UTF-8, for example with 'iconv -f latin1 -t utf-8'."
+            f"{path}: need text in UTF-8; got byte 0x{data[error.start]:02x} at line {line}, byte {column} of it; save "
+            f"the file as UTF-8, for example with 'iconv -f latin1 -t utf-8'."
         ) from None
 
 

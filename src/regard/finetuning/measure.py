@@ -18,8 +18,6 @@ from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.inspection.report.content import Curve, Metric, Report
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from regard.finetuning.train import Clock
 
 PACKAGES = ("regard", "torch", "transformers", "datasets", "scikit-learn", "numpy")
@@ -128,7 +126,10 @@ def _facts(run: Run, prepared: Prepared, clock: Clock) -> list[tuple[str, str]]:
         ("Parameters", f"{parameters:,}, all trained" + (f"; new at the start: {fresh}" if fresh else "")),
         ("Rows", rows),
         ("Training", f"{state['steps']} steps of {config.train.batch_size * config.train.accumulate} rows"),
-        ("Learning rate", f"{config.train.learning_rate:g}, {config.train.schedule}, warm-up {config.train.warmup:.0%}"),
+        (
+            "Learning rate",
+            f"{config.train.learning_rate:g}, {config.train.schedule}, warm-up {config.train.warmup:.0%}",
+        ),
         ("Precision", state["precision"]),
         ("Time", ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in clock.seconds.items())),
         ("Seed", str(config.seed)),
@@ -148,10 +149,14 @@ def _notes(prepared: Prepared, name: str, compared: bool) -> list[str]:
 
 def curves(history: Sequence[dict[str, float]]) -> list[Curve]:
     """Turn what was logged during training into curves."""
-    names = [key for entry in history for key in entry if key.startswith("eval_") and not key.endswith(("runtime", "second"))]
+    names = [
+        key for entry in history for key in entry if key.startswith("eval_") and not key.endswith(("runtime", "second"))
+    ]
     measures = [name for name in dict.fromkeys(names) if name != "eval_loss"]
     return [
-        Curve("Loss", "step", "loss", {"training": _points(history, "loss"), "validation": _points(history, "eval_loss")}),
+        Curve(
+            "Loss", "step", "loss", {"training": _points(history, "loss"), "validation": _points(history, "eval_loss")}
+        ),
         Curve("Validation", "step", "score", {_title(m.removeprefix("eval_")): _points(history, m) for m in measures}),
         Curve("Learning rate", "step", "learning rate", {"learning rate": _points(history, "learning_rate")}),
     ]
@@ -165,7 +170,7 @@ def _draw(path: Path, report: Report) -> None:
     from regard.inspection.plots import training_curves
     from regard.inspection.report import write_report
 
-    training_curves(report.curves, path / "training-curves.png")
+    training_curves(report.curves, path=path / "training-curves.png")
     write_report(report, path / "report.html")
 
 

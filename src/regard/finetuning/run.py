@@ -47,7 +47,9 @@ class Run:
         if not (path / STATE).is_file():
             raise DataError(f"{path}: need a run directory; got {_what(path)}; make one with 'regard finetune'.")
         if not (path / "model").is_dir():
-            raise DataError(f"{path}: need a trained run; got one that was interrupted; go on with 'regard finetune --resume'.")
+            raise DataError(
+                f"{path}: need a trained run; got one that was interrupted; go on with 'regard finetune --resume'."
+            )
         return cls(path)
 
     @cached_property
@@ -70,13 +72,20 @@ class Run:
         """The fine-tuned model, ready to predict."""
         model, missing = self._task.load_model(str(self.path / "model"), self.state["spec"])
         if missing:
-            raise DataError(f"{self.path / 'model'}: need every parameter; got none for {', '.join(missing)}; train again.")
+            raise DataError(
+                f"{self.path / 'model'}: need every parameter; got none for {', '.join(missing)}; train again."
+            )
         return model.eval()
 
     @cached_property
     def processor(self) -> Any:
         """The tokenizer or the like that belongs to the model."""
         return self._task.load_processor(str(self.path / "model"), self.config)
+
+    @property
+    def input(self) -> str:
+        """The task's name of the column that predictions are made from."""
+        return self._task.INPUT
 
     @property
     def _task(self) -> Task:

@@ -102,11 +102,13 @@ def _require_free(path: Path, config: Config, resume: bool, overwrite: bool) -> 
         _require_same(path, config)
     elif held and not overwrite:
         raise ConfigError(
-            f"{path}: need an output directory without a run; got one that holds a run; go on with it (--resume), replace it "
-            f"(--overwrite), or choose another output."
+            f"{path}: need an output directory without a run; got one that holds a run; go on with it (--resume), "
+            f"replace it (--overwrite), or choose another output."
         )
     elif not held and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(f"{path}: need a new or empty output directory; got one with other files; choose another output.")
+        raise ConfigError(
+            f"{path}: need a new or empty output directory; got one with other files; choose another output."
+        )
 
 
 def _require_same(path: Path, config: Config) -> None:
@@ -119,8 +121,8 @@ def _require_same(path: Path, config: Config) -> None:
     ]
     if changed:
         raise ConfigError(
-            f"{path}: need the configuration that the run began with to resume it; got {', '.join(changed)}; undo the change, "
-            f"or start again with --overwrite."
+            f"{path}: need the configuration that the run began with to resume it; got {', '.join(changed)}; undo the "
+            f"change, or start again with --overwrite."
         )
 
 
@@ -267,8 +269,8 @@ class _Watcher(TrainerCallback):
             return
         if not math.isfinite(logs["loss"]):
             raise RegardError(
-                f"finetune: need a finite loss; got {logs['loss']} at step {state.global_step}; lower train.learning_rate, or "
-                f"set train.precision to float32."
+                f"finetune: need a finite loss; got {logs['loss']} at step {state.global_step}; lower "
+                f"train.learning_rate, or set train.precision to float32."
             )
         self.advance(0, remark=f"loss {logs['loss']:.3f}")
 
@@ -287,7 +289,11 @@ def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
     checkpoint = get_last_checkpoint(str(path / "checkpoints")) if (path / "checkpoints").is_dir() else None
     done = read_json(Path(checkpoint) / "trainer_state.json")["global_step"] if checkpoint else 0
     steps = _planned_steps(trainer)
-    with display.bar("train", steps, done) as watcher.advance, _saving_on_interrupt(watcher, display), quiet_transformers():
+    with (
+        display.bar("train", steps, done) as watcher.advance,
+        _saving_on_interrupt(watcher, display),
+        quiet_transformers(),
+    ):
         trainer.train(resume_from_checkpoint=checkpoint)
     if watcher.interrupted and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(path, trainer.state.global_step, trainer.state.max_steps)
@@ -343,7 +349,9 @@ def _require_same_answers(model: Any, folder: Path, prepared: Prepared) -> None:
     before = task.respond(model, prepared.processor, inputs, quiet)
     after = task.respond(loaded.to(model.device), prepared.processor, inputs, quiet)
     if missing or before != after:
-        raise RegardError(f"{folder}: need the saved model to answer as the trained one; it does not; please report this.")
+        raise RegardError(
+            f"{folder}: need the saved model to answer as the trained one; it does not; please report this."
+        )
 
 
 def _learned(trainer: Trainer) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One file a task, each a plain module with the names of `Task`.
 
-A new task adds its file, its line in `TASKS`, and nothing else: reading data, training, resuming, measuring and reporting
-are the same for all.
+A new task adds its file, its line in `TASKS`, and nothing else: reading data, training, resuming, measuring and
+reporting are the same for all.
 """
 
 from __future__ import annotations

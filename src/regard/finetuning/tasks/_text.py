@@ -57,8 +57,8 @@ def require_model(source: str) -> Any:
             return AutoConfig.from_pretrained(source)
         except Exception as error:
             raise ConfigError(
-                f"model: need a directory with a config.json, package:NAME/PATH, or a name on the hub that can be reached; "
-                f"got '{source}'; correct the name or the path."
+                f"model: need a directory with a config.json, package:NAME/PATH, or a name on the hub that can be "
+                f"reached; got '{source}'; correct the name or the path."
             ) from error
 
 
@@ -71,8 +71,8 @@ def reading_limit(source: str, tokenizer: Any, wanted: int | None) -> int:
     limit = min(tokenizer.model_max_length, _positions(require_model(source)))
     if wanted is not None and wanted > limit:
         raise ConfigError(
-            f"data.max_length: need at most {limit}, the tokens that this model can read; got {wanted}; lower it or leave "
-            f"it out."
+            f"data.max_length: need at most {limit}, the tokens that this model can read; got {wanted}; lower it or "
+            f"leave it out."
         )
     return wanted or limit
 
@@ -96,7 +96,9 @@ def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> tuple[Encoding
         batch = list(texts[start : start + 1000])
         for text, ids in zip(batch, _ids(tokenizer, batch, truncation=False), strict=True):
             lengths.append(len(ids))
-            encodings.append(ids if len(ids) <= limit else _ids(tokenizer, [text], truncation=True, max_length=limit)[0])
+            encodings.append(
+                ids if len(ids) <= limit else _ids(tokenizer, [text], truncation=True, max_length=limit)[0]
+            )
     return encodings, lengths
 
 
@@ -114,9 +116,11 @@ def length_findings(name: str, lengths: Sequence[int], limit: int, refuse: bool)
     if not long:
         longest = max(lengths, default=0)
         return [Finding("ok", f"{name}: every text fits; the longest has {longest} tokens, the model reads {limit}")]
-    told = f"{len(long)} of {len(lengths)} texts are longer than the {limit} tokens that are read (the longest has {max(long)})"
+    told = f"{len(long)} of {len(lengths)} texts are longer than the {limit} tokens read (the longest has {max(long)})"
     if refuse:
-        raise DataError(f"{name}: need texts of at most {limit} tokens; got {told}; split them, or set data.too_long to cut.")
+        raise DataError(
+            f"{name}: need texts of at most {limit} tokens; got {told}; split them, or set data.too_long to cut."
+        )
     return [Finding("warning", f"{name}: {told}; their ends are cut off")]
 
 
@@ -170,6 +174,6 @@ def text_of(value: Any, where: str) -> str:
 
 def _no_tokenizer(source: str) -> ConfigError:
     return ConfigError(
-        f"model: need a tokenizer beside the model; got '{source}' without one; copy tokenizer.json and tokenizer_config.json "
-        f"of the model it was trained from there."
+        f"model: need a tokenizer beside the model; got '{source}' without one; copy tokenizer.json and "
+        f"tokenizer_config.json of the model it was trained from there."
     )

@@ -41,8 +41,8 @@ TEMPLATE = """\
 # What to learn. Every key that is left out has the value shown here; paths start where you run the command.
 task: text-classification
 
-# A directory with a pretrained encoder and its tokenizer, package:NAME/PATH in an installed Python package, or a name on
-# the Hugging Face hub.
+# A directory with a pretrained encoder and its tokenizer, package:NAME/PATH in an installed Python package, or a name
+on # the Hugging Face hub.
 model: answerdotai/ModernBERT-base
 
 data:
@@ -110,7 +110,9 @@ def _where(name: str, config: Config) -> str:
 def _require_cells(split: Dataset, path: str) -> None:
     for number, (text, label) in enumerate(zip(split["text"], split["label"], strict=True), start=1):
         if not isinstance(text, str):
-            raise DataError(f"{path}: need a text in each row; got {_kind(text)} in row {number}; fill it in or drop the row.")
+            raise DataError(
+                f"{path}: need a text in each row; got {_kind(text)} in row {number}; fill it in or drop the row."
+            )
         if label is None or not str(label).strip():
             raise DataError(f"{path}: need a label in each row; got none in row {number}; fill it in or drop the row.")
 
@@ -125,14 +127,14 @@ def _labels(train: Dataset, path: str, config: Config) -> list[str]:
     if len(labels) < 2:
         column = config.data.columns["label"]
         raise DataError(
-            f"{path}: need at least two labels in column '{column}'; got '{labels[0]}' alone; add rows of another label or "
-            f"name another column in data.columns.label."
+            f"{path}: need at least two labels in column '{column}'; got '{labels[0]}' alone; add rows of another "
+            f"label or name another column in data.columns.label."
         )
     if len(labels) > max(2, len(train) // 2):
         column = config.data.columns["label"]
         raise DataError(
-            f"{path}: need a label for each class in column '{column}'; got {len(labels)} in {len(train)} rows; name another "
-            f"column in data.columns.label."
+            f"{path}: need a label for each class in column '{column}'; got {len(labels)} in {len(train)} rows; name "
+            f"another column in data.columns.label."
         )
     return labels
 
@@ -149,8 +151,8 @@ def _require_known(split: Dataset, labels: list[str], path: str, train: str) -> 
     for number, label in enumerate(_names(split), start=1):
         if label not in labels:
             raise DataError(
-                f"{path}: need labels that are in {train} too ({_some(labels)}); got '{label}' in row {number}; correct it, "
-                f"or add training rows of it."
+                f"{path}: need labels that are in {train} too ({_some(labels)}); got '{label}' in row {number}; "
+                f"correct it, or add training rows of it."
             )
 
 
@@ -174,7 +176,9 @@ def _rare(train: Dataset, labels: list[str]) -> list[Finding]:
     rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
     findings = []
     if counts[rare] < 10:
-        findings.append(Finding("warning", f"train: label '{rare}' has {counts[rare]} rows; a class needs more to be learned"))
+        findings.append(
+            Finding("warning", f"train: label '{rare}' has {counts[rare]} rows; a class needs more to be learned")
+        )
     if counts[common] > 5 * counts[rare]:
         told = f"train: '{common}' is {counts[common] / counts[rare]:.0f} times as frequent as '{rare}'"
         findings.append(Finding("warning", f"{told}; look at macro F1, and try options.class_weights: balanced"))
@@ -196,7 +200,9 @@ def _repeats(name: str, split: Dataset) -> list[Finding]:
     told = f"{name}: {len(repeated)} texts are there more than once (first in rows {first + 1} and {second + 1})"
     findings = [Finding("warning", f"{told}; they count more than once")]
     if torn:
-        first, second = (next(n for n in torn[0] if labels[n] == label) for label in sorted({labels[n] for n in torn[0]})[:2])
+        first, second = (
+            next(n for n in torn[0] if labels[n] == label) for label in sorted({labels[n] for n in torn[0]})[:2]
+        )
         told = f"{name}: {len(torn)} texts carry different labels (first in rows {first + 1} and {second + 1})"
         findings.append(Finding("warning", f"{told}; no model can learn both"))
     return findings
@@ -219,7 +225,9 @@ def _leaks(splits: dict[str, Dataset]) -> list[Finding]:
         if shared:
             rows = f"row {first_row[held][shared[0]]} of {held} is row {first_row[other][shared[0]]} of {other}"
             told = f"{held}: {len(shared)} texts are in {other} too (first: {rows})"
-            findings.append(Finding("warning", f"{told}; the score on {held} is too good to be true until they are removed"))
+            findings.append(
+                Finding("warning", f"{told}; the score on {held} is too good to be true until they are removed")
+            )
     return findings or [Finding("ok", f"no text is in more than one of {', '.join(names)}")]
 
 
@@ -311,7 +319,8 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     probabilities = _text.compute(model, processor, encodings, answer, display, "predict")
     names = [model.config.id2label[n] for n in range(model.config.num_labels)]
     return [
-        _prediction(names, row, length, len(ids)) for row, length, ids in zip(probabilities, lengths, encodings, strict=True)
+        _prediction(names, row, length, len(ids))
+        for row, length, ids in zip(probabilities, lengths, encodings, strict=True)
     ]
 
 
@@ -440,7 +449,10 @@ def illustrate(
     wrong = sorted((e for e in examples if e.predicted != e.truth), key=lambda e: -e.confidence)
     drawn = _choose(examples, wrong, processor, config.report.attention)
     return {
-        "confusion": Confusion(spec["labels"], _confusion([e.truth for e in examples], [e.predicted for e in examples], spec["labels"]).tolist()),
+        "confusion": Confusion(
+            spec["labels"],
+            _confusion([e.truth for e in examples], [e.predicted for e in examples], spec["labels"]).tolist(),
+        ),
         "mistakes": wrong[: config.report.mistakes],
         "attention": [TokenAttention(e, *look(model, processor, e.text)) for e in drawn],
     }
