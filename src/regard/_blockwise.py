@@ -45,6 +45,12 @@ class Block:
         sizes = [size if varies else 1 for size, varies in zip(self.sizes, axes, strict=True)]
         return (*starts, *(0,) * features), (*sizes, *shape[len(shape) - features :])
 
+    def where(self, xp: Backend, like: Array, shift: Any) -> Where:
+        """The positions of its tile."""
+        queries = xp.arange(self.starts[-2], self.sizes[-2], like)
+        keys = xp.arange(self.starts[-1], self.sizes[-1], like)
+        return Where(queries[:, None], keys[None, :], shift, tuple(zip(self.starts[:-2], self.sizes[:-2], strict=True)))
+
     def moved(self, starts: tuple) -> Block:
         return replace(self, starts=starts)
 
@@ -71,10 +77,7 @@ class Sweep:
 
     def evaluate(self, operands: Sequence[Array], block: Block) -> Sequence[Array]:
         pieces = [self.xp.cut(array, block, axes) for array, axes in zip(operands, self.operand_axes, strict=True)]
-        queries = self.xp.arange(block.starts[-2], block.sizes[-2], operands[0])
-        keys = self.xp.arange(block.starts[-1], block.sizes[-1], operands[0])
-        heads = tuple(zip(block.starts[:-2], block.sizes[:-2], strict=True))
-        where = Where(queries[:, None], keys[None, :], self.grid.shift, heads)
+        where = block.where(self.xp, operands[0], self.grid.shift)
         return self.function(self.xp, pieces, where, block.masked)
 
 

@@ -37,7 +37,13 @@ class Grid:
     lead_spans: tuple[tuple[tuple[int, int], ...], ...]
     repeats: int
     rows: tuple[tuple[Rows, ...], ...]
+    keys: int
     shift: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is one block, which is everything."""
+        return len(self.blocks) == 1 and self.blocks[0].sizes[-1] == self.keys
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
@@ -93,11 +99,13 @@ class DynamicGrid:
 
 
 def grid(
-    xp: Backend, layout: Layout, mask: Any, leaves: Sequence[Operand], least_width: int = 1, budget: int | None = None
-) -> Any:
+    xp: Backend, layout: Layout, mask: Any, leaves: Sequence[Operand],
+    least_width: int = 1, budget: int | None = None, most_rows: int = MOST_ROWS,
+) -> Any:  # fmt: skip
     """The blocks of one attention: tiles that stay in the processor's cache, without what no query may see.
 
-    A block is at least `least_width` keys wide, and its tile at most `budget` numbers, where that can be.
+    A block is at least `least_width` keys wide, and its tile at most `budget` numbers and `most_rows` high, where
+    that can be.
     """
     budget = budget or TILE_BYTES[xp.name] // 4
     if not all(isinstance(size, int) for size in layout.space):
@@ -105,7 +113,7 @@ def grid(
         size = xp.minimum(xp.maximum(size, FEWEST_ROWS), MOST_ROWS)
         return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
     known = [xp.concrete(leaf.array) for leaf in leaves]
-    chunk, size = _sizes(layout, budget, _ragged(layout, leaves, known))
+    chunk, size = _sizes(layout, budget, most_rows, _ragged(layout, leaves, known))
     lead_spans = tuple(
         tuple((start, min(step, total - start)) for start in range(0, total, step))
         for total, step in zip(layout.lead, chunk, strict=True)
@@ -116,18 +124,21 @@ def grid(
     ]
     if xp.name == "jax":
         rows = _fewer_widths(layout, rows)
-    return Grid(lead_spans, layout.repeats, tuple(rows), layout.shift)
+    return Grid(lead_spans, layout.repeats, tuple(rows), layout.keys, layout.shift)
 
 
 def _ragged(layout: Layout, leaves: Sequence[Operand], known: Sequence[Any]) -> tuple[bool, ...]:
-    """Along which leading axes it pays to look at each entry by itself: what they may see differs, and is known."""
-    small = layout.lead[-1] * layout.repeats * layout.queries * layout.keys < 1 << 18
-    return tuple(
-        not small
-        and axis < len(layout.lead) - 1
-        and any(array is not None and leaf.axes[axis] for leaf, array in zip(leaves, known, strict=True))
-        for axis in range(len(layout.lead))
-    )
+    """Along which leading axes it pays to look at each entry by itself: what they may see differs, and is known.
+
+    With an axis come all before it, so that a chunk stays one piece of memory.
+    """
+    if layout.lead[-1] * layout.repeats * layout.queries * layout.keys < 1 << 18:
+        return (False,) * len(layout.lead)
+    differ = [
+        any(array is not None and leaf.axes[axis] for leaf, array in zip(leaves, known, strict=True))
+        for axis in range(len(layout.lead) - 1)
+    ]
+    return (*(any(differ[axis:]) for axis in range(len(differ))), False)
 
 
 def _product(sizes: Sequence[Any]) -> Any:
@@ -137,7 +148,7 @@ def _product(sizes: Sequence[Any]) -> Any:
     return result
 
 
-def _sizes(layout: Layout, budget: int, ragged: Sequence[bool]) -> tuple[tuple[int, ...], int]:
+def _sizes(layout: Layout, budget: int, most_rows: int, ragged: Sequence[bool]) -> tuple[tuple[int, ...], int]:
     """How many of each leading axis, and how many rows, make a tile of at most `budget` numbers."""
     chunk = [1 if alone else size for size, alone in zip(layout.lead, ragged, strict=True)]
     least = min(layout.queries, 64) * layout.repeats * layout.keys
@@ -147,7 +158,7 @@ def _sizes(layout: Layout, budget: int, ragged: Sequence[bool]) -> tuple[tuple[i
             break
         chunk[axis] = max(1, min(chunk[axis], budget // max(others * least, 1)))
     rows = budget // max(_product(chunk) * layout.repeats * layout.keys, 1)
-    rows = max(FEWEST_ROWS, min(MOST_ROWS, rows))
+    rows = max(FEWEST_ROWS, min(most_rows, rows))
     return tuple(max(size, 1) for size in chunk), min(rows, max(layout.queries, 1))
 
 

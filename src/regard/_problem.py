@@ -62,27 +62,51 @@ class Problem:
     def sweep(self, function: Any, operands: Sequence[Operand], outputs: Sequence[Output], grid: Any) -> Sweep:
         return Sweep(self.xp, function, grid, tuple(operand.axes for operand in operands), tuple(outputs))
 
-    def attend(self, value: Operand, drop: Drop | None = None, kernel: str = "blockwise") -> tuple[Array, Array]:
+    def attend(self, value: Operand, drop: Drop | None = None) -> tuple[Array, Array]:
         """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, with gradients for all operands."""
         xp = self.xp
-        width = xp.shape(value.array)[-1]
         if self.empty:
-            output, logsumexp = self.output_specs(width)
+            output, logsumexp = self.output_specs(xp.shape(value.array)[-1])
             nothing = xp.zeros(output.shape, self.dtype, self.query.array)
             return nothing, xp.zeros(logsumexp.shape, self.dtype, self.query.array) - math.inf
-        operands = [*self.operands, self._accumulated(value)]
-        attend = Attend(self.scores, drop, careful=self.scores.mask is not None and self._spoiled(value))
-        sweep = self.sweep(attend, operands, self.output_specs(width), self.grid())
-
-        def run(arrays: Sequence[Array]) -> tuple:
-            return xp.sweep(sweep, arrays), ()
+        operands = self._with(value)
+        careful = self.scores.mask is not None and self.spoiled(value)
+        sweep = self._sweep(Attend(self.scores, drop, careful), operands, value)
 
         def pull(arrays: Any, results: Any, kept: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
             return self._pull(sweep, drop, arrays, results, cotangents, wanted)
 
-        return xp.differentiable(run, pull, tuple(operand.array for operand in operands))
+        return xp.differentiable(
+            lambda arrays: (xp.sweep(sweep, arrays), ()), pull, tuple(operand.array for operand in operands)
+        )
 
-    def _spoiled(self, value: Operand) -> bool:
+    def gradients(
+        self, value: Operand, output: Array, logsumexp: Array, of_output: Any, of_logsumexp: Any, wanted: Sequence[bool]
+    ) -> tuple:
+        """What a fused kernel's results' cotangents give for query, key, value and the rules' arrays, by blocks."""
+        operands = self._with(value)
+        sweep = self._sweep(Attend(self.scores), operands, value)
+        arrays = tuple(operand.array for operand in operands)
+        of_query, of_key, of_value, *of_leaves = wanted
+        found = self._pull(
+            sweep, None, arrays, (self.xp.cast(output, self.dtype), logsumexp),
+            (None if of_output is None else self.xp.cast(of_output, self.dtype), of_logsumexp),
+            (of_query, of_key, *of_leaves, of_value),
+        )  # fmt: skip
+        found = (*found[:2], found[-1], *found[2:-1])
+        given = (self.query, self.key, value, *self.leaves)
+        return tuple(
+            None if gradient is None else self.xp.cast(gradient, self.xp.dtype_name(operand.array))
+            for gradient, operand in zip(found, given, strict=True)
+        )
+
+    def _with(self, value: Operand) -> list[Operand]:
+        return [*self.operands, self._accumulated(value)]
+
+    def _sweep(self, function: Any, operands: Sequence[Operand], value: Operand) -> Sweep:
+        return self.sweep(function, operands, self.output_specs(self.xp.shape(value.array)[-1]), self.grid())
+
+    def spoiled(self, value: Operand) -> bool:
         """Whether inf or NaN is among the values, or may be."""
         known = self.xp.concrete(value.array)
         return known is None or not math.isfinite(known.astype("float32", copy=False).sum())

@@ -190,8 +190,8 @@ class Lengths:
     def full(self, span: Span, bounds: Bounds, leaves: Sequence[Any]) -> bool:
         if any(leaf is None for leaf in leaves):
             return False
-        sees = not self.of_queries or span.stop <= np.min(leaves[1], initial=np.inf)
-        return bool(sees and bounds[1] <= np.min(leaves[0], initial=np.inf))
+        sees = not self.of_queries or (leaves[1] >= span.stop).all()
+        return bool(sees and (leaves[0] >= bounds[1]).all())
 
     def __str__(self) -> str:
         return "lengths(...)"

@@ -177,7 +177,8 @@ class AttentionWeights:
         Raises:
             TooLargeError: It would take more than `max_bytes`.
         """
-        if (size := self._dense_bytes()) > max_bytes:
+        size = self._dense_bytes()
+        if size > max_bytes:
             raise TooLargeError(
                 f"{WHO}.dense: need at most max_bytes = {_readable(max_bytes)}; got {_readable(size)} for shape "
                 f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, or raise max_bytes."
@@ -200,7 +201,7 @@ class AttentionWeights:
         xp = self._xp
         values = _check.multiplied(WHO, xp, values, self._layout.keys, "S")
         operand = _for_heads(xp, self._layout, values, keys=True)
-        careful = self._problem.scores.mask is not None and self._problem._spoiled(operand)
+        careful = self._problem.scores.mask is not None and self._problem.spoiled(operand)
         [answer] = self._ask([Product(xp.shape(values)[-1], careful)], [operand])
         return xp.cast(answer, xp.dtype_name(values))
 

@@ -23,8 +23,8 @@ def _backend(framework: str) -> Backend:
 def backend_of(array: Any) -> Backend | None:
     """The backend whose framework made this array, or None."""
     for framework in FRAMEWORKS:
-        if framework in sys.modules and (backend := _backend(framework)).is_array(array):
-            return backend
+        if framework in sys.modules and _backend(framework).is_array(array):
+            return _backend(framework)
     return None
 
 

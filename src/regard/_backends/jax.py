@@ -97,7 +97,7 @@ def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
 @functools.partial(jax.jit, static_argnums=0)
 def sweep(task: Any, operands: Any) -> tuple:
     """Blocks of one shape share one loop, whose body is compiled once."""
-    if len(task.grid.blocks) == 1:
+    if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     results = tuple(
         jnp.full(output.shape, 0.0 if output.merge == "add" else -jnp.inf, output.dtype_name)

@@ -117,7 +117,7 @@ def fraction(bits: Any) -> Any:
 
 def sweep(task: Any, operands: Any) -> tuple:
     with np.errstate(invalid="ignore", over="ignore"):  # inf and NaN in, NaN out: the caller's own values
-        if len(task.grid.blocks) == 1:
+        if task.grid.whole:
             return tuple(task.evaluate(operands, task.grid.blocks[0]))
         results = tuple(
             np.full(output.shape, 0.0 if output.merge == "add" else -np.inf, _dtype(output.dtype_name))

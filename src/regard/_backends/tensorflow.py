@@ -9,12 +9,14 @@ import tensorflow as tf
 
 name = "tensorflow"
 
+# Nothing in here branches on tensors, so AutoGraph has nothing to convert.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 abs = tf.abs
 exp = tf.exp
 log = tf.math.log
 tanh = tf.tanh
 sqrt = tf.sqrt
-where = tf.where
 maximum = tf.maximum
 minimum = tf.minimum
 matmul = tf.matmul
@@ -75,6 +77,15 @@ def concatenate(arrays: Any, axis: int) -> Any:
     return tf.concat(list(arrays), axis)
 
 
+def where(condition: Any, yes: Any, no: Any) -> Any:
+    """With numbers in the type of the array beside them."""
+    if not is_array(yes) and is_array(no):
+        yes = tf.cast(yes, no.dtype)
+    elif not is_array(no) and is_array(yes):
+        no = tf.cast(no, yes.dtype)
+    return tf.where(condition, yes, no)
+
+
 def take(array: Any, indices: Any, axis: int) -> Any:
     return tf.gather(array, indices, axis=axis)
 
@@ -118,11 +129,12 @@ def fraction(bits: Any) -> Any:
     return tf.cast(tf.bitwise.right_shift(bits, np.uint32(8)), tf.float32) * 2.0**-24
 
 
+@_as_it_is
 def sweep(task: Any, operands: Any) -> tuple:
     """Blocks in order, each after the one before: a graph would run them all at once, and hold n x n numbers."""
     if task.grid.blocks is None:
         return _loop(task, operands)
-    if len(task.grid.blocks) == 1:
+    if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     chunks: dict[tuple, list] = {}
     before: list[Any] = []
@@ -237,6 +249,7 @@ def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
     return tuple(tape.gradient(results, operands, cotangents, unconnected_gradients="zero"))
 
 
+@_as_it_is
 def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
     @tf.custom_gradient
     def function(*operands: Any) -> tuple:

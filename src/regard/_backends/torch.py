@@ -1,4 +1,4 @@
-"""The verbs on PyTorch tensors, and PyTorch's own fused kernel."""
+"""The verbs on PyTorch tensors; the fused kernels are in `_torch_fused.py`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from regard._backends._torch_fused import fused, fused_name, fused_obstacle
+
+__all__ = ["fused", "fused_name", "fused_obstacle"]
 
 name = "torch"
 
@@ -139,7 +143,7 @@ def fraction(bits: Any) -> Any:
 
 
 def sweep(task: Any, operands: Any) -> tuple:
-    if len(task.grid.blocks) == 1:
+    if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     results: list[Any] = [None] * len(task.outputs)
     for block in task.grid.blocks:

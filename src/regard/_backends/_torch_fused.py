@@ -1,0 +1,257 @@
+"""PyTorch's own fused attention on a CPU, block by block where a mask leaves something out.
+
+`aten::_scaled_dot_product_flash_attention_for_cpu` is what `F.scaled_dot_product_attention` runs on a CPU; called
+directly it also gives the log-sum-exp. It is not public, so `fused_obstacle` looks for it, and without it everything
+runs by blocks. What it does otherwise than the contract is put right here: a query that sees nothing (its log-sum-exp
+is 0 there) and a query of NaN (some lengths give zeros, so that a NaN disappears).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+fused_name = "PyTorch's fused kernel for CPUs"
+
+_MASK_NUMBERS = 1 << 22  # the largest tile of mask and bias, in numbers: 16 MB
+
+
+def _kernel() -> Any:
+    return getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+
+
+def _kernel_backward() -> Any:
+    return getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+
+
+def fused_obstacle(problem: Any, value: Any) -> str | None:
+    """What keeps the kernel from computing this, or None."""
+    if problem.query.array.device.type != "cpu":
+        return f"a tensor on {problem.query.array.device.type}"
+    if _kernel() is None or _kernel_backward() is None:
+        return f"PyTorch {torch.__version__}, which lacks the kernel"
+    return None
+
+
+class _Part(NamedTuple):
+    """One call of the kernel: some examples (`lead` slices), some queries, the keys that they may see."""
+
+    lead: tuple
+    rows: slice
+    columns: slice
+    bias: Any  # what is added to the scores, (N, H, t, s) or broadcasting to it
+    causal: bool
+    empty: Any  # which queries see nothing, or None
+
+
+def fused(problem: Any, value: Any) -> tuple[Any, Any]:
+    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`."""
+    operands = (problem.query, problem.key, value, *problem.leaves)
+    arrays = [operand.array for operand in operands]
+    if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
+        return _Fused.apply(problem, value.axes, *arrays)
+    output, logsumexp, _ = _forward(problem, value, keep=False)
+    return output, logsumexp
+
+
+def _forward(problem: Any, value: Any, keep: bool) -> tuple[Any, Any, list[_Part]]:
+    query, key, values, width = _flat(problem, value)
+    parts = list(_parts(problem)) if keep else _parts(problem)
+    scale = problem.scores.scale
+    output = logsumexp = None
+    for part in parts:
+        mine = _cut(part, query, key, values)
+        piece, along = _kernel()(*mine, 0.0, part.causal, attn_mask=part.bias, scale=scale)
+        if part.empty is not None:
+            along = torch.where(part.empty, -math.inf, along)
+        if piece.shape[0] == query.shape[0] and piece.shape[2] == query.shape[2]:
+            output, logsumexp = piece, along
+            break
+        if output is None:
+            output = piece.new_empty(query.shape)
+            logsumexp = along.new_empty(query.shape[:3])
+        output[part.lead[0], :, part.rows] = piece
+        logsumexp[part.lead[0], :, part.rows] = along
+    logsumexp = _with_nan(query, key, logsumexp)
+    place = problem.layout
+    shape = (*place.lead, place.repeats, place.queries, 1)
+    output = output[..., :width].reshape(*shape, width)
+    return _nan_rows(output, logsumexp.reshape(shape)), logsumexp.reshape(shape), parts if keep else []
+
+
+def _flat(problem: Any, value: Any) -> tuple[Any, Any, Any, int]:
+    """Query `(N, H, T, W)`, key and value `(N, G, S, W)`, of one width W, and the width of the values."""
+    place = problem.layout
+    *batch, groups = place.lead
+    query = problem.query.array.expand(*place.lead, place.repeats, place.queries, 1, -1)
+    query = query.reshape(-1, groups * place.repeats, place.queries, query.shape[-1])
+    key, values = (
+        operand.array.expand(*batch, groups, 1, 1, place.keys, -1).reshape(-1, groups, place.keys, operand.array.shape[-1])
+        for operand in (problem.key, value)
+    )
+    width = values.shape[-1]
+    widest = max(query.shape[-1], width)
+    query, key, values = (_padded(array, widest) for array in (query, key, values))
+    return query, key, values, width
+
+
+def _padded(array: Any, width: int) -> Any:
+    missing = width - array.shape[-1]
+    return array if missing == 0 else torch.nn.functional.pad(array, (0, missing))
+
+
+def _cut(part: _Part, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
+    lead = part.lead[0]
+    return query[lead, :, part.rows], key[lead, :, part.columns], value[lead, :, part.columns]
+
+
+def _parts(problem: Any) -> Any:
+    """The calls that make up this attention."""
+    place, scores = problem.layout, problem.scores
+    everything = (slice(None),)
+    if scores.mask is None and scores.bias is None:
+        yield _Part(everything, slice(None), slice(None), None, False, None)
+    elif scores.bias is None and str(scores.mask) == "causal()" and place.queries == place.keys:
+        yield _Part(everything, slice(None), slice(None), None, True, None)
+    else:
+        yield from _blocks(problem)
+
+
+def _blocks(problem: Any) -> Any:
+    place = problem.layout
+    *batch, groups = place.lead
+    xp = problem.xp
+    per_row = max(math.prod(place.lead), 1) * place.repeats * place.keys
+    rows = max(64, min(512, _MASK_NUMBERS // max(per_row, 1)))
+    grid = problem.grid(budget=max(per_row, 1) * rows, most_rows=rows)
+    for block in grid.blocks:
+        bias = empty = None
+        lead = _flat_lead(block, batch)
+        if block.masked or problem.scores.bias is not None:
+            bias, empty = _bias(problem, block, xp)
+            bias = _heads(bias, block, batch, 2)
+            empty = None if empty is None else _heads(empty, block, batch, 1)
+        rows_at = slice(block.starts[-2], block.starts[-2] + block.sizes[-2])
+        columns = slice(block.starts[-1], block.starts[-1] + block.sizes[-1])
+        yield _Part((lead,), rows_at, columns, bias, False, empty)
+
+
+def _flat_lead(block: Any, batch: Sequence[int]) -> slice:
+    """A chunk of the batch axes as one slice of the flattened batch: the whole, or one example."""
+    chunk = block.sizes[: len(batch)]
+    if tuple(chunk) == tuple(batch):
+        return slice(None)
+    start = 0
+    for size, at in zip(batch, block.starts, strict=False):
+        start = start * size + at
+    return slice(start, start + math.prod(chunk))
+
+
+def _bias(problem: Any, block: Any, xp: Any) -> tuple[Any, Any]:
+    """What is added to the scores of a block, and which queries see nothing."""
+    scores = problem.scores
+    tile = [xp.cut(leaf.array, block, leaf.axes) for leaf in problem.leaves]
+    where = block.where(xp, problem.query.array, problem.layout.shift)
+    added = None
+    if scores.bias is not None:
+        added = scores.bias.added(xp, where, tile[: scores.bias.leaves])
+    visible = scores.visible(xp, tile, where) if block.masked else None
+    if visible is None:
+        return added, None
+    empty = ~visible.any(-1)
+    if added is None:
+        added = torch.zeros((), dtype=problem.query.array.dtype)
+    return torch.where(visible, added, -math.inf), empty if bool(empty.any()) else None
+
+
+def _heads(array: Any, block: Any, batch: Sequence[int], trailing: int) -> Any:
+    """`(*lead, R, ...)` as `(N or 1, H or 1, ...)`; of the type of the scores."""
+    ends = array.shape[array.ndim - trailing :]
+    lead = array.shape[: array.ndim - trailing]
+    lead = (1,) * (len(batch) + 2 - len(lead)) + tuple(lead)
+    examples, groups, repeats = lead[:-2], lead[-2], lead[-1]
+    array = array.reshape(*examples, groups, repeats, *ends)
+    if groups * repeats != 1 and (groups != block.sizes[len(batch)] or repeats != block.sizes[len(batch) + 1]):
+        repeats = block.sizes[len(batch) + 1]
+        groups = block.sizes[len(batch)]
+        array = array.expand(*examples, groups, repeats, *ends)
+    if any(size != 1 for size in examples):
+        array = array.expand(*block.sizes[: len(batch)], groups, repeats, *ends)
+    return array.reshape(-1, groups * repeats, *ends)
+
+
+def _with_nan(query: Any, key: Any, logsumexp: Any) -> Any:
+    """The kernel's zeros for queries of NaN, as NaN."""
+    if not torch.compiler.is_compiling() and bool(logsumexp.all()):
+        return logsumexp
+    lost = (logsumexp == 0) & ~(query.abs().amax(-1) < math.inf)
+    return torch.where(lost, math.nan, logsumexp)
+
+
+def _nan_rows(output: Any, logsumexp: Any) -> Any:
+    if not torch.compiler.is_compiling() and not bool(logsumexp.isnan().any()):
+        return output
+    return torch.where(logsumexp.isnan()[..., None], math.nan, output)
+
+
+class _Fused(torch.autograd.Function):
+    """The kernel with its own backward; where the log-sum-exp or a bias has a gradient, the blocks' backward."""
+
+    @staticmethod
+    def forward(ctx: Any, problem: Any, value_axes: Any, *arrays: Any) -> Any:
+        value = type(problem.query)(arrays[2], value_axes)
+        output, logsumexp, parts = _forward(problem, value, keep=True)
+        ctx.problem, ctx.parts, ctx.value_axes = problem, parts, value_axes
+        ctx.save_for_backward(*arrays, output, logsumexp)
+        ctx.set_materialize_grads(False)
+        return output, logsumexp
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, of_output: Any, of_logsumexp: Any) -> Any:
+        *arrays, output, logsumexp = ctx.saved_tensors
+        wanted = ctx.needs_input_grad[2:]
+        value = type(ctx.problem.query)(arrays[2], ctx.value_axes)
+        if of_logsumexp is None and not any(wanted[3:]):
+            found = (*_backward(ctx.problem, value, ctx.parts, output, logsumexp, of_output), *(None,) * (len(arrays) - 3))
+        else:
+            found = ctx.problem.gradients(value, output, logsumexp, of_output, of_logsumexp, wanted)
+        return (None, None, *found)
+
+
+def _backward(problem: Any, value: Any, parts: list[_Part], output: Any, logsumexp: Any, of_output: Any) -> tuple:
+    query, key, values, width = _flat(problem, value)
+    flat = (*query.shape[:3], width)
+    of_output, output = (_padded(array.reshape(flat), query.shape[-1]) for array in (of_output, output))
+    logsumexp = logsumexp.reshape(flat[:3])
+    logsumexp = torch.where(logsumexp == -math.inf, 0.0, logsumexp)  # as the kernel had it
+    whole = len(parts) == 1 and parts[0].columns == slice(None)
+    found = None if whole else [torch.zeros_like(array) for array in (query, key, values)]
+    for part in parts:
+        lead, rows, columns = part.lead[0], part.rows, part.columns
+        pieces = _kernel_backward()(
+            of_output[lead, :, rows].contiguous(), *_cut(part, query, key, values), output[lead, :, rows],
+            logsumexp[lead, :, rows], 0.0, part.causal, attn_mask=part.bias, scale=problem.scores.scale,
+        )  # fmt: skip
+        if found is None:
+            found = list(pieces)
+        else:
+            found[0][lead, :, rows] += pieces[0]
+            found[1][lead, :, columns] += pieces[1]
+            found[2][lead, :, columns] += pieces[2]
+    widths = (problem.query.array.shape[-1], problem.key.array.shape[-1], width)
+    place = problem.layout
+    *batch, groups = place.lead
+    full = (
+        (*place.lead, place.repeats, place.queries, 1, widths[0]),
+        (*place.lead, 1, 1, place.keys, widths[1]),
+        (*place.lead, 1, 1, place.keys, widths[2]),
+    )
+    targets = (problem.query.array, problem.key.array, value.array)
+    return tuple(
+        array[..., :size].reshape(shape).sum_to_size(target.shape)
+        for array, size, shape, target in zip(found, widths, full, targets, strict=True)
+    )
