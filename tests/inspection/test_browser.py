@@ -15,7 +15,7 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="needs chromium or google-chrome")]
 
 WEIGHTS = softmax_weights(3, 5, len(TOKENS))
-QUIET = [
+QUIET = (
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -27,7 +27,7 @@ QUIET = [
     "--hide-scrollbars",
     "--enable-logging=stderr",
     "--virtual-time-budget=3000",
-]
+)
 
 
 def opened(report, folder, fragment=""):

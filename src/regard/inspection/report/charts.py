@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from regard.inspection.report.content import Curve, Metric
 from regard.inspection.report.measures import is_share, number, write
@@ -38,12 +38,13 @@ class LineChart:
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar between the shares `start` and `stop` of the width; `low` and `high` bound its interval."""
+    """One bar between the shares `start` and `stop` of the width, one of which is at `zero`; its interval."""
 
     name: str
     value: str
     start: float
     stop: float
+    zero: float = 0.0
     low: float | None = None
     high: float | None = None
     is_model: bool = False
@@ -138,9 +139,9 @@ def bars(metric: Metric) -> list[Bar]:
         return round((value - low) / span, 4)
 
     drawn = []
-    for position, (name, value) in enumerate(named):
-        edges = sorted((place(0.0), place(value))) if math.isfinite(value) else [place(0.0)] * 2
-        model = position == 0
-        low_edge, high_edge = map(place, interval) if model and interval else (None, None)
-        drawn.append(Bar(name, write(metric.name, value), edges[0], edges[1], low_edge, high_edge, model))
+    for name, value in named:
+        start, stop = sorted((place(0.0), place(value if math.isfinite(value) else 0.0)))
+        drawn.append(Bar(name, write(metric.name, value), start, stop, place(0.0)))
+    low_edge, high_edge = map(place, interval) if interval else (None, None)
+    drawn[0] = replace(drawn[0], low=low_edge, high=high_edge, is_model=True)
     return drawn
