@@ -8,6 +8,7 @@ length, for arrays of NumPy, TensorFlow, PyTorch and JAX. Importing this imports
 
 from regard import biases, errors, masks
 from regard.attention import Attention, attention
+from regard.models.watch import watch
 from regard.weights import AttentionWeights
 
 __version__ = "0.1.0"
@@ -19,4 +20,5 @@ __all__ = [
     "biases",
     "errors",
     "masks",
+    "watch",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,13 +155,25 @@ class AttentionWeights:
         full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
         return place.to_caller(xp, xp.broadcast_to(result, full), (*np.shape(queries), *np.shape(keys)))
 
+    def heads(self, heads: Sequence[int]) -> AttentionWeights:
+        """The weights of some of the heads, still lazy: `(..., len(heads), T, S)`."""
+        outer = self._layout.outer
+        if not outer:
+            raise OutOfRangeError(f"{WHO}.heads: need weights (..., H, T, S); got {_check._sizes(self.shape)}.")
+        chosen = _check.positions(f"{WHO}.heads", "heads", np.asarray(heads), outer[-1])
+        return self._chosen([np.arange(size) for size in outer[:-1]], chosen, (*outer[:-1], len(chosen)))
+
     def _select(self, leading: tuple) -> AttentionWeights:
         """The weights of some of the leading axes, still lazy."""
-        xp, place = self._xp, self._layout
-        outer = place.outer
+        outer = self._layout.outer
         _check.leading_index(WHO, leading, outer)
         shape = np.broadcast_to(np.int8(0), outer)[leading].shape
         *batch, heads = [np.atleast_1d(np.arange(size)[at]) for size, at in zip(outer, _filled(leading, outer), strict=True)]
+        return self._chosen(batch, heads, shape)
+
+    def _chosen(self, batch: list[np.ndarray], heads: np.ndarray, shape: tuple) -> AttentionWeights:
+        """The weights of some of each leading axis, of which the caller sees `shape`."""
+        xp, place = self._xp, self._layout
         operands = [self._problem.query, self._problem.key, *self._problem.leaves]
         chosen = [_select(xp, place, operand, batch, heads) for operand in operands]
         along = None if self._logsumexp is None else self._logsumexp

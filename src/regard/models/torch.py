@@ -1,0 +1,108 @@
+"""Watching PyTorch modules: what they hand to `scaled_dot_product_attention` is kept on its way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from regard import masks
+from regard._backends import torch as xp
+from regard.attention import make_problem
+from regard.masks import Mask, Window
+from regard.models.watch import Seen, nothing_seen
+from regard.weights import AttentionWeights
+
+WHAT = "torch.nn.functional.scaled_dot_product_attention"
+
+
+def is_model(value: Any) -> bool:
+    return isinstance(value, torch.nn.Module)
+
+
+class Recorder(TorchFunctionMode):
+    """Sees each call of PyTorch's attention inside one model, in this thread, and the module it comes from.
+
+    A mode belongs to a thread and to a `with`: nothing global is replaced, so nesting, threads and exceptions leave
+    everything as it was. Hooks tell which module is running.
+    """
+
+    def __init__(self, model: torch.nn.Module, layers: list | None, heads: list | None) -> None:
+        super().__init__()
+        self._model, self._layers, self._heads = model, layers, heads
+        self._running: list[str] = []
+        self._ran: set[str] = set()
+        self._calls = 0
+        self._hooks: list[Any] = []
+        self.seen = Seen()
+
+    def start(self) -> Seen:
+        for name, module in self._model.named_modules():
+            self._hooks.append(module.register_forward_pre_hook(self._enters(name)))
+            self._hooks.append(module.register_forward_hook(self._leaves, always_call=True))
+        self.__enter__()
+        return self.seen
+
+    def stop(self) -> None:
+        self.__exit__(None, None, None)
+        for hook in self._hooks:
+            hook.remove()
+
+    def check(self) -> None:
+        if not self._calls:
+            raise nothing_seen(self._ran, WHAT)
+
+    def _enters(self, name: str) -> Any:
+        def enter(module: Any, _: Any) -> None:
+            self._running.append(name)
+            self._ran.add(type(module).__name__)
+
+        return enter
+
+    def _leaves(self, *_: Any) -> None:
+        self._running.pop()
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if function is torch.nn.functional.scaled_dot_product_attention and self._running:
+            self._record(*args, **kwargs)
+        return function(*args, **kwargs)
+
+    def _record(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> None:
+        name, number = self._running[-1], self._calls
+        self._calls += 1
+        if self._layers is not None and name not in self._layers and number not in self._layers:
+            return
+        weights = weights_of(query, key, attn_mask, is_causal, scale)
+        self.seen.append(name, weights if self._heads is None else _some_heads(weights, self._heads))
+
+
+def weights_of(
+    query: torch.Tensor, key: torch.Tensor, attn_mask: torch.Tensor | None, is_causal: bool, scale: float | None
+) -> AttentionWeights:
+    """The weights of one call of PyTorch's attention, whose causal mask has its corner top-left."""
+    mask: Mask | None = None
+    bias = None
+    if is_causal:
+        mask = Mask(Window(None, query.shape[-2] - key.shape[-2]))
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        mask = masks.boolean(attn_mask) if mask is None else mask & masks.boolean(attn_mask)
+    elif attn_mask is not None:
+        bias = attn_mask
+    problem, _ = make_problem(xp, query, key, key, mask=mask, bias=bias, scale=scale)
+    return AttentionWeights(problem, kernel="the model's own", reason="watched")
+
+
+def _some_heads(weights: AttentionWeights, heads: list[int]) -> AttentionWeights:
+    return weights.heads(heads)
