@@ -94,8 +94,13 @@ def _flat(problem: Any, value: Any) -> tuple[Any, Any, Any, int]:
     )
     width = values.shape[-1]
     widest = max(query.shape[-1], width)
-    query, key, values = (_padded(array, widest) for array in (query, key, values))
+    query, key, values = (_in_rows(_padded(array, widest)) for array in (query, key, values))
     return query, key, values, width
+
+
+def _in_rows(array: Any) -> Any:
+    """The kernel reads rows as consecutive numbers, whatever the strides say."""
+    return array if array.shape[-1] == 1 or array.stride(-1) == 1 else array.contiguous()
 
 
 def _padded(array: Any, width: int) -> Any:
@@ -132,7 +137,7 @@ def _blocks(problem: Any) -> Any:
         lead = _flat_lead(block, batch)
         if block.masked or problem.scores.bias is not None:
             bias, empty = _bias(problem, block, xp)
-            bias = _heads(bias, block, batch, 2)
+            bias = _in_rows(_heads(bias, block, batch, 2).expand(-1, -1, *block.sizes[-2:]))
             empty = None if empty is None else _heads(empty, block, batch, 1)
         rows_at = slice(block.starts[-2], block.starts[-2] + block.sizes[-2])
         columns = slice(block.starts[-1], block.starts[-1] + block.sizes[-1])

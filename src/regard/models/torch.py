@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import torch
@@ -24,53 +25,50 @@ def is_model(value: Any) -> bool:
 class Recorder(TorchFunctionMode):
     """Sees each call of PyTorch's attention inside one model, in this thread, and the module it comes from.
 
-    A mode belongs to a thread and to a `with`: nothing global is replaced, so nesting, threads and exceptions leave
-    everything as it was. Hooks tell which module is running.
+    A mode belongs to a thread and to a `with`: nothing of the model or of PyTorch is replaced or hooked, so nesting,
+    threads and exceptions leave everything as it was. Which module calls is read off the stack.
     """
 
     def __init__(self, model: torch.nn.Module, layers: list | None, heads: list | None) -> None:
         super().__init__()
+        self._names = {id(module): name for name, module in model.named_modules()}
         self._model, self._layers, self._heads = model, layers, heads
-        self._running: list[str] = []
-        self._ran: set[str] = set()
         self._calls = 0
-        self._hooks: list[Any] = []
         self.seen = Seen()
 
     def start(self) -> Seen:
-        for name, module in self._model.named_modules():
-            self._hooks.append(module.register_forward_pre_hook(self._enters(name)))
-            self._hooks.append(module.register_forward_hook(self._leaves, always_call=True))
         self.__enter__()
         return self.seen
 
     def stop(self) -> None:
         self.__exit__(None, None, None)
-        for hook in self._hooks:
-            hook.remove()
 
     def check(self) -> None:
         if not self._calls:
-            raise nothing_seen(self._ran, WHAT)
+            raise nothing_seen((type(module).__name__ for module in self._model.modules()), WHAT)
 
-    def _enters(self, name: str) -> Any:
-        def enter(module: Any, _: Any) -> None:
-            self._running.append(name)
-            self._ran.add(type(module).__name__)
-
-        return enter
-
-    def _leaves(self, *_: Any) -> None:
-        self._running.pop()
+    def _calling(self) -> str | None:
+        """The name of the innermost module of the model that is running, or None."""
+        frame = sys._getframe(2)
+        while frame is not None:
+            if "self" in frame.f_code.co_varnames[:1]:
+                name = self._names.get(id(frame.f_locals.get("self")))
+                if name is not None:
+                    return name
+            frame = frame.f_back
+        return None
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if function is torch.nn.functional.scaled_dot_product_attention and self._running:
-            self._record(*args, **kwargs)
+        if function is torch.nn.functional.scaled_dot_product_attention:
+            name = self._calling()
+            if name is not None:
+                self._record(name, *args, **kwargs)
         return function(*args, **kwargs)
 
     def _record(
         self,
+        name: str,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
@@ -80,7 +78,7 @@ class Recorder(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> None:
-        name, number = self._running[-1], self._calls
+        number = self._calls
         self._calls += 1
         if self._layers is not None and name not in self._layers and number not in self._layers:
             return

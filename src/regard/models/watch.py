@@ -107,7 +107,10 @@ def _recorder(model: Any, layers: list | None, heads: list | None) -> Any:
     raise DtypeError(f"watch: need a PyTorch module; got {type(model).__name__}; pass the model itself.")
 
 
-def nothing_seen(ran: Iterable[str], what: str) -> UnsupportedError:
+def nothing_seen(modules: Iterable[str], what: str) -> UnsupportedError:
     """The error for a model without an attention that can be seen."""
-    found = ", ".join(sorted(set(ran))) or "none: the model was not called"
-    return UnsupportedError(f"watch: need a model that calls {what}; got modules that ran: {found}.")
+    found = ", ".join(sorted(set(modules)))
+    return UnsupportedError(
+        f"watch: need a model that runs and calls {what}; saw no such call from its modules ({found}); call the model "
+        "inside the with, and choose an attention implementation such as sdpa."
+    )

