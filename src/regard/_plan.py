@@ -15,8 +15,8 @@ from regard._blockwise import Block, Scores
 from regard._layout import Layout, Operand
 from regard._rules import Span
 
-TILE_BYTES = {"numpy": 4 << 20, "torch": 8 << 20, "jax": 16 << 20, "tensorflow": 8 << 20}
-FEWEST_ROWS, MOST_ROWS = 16, 256
+TILE_BYTES = {"numpy": 1 << 20, "torch": 8 << 20, "jax": 16 << 20, "tensorflow": 8 << 20}
+FEWEST_ROWS, PREFERRED_ROWS, MOST_ROWS = 16, 128, 256
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _product(sizes: Sequence[Any]) -> Any:
 def _sizes(layout: Layout, budget: int, most_rows: int, ragged: Sequence[bool]) -> tuple[tuple[int, ...], int]:
     """How many of each leading axis, and how many rows, make a tile of at most `budget` numbers."""
     chunk = [1 if alone else size for size, alone in zip(layout.lead, ragged, strict=True)]
-    least = min(layout.queries, 64) * layout.repeats * layout.keys
+    least = min(layout.queries, PREFERRED_ROWS) * layout.repeats * layout.keys
     for axis in range(len(chunk)):
         others = _product(chunk) // max(chunk[axis], 1)
         if _product(chunk) * least <= budget:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -116,18 +120,47 @@ def fraction(bits: Any) -> Any:
 
 
 def sweep(task: Any, operands: Any) -> tuple:
-    with np.errstate(invalid="ignore", over="ignore"):  # inf and NaN in, NaN out: the caller's own values
-        if task.grid.whole:
-            return tuple(task.evaluate(operands, task.grid.blocks[0]))
-        results = tuple(
-            np.full(output.shape, 0.0 if output.merge == "add" else -np.inf, _dtype(output.dtype_name))
-            for output in task.outputs
-        )
-        for block in task.grid.blocks:
-            for output, result, piece in zip(task.outputs, results, task.evaluate(operands, block), strict=True):
+    """Blocks side by side on the processor's cores, each with one BLAS thread."""
+    results = [
+        np.full(output.shape, 0.0 if output.merge == "add" else -np.inf, _dtype(output.dtype_name))
+        for output in task.outputs
+    ]
+    merging = threading.Lock()
+
+    def run(block: Any) -> None:
+        with np.errstate(invalid="ignore", over="ignore"):  # inf and NaN in, NaN out: the caller's own values
+            pieces = task.evaluate(operands, block)
+        with merging:
+            for output, result, piece in zip(task.outputs, results, pieces, strict=True):
                 place = result[block.index(output.axes)]
                 (np.add if output.merge == "add" else np.maximum)(place, piece, out=place)
-        return results
+
+    blocks = task.grid.blocks
+    workers = min(len(blocks), _cores())
+    if workers < 2 or _blas() is None:
+        for block in blocks:
+            run(block)
+    else:
+        with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
+            list(pool.map(run, blocks))
+    return tuple(results)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _blas() -> Any:
+    """What limits BLAS to one thread a block, if threadpoolctl is installed; its own threads wait for each other.
+
+    Two blocks of 256 rows on two cores are twice as fast as one after the other on a BLAS of two threads.
+    """
+    try:
+        from threadpoolctl import ThreadpoolController
+    except ImportError:
+        return None
+    return ThreadpoolController()
 
 
 def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
