@@ -10,6 +10,7 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 
 import frameworks
 import oracle
@@ -384,29 +385,76 @@ ALL = BASE | {
 
 # What the questions about weights are asked of: one case for each kind of score, and rows of every kind.
 FOR_QUESTIONS = [
-    ALL[name]
-    for name in (
-        "wide",
-        "tall-causal",
-        "axes-2-causal",
-        "broadcast-both",
-        "size-0-keys",
-        "size-1-query",
-        "long-300-by-257-causal",
-        "long-129-by-300-window",
-        "and-window-lengths-causal",
-        "boolean-empty-rows",
-        "cosine-scale",
-        "softcap-scale-bias",
-        "large",
-        "huge-causal",
-        "bias-minus-infinity",
-        "alibi",
-        "relative",
-        "sinks-causal-tall",
-        "everything",
-        "wide-as-float64",
-        "tall-causal-as-bfloat16",
-        "everything-as-float16",
-    )
+    "wide",
+    "tall-causal",
+    "axes-2-causal",
+    "broadcast-both",
+    "size-0-keys",
+    "size-1-query",
+    "long-300-by-257-causal",
+    "long-129-by-300-window",
+    "and-window-lengths-causal",
+    "boolean-empty-rows",
+    "cosine-scale",
+    "softcap-scale-bias",
+    "large",
+    "huge-causal",
+    "bias-minus-infinity",
+    "alibi",
+    "relative",
+    "sinks-causal-tall",
+    "everything",
+    "wide-as-float64",
+    "tall-causal-as-bfloat16",
+    "everything-as-float16",
 ]
+
+# JAX compiles each case anew, most of a second each. These are the ones that every run asks of it: a case for each
+# path; the rest of the table is marked slow for JAX, and runs on the other three.
+JAX_IN_EVERY_RUN = {
+    "wide",
+    "tall-causal",
+    "axes-2-causal",
+    "axes-3-lengths",
+    "axes-5-lengths",
+    "broadcast-both",
+    "size-0-queries",
+    "size-0-keys",
+    "size-1-everything",
+    "long-300-by-257-causal",
+    "long-129-by-300-window",
+    "window-2-1",
+    "lengths-empty-example",
+    "segments",
+    "prefix",
+    "boolean-2x1x5x7",
+    "array-5x7",
+    "and-or-not",
+    "cosine-scale",
+    "softcap-scale-bias",
+    "huge-causal",
+    "bias-minus-infinity",
+    "bias-2x6x5x7",
+    "alibi",
+    "relative",
+    "sinks-causal-tall",
+    "everything",
+    "wide-as-float64",
+    "long-257-causal-as-float64",
+    "everything-as-float16",
+    "tall-causal-as-bfloat16",
+}
+
+
+def everywhere(names, quick=JAX_IN_EVERY_RUN):
+    """Pairs of a framework and a case, for `parametrize(("backend", "case"), ..., indirect=["backend"])`."""
+    return [
+        pytest.param(
+            framework,
+            ALL[name],
+            id=f"{framework}-{name}",
+            marks=[pytest.mark.slow] if framework == "jax" and name not in quick else [],
+        )
+        for framework in frameworks.ALL
+        for name in names
+    ]

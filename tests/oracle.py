@@ -186,16 +186,12 @@ class Result:
         return result
 
     def distance(self):
-        """Mean of |i + S - T - j| under the weights of each query's row, 0 for a row without weight."""
+        """sum_j weights_ij |i + S - T - j|: the mean distance, of rows that sum to one."""
         queries, keys = self.weights.shape[-2:]
         result = np.zeros(self.weights.shape[:-1])
         for row in self._rows():
-            total = 0.0
             for j, weight in enumerate(self.weights[row]):
                 result[row] += weight * abs(row[-1] + keys - queries - j)
-                total += weight
-            if total != 0:
-                result[row] /= total
         return result
 
     def max(self):
@@ -341,6 +337,6 @@ def gradient(function, x, step=2e-3):
         wide, size = difference(index, step)
         narrow, _ = difference(index, step / 2)
         result[index] = (4 * narrow - wide) / 3
-        rounding = 8 * np.finfo(np.float64).eps * size / step
+        rounding = 64 * np.finfo(np.float64).eps * (1 + size) / step  # of terms that are larger than their sum
         doubt = max(doubt, abs(narrow - wide) * step + rounding)
     return result, doubt

@@ -112,7 +112,7 @@ def upward_imports(source):
 def misplaced_frameworks(source):
     """Frameworks imported where their name does not stand, and Matplotlib outside the plots."""
     for path, name in files(source):
-        words = name.split(".")
+        words = name.replace("_", ".").split(".")
         for line, imported in imports_of(path, name):
             top = imported.split(".")[0]
             if top in FRAMEWORKS and not within(name, FINE_TUNING):

@@ -14,9 +14,8 @@ def attend(case, backend):
     return regard.attention(*positional, **keywords)
 
 
-@pytest.mark.parametrize("name", cases.ALL)
-def test_output_logsumexp_and_weights_are_the_oracles(backend, name):
-    case = cases.ALL[name]
+@pytest.mark.parametrize(("backend", "case"), cases.everywhere(cases.ALL), indirect=["backend"])
+def test_output_logsumexp_and_weights_are_the_oracles(backend, case):
     with backend.scope(case.dtype):
         output, weights = attend(case, backend)
         assert tuple(weights.shape) == case.expected.weights.shape

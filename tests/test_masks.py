@@ -58,7 +58,9 @@ RULES = {
 
 @pytest.mark.parametrize("how", ["and", "or", "not", "not-and", "not-or"])
 @pytest.mark.parametrize(
-    ("first", "second"), itertools.combinations(RULES, 2), ids=lambda value: value if isinstance(value, str) else None
+    ("first", "second"),
+    list(itertools.combinations(RULES, 2)),
+    ids=lambda value: value if isinstance(value, str) else None,
 )
 def test_combinations_are_those_of_the_dense_masks(first, second, how):
     numpy = frameworks.ALL["numpy"]

@@ -14,6 +14,7 @@ import onnx.backend.test.case.node.attention as suite
 import pytest
 
 import checks
+import frameworks
 import oracle
 import regard
 
@@ -124,7 +125,7 @@ def rules_of(case, call):
     rule &= regard.masks.window(*(None if side < 0 else side for side in sides))
     mask = arrays.get("attn_mask")
     if mask is not None and mask.dtype == bool:
-        return None if mask.shape[-1] != call.key.shape[-2] else rule & mask
+        return None if mask.shape[-1] != call.key.shape[-2] else rule & regard.masks.boolean(mask)
     return rule
 
 
@@ -143,7 +144,15 @@ def close_to_theirs(actual, theirs, dtype):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("form", ["array", "rules"])
+@pytest.mark.parametrize(
+    ("backend", "form"),
+    [
+        pytest.param(framework, form, marks=[pytest.mark.slow] if (framework, form) == ("jax", "rules") else [])
+        for framework in frameworks.ALL
+        for form in ("array", "rules")
+    ],
+    indirect=["backend"],
+)
 def test_output(backend, name, form):
     """The masks as one boolean array, and as rules where the corner is ours."""
     case = exported()[name]
