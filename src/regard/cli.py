@@ -46,7 +46,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             typer.echo(f"regard: {error}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interrupt:
-            typer.echo(f"regard: {interrupt or 'interrupted'}", err=True)
+            typer.echo(f"regard: {str(interrupt) or 'interrupted'}", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -165,7 +165,7 @@ def _print_table(title: str, header: list[str], rows: list[list[str]], styles: d
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
@@ -173,7 +173,7 @@ def _print_table(title: str, header: list[str], rows: list[list[str]], styles: d
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000
-    console.print(table)
+    console.print(Text(title), table)
 
 
 @app.command()
@@ -188,18 +188,21 @@ def predict(
     ] = None,
 ) -> None:
     """Predict for a text, or for every row of a file in its order."""
+    from regard.finetuning.data import require_writable
     from regard.finetuning.run import Run
 
     _silence()
     opened = Run.load(run)
     if not _is_file(inputs):
-        _print_predictions([{"text": inputs}], opened.predict([inputs]))
+        _print_predictions(opened.predict([inputs]))
         return
+    target = output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl")
+    require_writable(target)
     rows = _rows(opened, inputs)
     column = opened.config.data.columns[opened.input]
     predictions = opened.predict([row[column] for row in rows], progress=True)
     _warn_of_cuts(predictions)
-    _write(rows, predictions, output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl"))
+    _write(rows, predictions, target)
 
 
 def _is_file(text: str) -> bool:
@@ -232,8 +235,6 @@ def _warn_of_cuts(predictions: list[dict[str, Any]]) -> None:
 def _write(rows: list[dict[str, Any]], predictions: list[dict[str, Any]], output: Path) -> None:
     from regard.finetuning.data import write_table
 
-    if output.exists():
-        raise ConfigError(f"{output}: need a new file to write; got one that exists; name another with --output.")
     merged = [
         {**row, **{f"predicted_{k}" if k in row else k: v for k, v in p.items()}}
         for row, p in zip(rows, predictions, strict=True)
@@ -242,7 +243,7 @@ def _write(rows: list[dict[str, Any]], predictions: list[dict[str, Any]], output
     typer.echo(f"{len(merged)} predictions: {output}")
 
 
-def _print_predictions(rows: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> None:
+def _print_predictions(predictions: list[dict[str, Any]]) -> None:
     for prediction in predictions:
         ranked = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:5]
         typer.echo("  ".join(f"{label} {probability:.3f}" for label, probability in ranked))
@@ -288,12 +289,14 @@ def look(
     from regard.finetuning.run import Run
 
     _silence()
+    paths = _outputs(Path(run), html, png, output)
     seen = look_at(Run.load(run), text, layer, head)
     example = seen.attention.example
     rows = [[token, _shade(share), f"{share:.1%}", targets] for token, share, targets in seen.table()]
-    title = f"{example.predicted} {example.confidence:.3f}; {seen.which}; tokens cut: {seen.cut}"
+    title = f"{example.predicted} {example.confidence:.3f} ({seen.which})"
     _print_table(title, ["token", "", "received", "attends most to"], rows)
-    for path in _outputs(Path(run), html, png, output):
+    _warn_of_cuts([{"tokens_cut": seen.cut}])
+    for path in paths:
         seen.write(path)
         typer.echo(f"Written: {path}")
 

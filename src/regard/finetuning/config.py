@@ -237,13 +237,17 @@ def _build(model: type[S], values: dict[str, Any], who: str, prefix: str = "") -
 def _explain(model: type[Section], error: ValidationError, prefix: str) -> str:
     """Word the first thing that pydantic found."""
     found = error.errors()[0]
-    key = prefix + ".".join(str(part) for part in found["loc"] if not _is_branch(part))
+    key = _key(found, prefix)
     if found["type"] == "extra_forbidden":
         return _unknown_key(key, _keys(model, prefix))
     if found["type"] == "missing":
         return f"need the key '{key}'; got a configuration without it; add it."
-    reason = found["msg"][0].lower() + found["msg"][1:]
-    return f"need another value for '{key}' ({reason}); got {found['input']!r}; change it."
+    reasons = [other["msg"].removeprefix("Input should be ") for other in error.errors() if _key(other, prefix) == key]
+    return f"need '{key}' to be {' or '.join(dict.fromkeys(reasons))}; got {found['input']!r}; change it."
+
+
+def _key(found: Any, prefix: str) -> str:
+    return prefix + ".".join(str(part) for part in found["loc"] if not _is_branch(part))
 
 
 def _is_branch(part: int | str) -> bool:

@@ -106,27 +106,45 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as the suffix says; a nested value becomes JSON in CSV and TSV."""
+    """Write rows as the suffix says; in CSV and TSV a nested value becomes columns."""
+    require_writable(path)
     suffix = path.suffix.lower()
     if suffix == ".jsonl":
         write_jsonl(path, rows)
     elif suffix == ".parquet":
         _dataset(rows).to_parquet(str(path))
-    elif suffix in (".csv", ".tsv"):
-        _write_separated(path, rows)
     else:
-        raise DataError(f"{path}: need a file of type {', '.join(SUFFIXES)} to write; got '{suffix}'; rename it.")
+        _write_separated(path, rows)
+
+
+def require_writable(path: Path) -> None:
+    """Raise DataError unless a table can be written to a path without losing anything."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: need a file of type {', '.join(SUFFIXES)} to write; got '{path.suffix}'; rename it.")
+    if path.exists():
+        raise DataError(f"{path}: need a new file to write; got one that exists; name another.")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: need a folder to write into; got none at '{path.parent}'; make it.")
 
 
 def _write_separated(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    flat = [_flatten(row) for row in rows]
     with path.open("w", encoding="utf-8", newline="") as file:
-        columns = list(rows[0]) if rows else []
-        writer = csv.DictWriter(file, columns, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+        writer = csv.DictWriter(file, list(flat[0]) if flat else [], delimiter=_separator(path))
         writer.writeheader()
-        for row in rows:
-            writer.writerow(
-                {k: json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else v for k, v in row.items()}
-            )
+        writer.writerows(flat)
+
+
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
+    """Give each value of a nested dictionary its own column."""
+    flat: dict[str, Any] = {}
+    for key, value in row.items():
+        flat |= {f"{key}_{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _separator(path: Path) -> str:
+    return "\t" if path.suffix.lower() == ".tsv" else ","
 
 
 def _read_separated(path: Path) -> Dataset:
@@ -222,8 +240,10 @@ def _neighbours(path: Path) -> str:
     names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
     if not names:
         return f"'{folder}' holds no table, correct the path."
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.0)[0]
-    return f"did you mean '{folder / near}'?"
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean '{folder / near[0]}'?"
+    return f"'{folder}' holds {_quote(names[:5])}{' and others' if len(names) > 5 else ''}, correct the path."
 
 
 def _quote(names: Sequence[str]) -> str:

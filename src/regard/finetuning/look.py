@@ -113,16 +113,12 @@ def look(model: Any, processor: Any, text: str) -> tuple[list[str], np.ndarray]:
     """Return the tokens of a text, and the weights of every layer and head as an array (layers, heads, n, n)."""
     import torch
 
-    batch = processor(
-        [text], truncation=True, max_length=processor.model_max_length, return_tensors="pt", verbose=False
-    )
-    tokens = processor.convert_ids_to_tokens(batch["input_ids"][0])
+    from regard.models.watch import watch
+
+    options = {"truncation": True, "max_length": processor.model_max_length, "verbose": False}
+    batch = processor([text], return_tensors="pt", **options).to(model.device)
     model.eval()
-    implementation = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        with torch.inference_mode():
-            attentions = model(**batch.to(model.device), output_attentions=True).attentions
-    finally:
-        model.set_attn_implementation(implementation)
-    return tokens, np.stack([layer[0].float().cpu().numpy() for layer in attentions])
+    with torch.inference_mode(), watch(model) as seen:
+        model(**batch)
+    tokens = processor.convert_ids_to_tokens(batch["input_ids"][0])
+    return tokens, np.stack([weights[0].dense().float().cpu().numpy() for weights in seen])

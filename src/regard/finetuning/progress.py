@@ -42,7 +42,9 @@ class Display:
             task = progress.add_task(label, total=total, completed=done, remark="")
 
             def advance(steps: int = 1, remark: str | None = None) -> None:
-                progress.update(task, advance=steps, **({} if remark is None else {"remark": remark}))
+                progress.advance(task, steps)
+                if remark is not None:
+                    progress.update(task, remark=remark)
 
             yield advance
 

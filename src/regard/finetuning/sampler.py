@@ -39,14 +39,14 @@ class LengthSampler:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(self.rows)
         if self.lengths is not None:
-            order = self._group(order, rng)
+            order = self._group(order, self.lengths, rng)
         return iter(order.tolist())
 
-    def _group(self, order: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _group(self, order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Sort pools of rows by length, cut them into batches, and shuffle the batches; a short one comes last."""
         pool = POOL * self.batch
         pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        ordered = np.concatenate([rows[np.argsort(self.lengths[rows], kind="stable")] for rows in pools])
+        ordered = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
         batches = [ordered[start : start + self.batch] for start in range(0, len(ordered), self.batch)]
         whole, rest = (batches[:-1], batches[-1:]) if len(batches[-1]) < self.batch else (batches, [])
         return np.concatenate([whole[n] for n in rng.permutation(len(whole))] + rest)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint, set_seed
+from transformers.trainer_utils import set_seed
 
 from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import Prepared, prepare
@@ -214,7 +214,7 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         eval_steps=train.evaluate_every,
         save_strategy="steps",
         save_steps=train.evaluate_every,
-        save_total_limit=1,
+        save_total_limit=2,  # the best and the last; with 1, Trainer deletes the last one when training stops
         load_best_model_at_end=train.keep == "best",
         metric_for_best_model=metric,
         greater_is_better=True,
@@ -234,7 +234,7 @@ def choose_precision(wanted: str) -> str:
         return wanted
     if torch.cuda.is_available():
         return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
@@ -242,7 +242,7 @@ class _OrderedTrainer(Trainer):
     """A Trainer whose order of examples depends on seed and epoch alone."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows = self.train_dataset if train_dataset is None else train_dataset
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = rows["length"] if "length" in rows.column_names else None
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return LengthSampler(lengths, len(rows), batch, self.args.seed)
@@ -264,7 +264,8 @@ class _Watcher(TrainerCallback):
             control.should_evaluate = True
         return control
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **events: Any) -> None:
+        logs = events["logs"]
         if "loss" not in logs:
             return
         if not math.isfinite(logs["loss"]):
@@ -274,7 +275,8 @@ class _Watcher(TrainerCallback):
             )
         self.advance(0, remark=f"loss {logs['loss']:.3f}")
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **events: Any) -> None:
+        metrics = events["metrics"]
         scores = ", ".join(
             f"{name.removeprefix('eval_').replace('_', ' ')} {metrics[name]:.3f}"
             for name in metrics
@@ -286,23 +288,30 @@ class _Watcher(TrainerCallback):
 def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
     """Train to the end, or save and raise `Interrupted` on Ctrl-C."""
     watcher = next(c for c in trainer.callback_handler.callbacks if isinstance(c, _Watcher))
-    checkpoint = get_last_checkpoint(str(path / "checkpoints")) if (path / "checkpoints").is_dir() else None
-    done = read_json(Path(checkpoint) / "trainer_state.json")["global_step"] if checkpoint else 0
+    checkpoint = last_checkpoint(path)
+    done = read_json(checkpoint / "trainer_state.json")["global_step"] if checkpoint else 0
     steps = _planned_steps(trainer)
     with (
         display.bar("train", steps, done) as watcher.advance,
         _saving_on_interrupt(watcher, display),
         quiet_transformers(),
     ):
-        trainer.train(resume_from_checkpoint=checkpoint)
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watcher.interrupted and trainer.state.global_step < trainer.state.max_steps:
         raise Interrupted(path, trainer.state.global_step, trainer.state.max_steps)
+
+
+def last_checkpoint(path: Path) -> Path | None:
+    """Return the last checkpoint of a run that was written whole, if there is one."""
+    whole = (state.parent for state in path.glob("checkpoints/checkpoint-*/trainer_state.json"))
+    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
 
 
 def _planned_steps(trainer: Trainer) -> int:
     if trainer.args.max_steps > 0:
         return trainer.args.max_steps
-    batches = math.ceil(len(trainer.train_dataset) / trainer.args.train_batch_size)
+    rows: Any = trainer.train_dataset
+    batches = math.ceil(len(rows) / trainer.args.train_batch_size)
     steps = math.ceil(batches / trainer.args.gradient_accumulation_steps)
     return math.ceil(steps * trainer.args.num_train_epochs)
 
@@ -348,10 +357,17 @@ def _require_same_answers(model: Any, folder: Path, prepared: Prepared) -> None:
     inputs = split.select(range(min(len(split), 32)))[task.INPUT]
     before = task.respond(model, prepared.processor, inputs, quiet)
     after = task.respond(loaded.to(model.device), prepared.processor, inputs, quiet)
-    if missing or before != after:
+    if missing or not all(map(_alike, before, after)):
         raise RegardError(
             f"{folder}: need the saved model to answer as the trained one; it does not; please report this."
         )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Compare two predictions, numbers to within rounding."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    return math.isclose(one, other, abs_tol=1e-4) if isinstance(one, float) else one == other
 
 
 def _learned(trainer: Trainer) -> dict[str, Any]:

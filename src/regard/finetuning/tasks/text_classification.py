@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -41,8 +42,8 @@ TEMPLATE = """\
 # What to learn. Every key that is left out has the value shown here; paths start where you run the command.
 task: text-classification
 
-# A directory with a pretrained encoder and its tokenizer, package:NAME/PATH in an installed Python package, or a name
-on # the Hugging Face hub.
+# A directory with a pretrained encoder and its tokenizer, package:NAME/PATH in an installed Python package,
+# or a name on the Hugging Face hub.
 model: answerdotai/ModernBERT-base
 
 data:
@@ -357,11 +358,13 @@ def _confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[
 def _measure(truth: Any, predicted: Any) -> dict[str, float]:
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-    return {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-        "mcc": float(matthews_corrcoef(truth, predicted)),
-    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A single label was found")
+        return {
+            "accuracy": float(accuracy_score(truth, predicted)),
+            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+            "mcc": float(matthews_corrcoef(truth, predicted)),
+        }
 
 
 def macro_f1(counts: np.ndarray) -> np.ndarray:

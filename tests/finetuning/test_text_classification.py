@@ -1,0 +1,86 @@
+"""Measures against scikit-learn and SciPy, the loss against PyTorch's own, order and lengths of predictions."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, f1_score
+
+from regard.finetuning.config import Config
+from regard.finetuning.tasks import _text, get_task
+from regard.finetuning.tasks import text_classification as task
+
+RNG = np.random.default_rng(5)
+CASES = [RNG.integers(0, k, (2, n)) for k, n in [(2, 50), (3, 200), (7, 1000), (4, 9)]] + [np.zeros((2, 5), int)]
+
+
+@pytest.mark.parametrize("hits", [0, 1, 37, 99, 100])
+def test_wilson(hits):
+    expected = binomtest(hits, 100).proportion_ci(method="wilson")
+    np.testing.assert_allclose(task.wilson(hits, 100), (expected.low, expected.high), atol=1e-6)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.max() + 1}x{case.shape[1]}")
+def test_measures_of_a_confusion_matrix(case):
+    truth, predicted = case
+    counts = np.stack([confusion_matrix(truth, predicted, labels=range(8))] * 2)
+    expected = task._measure(truth, predicted)
+    np.testing.assert_allclose(task.macro_f1(counts), expected["macro_f1"])
+    np.testing.assert_allclose(task.matthews(counts), expected["mcc"], atol=1e-12)
+    assert expected["macro_f1"] == f1_score(truth, predicted, average="macro")
+
+
+def test_intervals_hold_the_value_and_shrink_with_the_rows():
+    def interval(rows):
+        truth = [str(n % 2) for n in range(rows)]
+        answers = [{"label": t if n % 5 else "0"} for n, t in enumerate(truth)]
+        return task.measure(Dataset.from_dict({"label": truth}), answers, {"labels": ["0", "1"]})
+
+    few, many = interval(50), interval(5000)
+    for measure, score in many.items():
+        assert score.interval[0] < score.value < score.interval[1]
+        assert score.interval[1] - score.interval[0] < 0.2 * (few[measure].interval[1] - few[measure].interval[0])
+
+
+def test_balanced_loss_is_cross_entropy_with_inverse_frequencies():
+    rows = Dataset.from_dict({"labels": [0, 0, 0, 1]})
+    config = Config.load({"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"})
+    assert task.loss(rows, {"labels": ["a", "b"]}, config) is None
+    balanced = task.loss(rows, {"labels": ["a", "b"]}, Config.load(config, {"options.class_weights": "balanced"}))
+    logits, labels = torch.randn(4, 2), torch.tensor([0, 0, 0, 1])
+    each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    expected = (each[:3].mean() + each[3]) / 2
+    torch.testing.assert_close(balanced({"logits": logits}, labels), expected)
+    torch.testing.assert_close(balanced({"logits": logits}, labels, 8), expected / 2)
+
+
+def test_batches_by_length_hold_every_row_and_stay_within_the_limit():
+    lengths = RNG.integers(1, 300, 500).tolist()
+    batches = list(_text.batches_by_length(lengths, tokens=1000))
+    assert sorted(n for batch in batches for n in batch) == list(range(500))
+    assert all(max(lengths[n] for n in batch) * len(batch) <= 1000 for batch in batches)
+    assert list(_text.batches_by_length([5000], tokens=1000)) == [[0]]
+
+
+def test_predictions_are_in_order_and_do_not_depend_on_the_others(finished):
+    texts = ["a superb film", "dull", "the plot and the actors of a film with music", "awful awful story", ""]
+    together = finished.predict(texts)
+    for text, prediction in zip(texts, together, strict=True):
+        alone = finished.predict(text)[0]
+        assert alone["label"] == prediction["label"]
+        assert alone["probability"] == pytest.approx(prediction["probability"], abs=1e-5)
+    assert sum(together[0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_what_was_cut_is_told(finished):
+    assert [p["tokens_cut"] for p in finished.predict(["film " * 30, "film " * 33])] == [0, 3]
+
+
+def test_every_task_has_every_name():
+    from regard.finetuning.tasks import TASKS, Task
+
+    names = [name for name in (*vars(Task), *Task.__annotations__) if not name.startswith("_")]
+    assert len(names) > 12
+    for task_name in TASKS:
+        assert not [name for name in names if not hasattr(get_task(task_name), name)]
