@@ -212,7 +212,7 @@ def test_ctrl_c_leaves_a_run_that_resumes_to_the_same_weights(config, values, tm
     values["train"] |= {"keep": "last", "epochs": 10}
     config.write_text(yaml.safe_dump(values))
     told = interrupt(config, at=30)
-    assert "interrupted: saving a checkpoint" in told
+    assert told.count("interrupted: saving a checkpoint") == told.count("  step    30:") == 1
     assert f"saved, and ready to be resumed; go on with: regard finetune {output}/config.yaml --resume" in told
     assert "Traceback" not in told
     saved = max(int(path.name.split("-")[1]) for path in (output / "checkpoints").iterdir())

@@ -254,15 +254,25 @@ class _Watcher(TrainerCallback):
     def __init__(self, display: Display, metric: str) -> None:
         self.display, self.metric = display, metric
         self.advance: Advance = lambda *_, **__: None
-        self.interrupted = False
+        self.interrupted = self.told = False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self.advance()
+        self._tell_of_interruption()
         if self.interrupted:
             control.should_save = control.should_training_stop = True
         elif state.global_step >= state.max_steps:
             control.should_evaluate = True
         return control
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._tell_of_interruption()
+
+    def _tell_of_interruption(self) -> None:
+        """Say what happens now; not in the signal's handler, which may come in the middle of another line."""
+        if self.interrupted and not self.told:
+            self.told = True
+            self.display.say("  interrupted: saving a checkpoint; press Ctrl-C again to stop without")
 
     def on_log(self, args: Any, state: Any, control: Any, **events: Any) -> None:
         logs = events["logs"]
@@ -293,7 +303,7 @@ def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
     steps = _planned_steps(trainer)
     with (
         display.bar("train", steps, done) as watcher.advance,
-        _saving_on_interrupt(watcher, display),
+        _saving_on_interrupt(watcher),
         quiet_transformers(),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -317,7 +327,7 @@ def _planned_steps(trainer: Trainer) -> int:
 
 
 @contextmanager
-def _saving_on_interrupt(watcher: _Watcher, display: Display) -> Iterator[None]:
+def _saving_on_interrupt(watcher: _Watcher) -> Iterator[None]:
     """Turn the first Ctrl-C into a request to save and stop; the second interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -327,7 +337,6 @@ def _saving_on_interrupt(watcher: _Watcher, display: Display) -> Iterator[None]:
         if watcher.interrupted:
             raise KeyboardInterrupt
         watcher.interrupted = True
-        display.say("  interrupted: saving a checkpoint")
 
     previous = signal.signal(signal.SIGINT, request)
     try:
