@@ -145,9 +145,9 @@ def abs_finite(xp: Backend, array: Array) -> Array:
     return xp.abs(array) < math.inf
 
 
-def weights_of(xp: Backend, scores: Array, logsumexp: Array) -> Array:
-    """P = exp(S - L), 0 in a row that sees nothing (L = -inf)."""
-    return xp.exp(scores - xp.where(logsumexp == -math.inf, 0.0, logsumexp))
+def log_weights(xp: Backend, scores: Array, logsumexp: Array) -> Array:
+    """log P = S - L, -inf in a row that sees nothing (L = -inf)."""
+    return scores - xp.where(logsumexp == -math.inf, 0.0, logsumexp)
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Reattend:
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
         *_, value, logsumexp = operands
-        weights = weights_of(xp, self.scores(xp, operands, where, masked), logsumexp)
+        weights = xp.exp(log_weights(xp, self.scores(xp, operands, where, masked), logsumexp))
         kept = weights if self.drop is None else self.drop(xp, weights, where)
         return weighted(xp, kept, value), xp.sum(weights, -1)
 

@@ -15,8 +15,8 @@ from regard._blockwise import Block, Scores
 from regard._layout import Layout, Operand
 from regard._rules import Span
 
-TILE_BYTES = {"numpy": 1 << 20, "torch": 8 << 20, "jax": 16 << 20, "tensorflow": 8 << 20}
-FEWEST_ROWS, PREFERRED_ROWS, MOST_ROWS = 16, 128, 256
+TILE_BYTES = {"numpy": 1 << 20, "torch": 2 << 20, "jax": 16 << 20, "tensorflow": 8 << 20}
+FEWEST_ROWS, PREFERRED_ROWS, MOST_ROWS = 16, 64, 256
 
 
 @dataclass(frozen=True)

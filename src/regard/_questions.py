@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from regard._backends.protocol import Array, Backend
-from regard._blockwise import Output, Scores, weighted, weights_of
+from regard._blockwise import Output, Scores, log_weights, weighted
 from regard._layout import Layout
 from regard._rules import Where
 
@@ -24,11 +24,16 @@ class TopK(NamedTuple):
 
 
 class Tile(NamedTuple):
-    """Scores and weights `(*lead, R, t, s)` of some queries and keys."""
+    """Scores S, log P = S - L and weights P, each `(*lead, R, t, s)`, of some queries and keys.
+
+    `masked` says whether S and log P may be -inf.
+    """
 
     scores: Array
+    logarithm: Array
     weights: Array
     where: Where
+    masked: bool
 
 
 class Question(Protocol):
@@ -50,7 +55,8 @@ class Ask:
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> list[Array]:
         scores = self.scores(xp, operands, where, masked)
         own = self.scores.operands
-        tile = Tile(scores, weights_of(xp, scores, operands[own]), where)
+        logarithm = log_weights(xp, scores, operands[own])
+        tile = Tile(scores, logarithm, xp.exp(logarithm), where, masked)
         extras = iter(operands[own + 1 :])
         return [
             piece
@@ -94,9 +100,9 @@ class Entropy(_OfQueries):
     """-sum_j P_ij log P_ij, in nats."""
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
-        # log P, with 0 where P = 0, from P itself: S - L cannot be had here without another operand.
-        positive = tile.weights > 0
-        logarithm = xp.log(xp.where(positive, tile.weights, 1.0))
+        logarithm = tile.logarithm
+        if tile.masked:
+            logarithm = xp.where(tile.weights == 0, 0.0, logarithm)  # 0 log 0 = 0
         return [-xp.sum(tile.weights * logarithm, -1)]
 
 
@@ -219,28 +225,43 @@ class Mass(_OfQueries):
 class Pool:
     """Means or maxima of rectangles of the map; its operands say which row and column of the result each is in.
 
-    For means they are indicators divided by the size, `(T, rows)` and `(S, columns)`; for maxima, numbers.
+    For means the second is indicators divided by the size, `(S, columns)`, and a third has the sizes of the rows.
     """
 
     rows: int
     columns: int
     reduce: str
-    extras = 2
+    queries: Any
+
+    @property
+    def extras(self) -> int:
+        return 3 if self.reduce == "mean" else 2
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]:
         shape = (*layout.lead, layout.repeats, 1, 1, self.rows, self.columns)
         return [Output(shape, _axes(layout, False, False), dtype, "add" if self.reduce == "mean" else "max")]
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
-        rows, columns = extras
+        rows, columns, *sizes = extras
         if self.reduce == "mean":
-            rows = xp.reshape(rows, xp.shape(rows)[-3:-2] + xp.shape(rows)[-1:])
-            columns = xp.reshape(columns, xp.shape(columns)[-2:])
-            pooled = xp.matmul(xp.swapaxes(rows, 0, 1), xp.matmul(tile.weights, columns))
+            pooled = self._mean(xp, tile, xp.reshape(rows, (-1,)), xp.reshape(columns, xp.shape(columns)[-2:]), sizes[0])
         else:
             narrow = xp.segment_max(tile.weights, xp.reshape(columns, (-1,)), self.columns, -1)
             pooled = xp.segment_max(narrow, xp.reshape(rows, (-1,)), self.rows, -2)
         return [pooled[..., None, None, :, :]]
+
+    def _mean(self, xp: Backend, tile: Tile, rows: Array, columns: Array, sizes: Array) -> Array:
+        """Rows of the tile first, which lie in few rows of the map, then columns, then each row to its place."""
+        dtype = xp.dtype_name(tile.weights)
+        first = rows[:1]
+        height = xp.shape(tile.weights)[-2]
+        few = self.rows
+        if isinstance(height, int) and isinstance(self.queries, int):
+            few = min(few, -(-(height - 1) * self.rows // self.queries) + 1)
+        local = xp.cast(rows[None, :] - first == xp.arange(0, few, rows)[:, None], dtype)
+        pooled = xp.matmul(xp.matmul(local, tile.weights), columns)
+        places = xp.arange(0, self.rows, rows)[:, None] - first == xp.arange(0, few, rows)[None, :]
+        return xp.matmul(xp.cast(places, dtype), pooled) / xp.reshape(sizes, (-1, 1))
 
     def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
         pooled = layout.to_caller(xp, results[0], (self.rows, self.columns))

@@ -10,7 +10,7 @@ import numpy as np
 
 from regard import _check
 from regard._backends.protocol import Array
-from regard._blockwise import weights_of
+from regard._blockwise import log_weights
 from regard._layout import Layout, Operand
 from regard._problem import Problem
 from regard._questions import (
@@ -150,7 +150,7 @@ class AttentionWeights:
             place.shift,
         )
         scores = self._problem.scores(xp, operands, where, True)
-        weights = weights_of(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys)))
+        weights = xp.exp(log_weights(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
         result = xp.cast(weights, xp.dtype_name(self._problem.query.array))
         full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
         return place.to_caller(xp, xp.broadcast_to(result, full), (*np.shape(queries), *np.shape(keys)))
@@ -285,14 +285,16 @@ class AttentionWeights:
         place = self._layout
         _check.pool(WHO, rows, columns, reduce, place.queries, place.keys)
         of_rows, of_columns = _bins(place.queries, rows), _bins(place.keys, columns)
+        extras = [self._constant(of_rows[:, None])]
         if reduce == "max":
-            extras = [self._constant(of_rows[:, None]), self._constant(of_columns[None, :])]
+            extras += [self._constant(of_columns[None, :])]
         else:
-            extras = [
-                self._constant(_indicators(of_rows, rows)[:, None, :], 1),
+            sizes = np.bincount(of_rows, minlength=rows).astype(np.float64)
+            extras += [
                 self._constant(_indicators(of_columns, columns)[None, :, :], 1),
+                self._constant(sizes[None, None, :], 1),
             ]
-        return [Pool(rows, columns, reduce)], extras
+        return [Pool(rows, columns, reduce, place.queries)], extras
 
     def ask(self, *questions: str, **parameters: Any) -> dict[str, Any]:
         """Several questions in one pass over the scores.

@@ -1,0 +1,205 @@
+"""One framework's attention against what its users call today; prints rows as JSON. `run.py` calls it.
+
+    python benchmarks/attention.py torch [--quick]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+import numpy as np
+from measure import Program, in_turn, peak
+
+import regard
+from regard import masks
+
+HEADS = 8
+LENGTHS = (128, 512, 2048, 8192, 16384)
+WIDTHS = (64, 128)
+DENSE_LIMIT = 6 * 2**30  # bytes of a peer's n x n arrays above which it is left out
+
+
+def rows(framework: str, quick: bool) -> list[dict]:
+    module = {"torch": torch_programs, "jax": jax_programs, "tensorflow": tensorflow_programs, "numpy": numpy_programs}
+    found = []
+    for width in WIDTHS[:1] if quick else WIDTHS:
+        for length in (128, 512, 2048) if quick else LENGTHS:
+            for dtype in ("float32", "bfloat16") if framework != "numpy" else ("float32",):
+                for what, ours, peer, name in module[framework](length, width, dtype):
+                    found.append(compare(framework, what, length, width, dtype, ours, peer, name))
+    return found
+
+
+def compare(
+    framework: str, what: str, length: int, width: int, dtype: str, ours: Program, peer: Program | None, name: str
+) -> dict:
+    programs = {"regard": ours} if peer is None else {"regard": ours, "peer": peer}
+    times = in_turn(programs)
+    memory = {label: peak(program) for label, program in programs.items()}
+    row = {
+        "framework": framework, "what": what, "n": length, "d": width, "dtype": dtype, "peer": name,
+        "regard_ms": times["regard"] * 1e3, "regard_mb": memory["regard"] / 1e6,
+    }  # fmt: skip
+    if peer is not None:
+        row |= {"peer_ms": times["peer"] * 1e3, "peer_mb": memory["peer"] / 1e6, "speed": times["peer"] / times["regard"]}
+    print(describe(row), file=sys.stderr, flush=True)
+    return row
+
+
+def describe(row: dict) -> str:
+    beside = f"{row['peer_ms']:10.1f} ms  {row['speed']:5.2f}x" if "speed" in row else "        (does not fit)"
+    return (
+        f"{row['framework']:10} {row['what']:18} n={row['n']:<6} d={row['d']:<4} {row['dtype']:9} "
+        f"{row['regard_ms']:10.1f} ms  {row['peer']}: {beside}"
+    )
+
+
+def arrays(length: int, width: int, count: int = 3) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    heads = HEADS if length < 16384 else 2
+    return [random.normal(size=(1, heads, length, width)).astype(np.float32) for _ in range(count)]
+
+
+def fits(array: np.ndarray, copies: int) -> bool:
+    heads, length = array.shape[1:3]
+    return copies * heads * length * length * 4 <= DENSE_LIMIT
+
+
+def torch_programs(length: int, width: int, dtype: str):
+    import torch
+    from torch.nn import functional
+
+    query, key, value, up = (torch.tensor(a).to(getattr(torch, dtype)) for a in arrays(length, width, 4))
+    peer = "F.scaled_dot_product_attention"
+
+    def gradients(function):
+        def program():
+            inputs = [a.detach().requires_grad_() for a in (query, key, value)]
+            function(*inputs).backward(up)
+            return [a.grad for a in inputs]
+
+        return program
+
+    def plain(query, key, value):
+        return regard.attention(query, key, value).output
+
+    with torch.no_grad():
+        yield "forward", lambda: plain(query, key, value), lambda: functional.scaled_dot_product_attention(query, key, value), peer
+    with torch.enable_grad():
+        yield "forward+backward", gradients(plain), gradients(functional.scaled_dot_product_attention), peer
+
+
+def jax_programs(length: int, width: int, dtype: str):
+    import jax
+    import jax.numpy as jnp
+
+    query, key, value = (jnp.asarray(a, dtype) for a in arrays(length, width))
+    theirs = tuple(jnp.swapaxes(a, 1, 2) for a in (query, key, value))
+    peer = "jax.nn.dot_product_attention"
+
+    def compiled(function, inputs, grad):
+        if grad:
+            loss = lambda *a: function(*a).astype(jnp.float32).sum()  # noqa: E731
+            function = jax.grad(loss, (0, 1, 2))
+        function = jax.jit(function)
+        return lambda: jax.block_until_ready(function(*inputs))
+
+    def plain(query, key, value):
+        return regard.attention(query, key, value).output
+
+    for what, grad in (("forward", False), ("forward+backward", True)):
+        other = compiled(jax.nn.dot_product_attention, theirs, grad) if fits(query, 4 if grad else 2) else None
+        yield what, compiled(plain, (query, key, value), grad), other, peer
+
+
+def tensorflow_programs(length: int, width: int, dtype: str):
+    import keras
+    import tensorflow as tf
+
+    query, key, value = (tf.cast(a, dtype) for a in arrays(length, width))
+    theirs = tuple(tf.transpose(a, (0, 2, 1, 3)) for a in (query, key, value))
+    peer = "keras.ops.dot_product_attention"
+
+    def compiled(function, inputs, grad):
+        @tf.function
+        def graph(*inputs):
+            if not grad:
+                return function(*inputs)
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                loss = tf.reduce_sum(tf.cast(function(*inputs), tf.float32))
+            return tape.gradient(loss, inputs)
+
+        return lambda: graph(*inputs)
+
+    def plain(query, key, value):
+        return regard.attention(query, key, value).output
+
+    for what, grad in (("forward", False), ("forward+backward", True)):
+        other = compiled(keras.ops.dot_product_attention, theirs, grad) if fits(query, 5 if grad else 3) else None
+        yield what, compiled(plain, (query, key, value), grad), other, peer
+
+
+def numpy_programs(length: int, width: int, dtype: str):
+    query, key, value = arrays(length, width)
+
+    def softmax():
+        scores = query @ key.swapaxes(-1, -2) / np.sqrt(width).astype(np.float32)
+        exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+        return (exponentials / exponentials.sum(-1, keepdims=True)) @ value
+
+    peer = softmax if fits(query, 4) else None
+    yield "forward", lambda: regard.attention(query, key, value).output, peer, "softmax(q k^T) v"
+
+
+def questions(quick: bool) -> list[dict]:
+    """Four questions at once against dense weights; output and questions against the output alone; a window."""
+    import torch
+
+    found = []
+    length = 2048 if quick else 4096
+    query, key, value = (torch.tensor(a) for a in arrays(length, 64))
+
+    def asked(query, key, value):
+        return regard.attention(query, key, value).weights.ask("entropy", "received", topk=8, pool=(64, 64))
+
+    def dense():
+        weights = torch.softmax(query @ key.mT / 8, -1)
+        entropy = -(weights * torch.where(weights > 0, weights, 1).log()).sum(-1)
+        pooled = torch.nn.functional.avg_pool2d(weights, length // 64)
+        return entropy, weights.sum(-2), weights.topk(8, -1), pooled
+
+    with torch.no_grad():
+        found.append(compare("torch", "4 questions", length, 64, "float32", lambda: asked(query, key, value), dense, "dense weights"))
+        length = 2048 if quick else 8192
+        query, key, value = (torch.tensor(a) for a in arrays(length, 64))
+        fused = lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value)  # noqa: E731
+        found.append(
+            compare("torch", "output+questions", length, 64, "float32", lambda: asked(query, key, value), fused, "the output alone")
+        )
+        length = 4096 if quick else 16384
+        query, key, value = (torch.tensor(a) for a in arrays(length, 64))
+        window = lambda: regard.attention(query, key, value, mask=masks.window(128, 128)).output  # noqa: E731
+        found.append(compare("torch", "window of 256", length, 64, "float32", window, fused_of(query, key, value), "full fused"))
+    return found
+
+
+def fused_of(*inputs) -> Program:
+    import torch
+
+    return lambda: torch.nn.functional.scaled_dot_product_attention(*inputs)
+
+
+def main() -> None:
+    framework, quick = sys.argv[1], "--quick" in sys.argv
+    found = questions(quick) if framework == "questions" else rows(framework, quick)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""How the benchmarks measure: two programs in turn in one process, and peak memory in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+Program = Callable[[], Any]
+
+
+def in_turn(programs: dict[str, Program], seconds: float = 2.0, least: int = 3) -> dict[str, float]:
+    """The median seconds of each program, run in turn A B A B ..., so that the machine's drift hits all alike."""
+    for program in programs.values():
+        program()  # compile, allocate
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    end = time.perf_counter() + seconds * len(programs)
+    while time.perf_counter() < end or min(map(len, times.values())) < least:
+        for name, program in programs.items():
+            start = time.perf_counter()
+            program()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def peak(program: Program) -> int:
+    """Bytes by which the resident set grew at most while a program ran, watched every millisecond."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    highest, done = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.001):
+            highest = max(highest, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        program()
+    finally:
+        done.set()
+        watcher.join()
+    return highest - before
+
+
+def alone(script: Path, *arguments: str) -> Any:
+    """What a script prints as JSON in its last line, run in a process of its own."""
+    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{script.name} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
