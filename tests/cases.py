@@ -152,7 +152,7 @@ def _laid_out(x, layout, backend):
         wide = np.zeros((*x.shape[:-2], x.shape[-2] * 2, x.shape[-1] * 3), x.dtype)
         wide[..., ::2, 1::3] = x
         return backend.array(wide, str(x.dtype))[..., ::2, 1::3]
-    if layout == "reversed":  # negative strides, which torch cannot hold
+    if layout == "reversed" and backend.name != "torch":  # negative strides, which torch cannot hold
         return backend.array(np.ascontiguousarray(x[..., ::-1, :]), str(x.dtype))[..., ::-1, :]
     made = backend.array(x, str(x.dtype))
     if layout == "readonly" and backend.name == "numpy":
@@ -415,18 +415,14 @@ JAX_IN_EVERY_RUN = {
     "wide",
     "tall-causal",
     "axes-2-causal",
-    "axes-3-lengths",
     "axes-5-lengths",
     "broadcast-both",
-    "size-0-queries",
     "size-0-keys",
     "size-1-everything",
     "long-300-by-257-causal",
     "long-129-by-300-window",
-    "window-2-1",
     "lengths-empty-example",
     "segments",
-    "prefix",
     "boolean-2x1x5x7",
     "array-5x7",
     "and-or-not",
@@ -434,7 +430,6 @@ JAX_IN_EVERY_RUN = {
     "softcap-scale-bias",
     "huge-causal",
     "bias-minus-infinity",
-    "bias-2x6x5x7",
     "alibi",
     "relative",
     "sinks-causal-tall",

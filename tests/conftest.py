@@ -9,6 +9,13 @@ hypothesis.settings.register_profile("regard", derandomize=True, deadline=None, 
 hypothesis.settings.load_profile("regard")
 
 
+def pytest_configure(config):
+    """What JAX compiles is kept for the next run: compiling is most of the time that its tests take."""
+    frameworks.jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
+    frameworks.jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    frameworks.jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
 @pytest.fixture(params=list(frameworks.ALL))
 def backend(request):
     """Each of the four frameworks; one that is not installed fails at import, it is never skipped."""

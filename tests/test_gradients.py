@@ -172,10 +172,28 @@ def library_gradients(backend, case, answers, dtype):
     return dict(zip(arrays, backend.gradients(total, *arrays.values()), strict=True))
 
 
+def everywhere(names, *quick):
+    """Each case in each framework with gradients, in JAX each time only those named last."""
+    return pytest.mark.parametrize(
+        ("differentiable", "case"),
+        [
+            pytest.param(
+                backend,
+                CASES[name],
+                id=f"{backend}-{name}",
+                marks=[pytest.mark.slow] if backend == "jax" and name not in quick else [],
+            )
+            for backend in ("torch", "jax", "tensorflow")
+            for name in names
+        ],
+        indirect=["differentiable"],
+    )
+
+
 @pytest.mark.parametrize("answer", ANSWERS)
-@pytest.mark.parametrize("name", CASES)
-def test_gradients_are_the_oracles_finite_differences(differentiable, name, answer):
-    backend, case = differentiable, CASES[name]
+@everywhere(CASES, "batch", "causal-empty-rows", "softcap", "relative", "sinks-bias")
+def test_gradients_are_the_oracles_finite_differences(differentiable, case, answer):
+    backend = differentiable
     with backend.scope("float64"):
         found = library_gradients(backend, case, [answer], "float64")
         for argument, (gradient, doubt) in truth(case, answer).items():
@@ -187,9 +205,9 @@ def test_gradients_are_the_oracles_finite_differences(differentiable, name, answ
 
 
 @pytest.mark.parametrize("answer", ["output", "entropy", "received"])
-@pytest.mark.parametrize("name", ["batch", "causal-empty-rows", "softcap", "bias", "sinks-bias"])
-def test_gradients_in_float32_are_as_good_as_plain_ones(differentiable, name, answer):
-    backend, case = differentiable, CASES[name]
+@everywhere(["batch", "causal-empty-rows", "softcap", "bias", "sinks-bias"], "sinks-bias")
+def test_gradients_in_float32_are_as_good_as_plain_ones(differentiable, case, answer):
+    backend = differentiable
     arrays = {k: backend.array(x, "float32") for k, x in arguments(case).items() if k not in ("columns", "rows")}
     weigh = {answer: backend.array(cotangent(case, answer), "float32")}
 

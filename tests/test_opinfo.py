@@ -1,5 +1,7 @@
 """PyTorch's own samples for `scaled_dot_product_attention`, with the answers of PyTorch and of the oracle."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ TORCH = frameworks.ALL["torch"]
 COUNT = 25
 
 
+@functools.cache
 def samples(dtype, requires_grad=False):
     torch.manual_seed(0)
     return list(OPERATOR.sample_inputs("cpu", dtype, requires_grad=requires_grad))

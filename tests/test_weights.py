@@ -10,11 +10,11 @@ import regard
 from regard.errors import TooLargeError
 
 KEPT = {}
-JAX_IN_EVERY_RUN = {"tall-causal", "long-300-by-257-causal", "everything", "bias-minus-infinity", "wide-as-float64"}
 
 
-def everywhere(names):
-    return pytest.mark.parametrize(("backend", "case"), cases.everywhere(names, JAX_IN_EVERY_RUN), indirect=["backend"])
+def everywhere(names, *quick):
+    """Each case in each framework, in JAX each time only those named last."""
+    return pytest.mark.parametrize(("backend", "case"), cases.everywhere(names, quick), indirect=["backend"])
 
 
 def weights_of(case, backend):
@@ -54,7 +54,7 @@ def asked_of_oracle(case, question):
     return name, [named[x] if isinstance(x, str) and x in named else x for x in arguments]
 
 
-@everywhere(cases.FOR_QUESTIONS)
+@everywhere(cases.FOR_QUESTIONS, "tall-causal", "everything", "long-300-by-257-causal")
 @pytest.mark.parametrize("question", STATISTICS)
 def test_a_question_is_answered_as_by_the_oracle(backend, case, question):
     ask, oracles = STATISTICS[question]
@@ -68,7 +68,7 @@ def test_a_question_is_answered_as_by_the_oracle(backend, case, question):
         checks.assert_answer(backend, case, answer, name, *arguments, dtype=checks.accumulator(case.dtype), unit=unit)
 
 
-@everywhere(cases.FOR_QUESTIONS)
+@everywhere(cases.FOR_QUESTIONS, "tall-causal", "everything")
 @pytest.mark.parametrize("k", [1, 3])
 def test_topk_holds_the_largest_and_where_they_are(backend, case, k):
     expected = case.expected.weights
@@ -82,7 +82,7 @@ def test_topk_holds_the_largest_and_where_they_are(backend, case, k):
         assert_places(backend, case, found.indices, found.values)
 
 
-@everywhere(cases.FOR_QUESTIONS)
+@everywhere(cases.FOR_QUESTIONS, "tall-causal", "everything")
 def test_argmax_is_where_the_largest_is(backend, case):
     expected = case.expected.weights
     if not expected.shape[-1]:
@@ -117,7 +117,7 @@ def factor(case, axis, leading):
     return frameworks.rounded(cases.numbers(*shape, seed=5), case.dtype)
 
 
-@everywhere(cases.FOR_QUESTIONS)
+@everywhere(cases.FOR_QUESTIONS, "tall-causal", "everything")
 @pytest.mark.parametrize("leading", [0, 1, 2])
 @pytest.mark.parametrize("side", ["rows", "columns"])
 def test_products_are_exact(backend, case, leading, side):
@@ -157,7 +157,7 @@ LEADING = {
 
 
 @pytest.mark.parametrize("index", LEADING.values(), ids=LEADING)
-@everywhere(["wide", "everything", "bias-6x5x7", "boolean-2x1x5x7", "relative"])
+@everywhere(["wide", "everything", "bias-6x5x7", "boolean-2x1x5x7", "relative"], "wide")
 def test_leading_axes_are_indexed_lazily(backend, case, index):
     chosen = weights_of(case, backend)[index]
     assert isinstance(chosen, regard.AttentionWeights)
@@ -194,7 +194,7 @@ TILES = {
 
 
 @pytest.mark.parametrize("index", TILES.values(), ids=TILES)
-@everywhere(["wide", "everything", "bias-minus-infinity", "relative"])
+@everywhere(["wide", "everything", "bias-minus-infinity", "relative"], "wide")
 def test_a_tile_is_that_part_of_the_matrix(backend, case, index):
     tile = weights_of(case, backend)[index]
     expected = np.asarray(case.expected.weights[index])
@@ -259,7 +259,7 @@ def test_repr_says_what_it_is(backend):
 SEVERAL = ["wide", "long-300-by-257-causal", "everything", "bias-minus-infinity", "tall-causal-as-bfloat16"]
 
 
-@everywhere(SEVERAL)
+@everywhere(SEVERAL, "everything")
 def test_asking_together_gives_the_answers_of_asking_alone(backend, case):
     weights = weights_of(case, backend)
     together = weights.ask("entropy", "received", "max", "distance", "max_score", topk=2, pool=(2, 3))
