@@ -1,6 +1,6 @@
 """One framework's attention against what its users call today; prints rows as JSON. `run.py` calls it.
 
-    python benchmarks/attention.py torch [--quick]
+python benchmarks/attention.py torch [--quick]
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ def compare(
         "regard_ms": times["regard"] * 1e3, "regard_mb": memory["regard"] / 1e6,
     }  # fmt: skip
     if peer is not None:
-        row |= {"peer_ms": times["peer"] * 1e3, "peer_mb": memory["peer"] / 1e6, "speed": times["peer"] / times["regard"]}
+        row |= {
+            "peer_ms": times["peer"] * 1e3,
+            "peer_mb": memory["peer"] / 1e6,
+            "speed": times["peer"] / times["regard"],
+        }
     print(describe(row), file=sys.stderr, flush=True)
     return row
 
@@ -89,7 +93,12 @@ def torch_programs(length: int, width: int, dtype: str):
         return regard.attention(query, key, value).output
 
     with torch.no_grad():
-        yield "forward", lambda: plain(query, key, value), lambda: functional.scaled_dot_product_attention(query, key, value), peer
+        yield (
+            "forward",
+            lambda: plain(query, key, value),
+            lambda: functional.scaled_dot_product_attention(query, key, value),
+            peer,
+        )
     with torch.enable_grad():
         yield "forward+backward", gradients(plain), gradients(functional.scaled_dot_product_attention), peer
 
@@ -175,17 +184,32 @@ def questions(quick: bool) -> list[dict]:
         return entropy, weights.sum(-2), weights.topk(8, -1), pooled
 
     with torch.no_grad():
-        found.append(compare("torch", "4 questions", length, 64, "float32", lambda: asked(query, key, value), dense, "dense weights"))
+        found.append(
+            compare(
+                "torch", "4 questions", length, 64, "float32", lambda: asked(query, key, value), dense, "dense weights"
+            )
+        )
         length = 2048 if quick else 8192
         query, key, value = (torch.tensor(a) for a in arrays(length, 64))
         fused = lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value)  # noqa: E731
         found.append(
-            compare("torch", "output+questions", length, 64, "float32", lambda: asked(query, key, value), fused, "the output alone")
+            compare(
+                "torch",
+                "output+questions",
+                length,
+                64,
+                "float32",
+                lambda: asked(query, key, value),
+                fused,
+                "the output alone",
+            )
         )
         length = 4096 if quick else 16384
         query, key, value = (torch.tensor(a) for a in arrays(length, 64))
         window = lambda: regard.attention(query, key, value, mask=masks.window(128, 128)).output  # noqa: E731
-        found.append(compare("torch", "window of 256", length, 64, "float32", window, fused_of(query, key, value), "full fused"))
+        found.append(
+            compare("torch", "window of 256", length, 64, "float32", window, fused_of(query, key, value), "full fused")
+        )
     return found
 
 

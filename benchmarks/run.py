@@ -1,7 +1,7 @@
 """All benchmarks: one process a framework, one table, ratios against the peer measured in the same run.
 
-    make bench            everything (about an hour on two cores); writes docs/benchmarks.json and docs/images/benchmarks.png
-    make bench QUICK=1    a look, in a few minutes; writes nothing
+make bench            everything (an hour on two cores); writes docs/benchmarks.json and a plot
+make bench QUICK=1    a look, in a few minutes; writes nothing
 """
 
 from __future__ import annotations
@@ -47,13 +47,21 @@ def main() -> None:
 
 def target_of(row: dict) -> float | None:
     for framework, what, length, least in TARGETS:
-        if (framework, what) == (row["framework"], row["what"]) and length in (None, row["n"]) and row["dtype"] == "float32":
+        if (
+            (framework, what) == (row["framework"], row["what"])
+            and length in (None, row["n"])
+            and row["dtype"] == "float32"
+        ):
             return least
     return None
 
 
 def write(rows: list[dict]) -> None:
-    where = {"date": date.today().isoformat(), "processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    where = {
+        "date": date.today().isoformat(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+    }
     (ROOT / "docs" / "benchmarks.json").write_text(json.dumps({"machine": where, "rows": rows}, indent=1))
     plot(rows, ROOT / "docs" / "images" / "benchmarks.png")
 
@@ -66,7 +74,9 @@ def plot(rows: list[dict], path: Path) -> None:
     frameworks = [group for group in GROUPS if group != "questions"]
     axes = figure.subplots(2, len(frameworks), sharex=True)
     for column, framework in enumerate(frameworks):
-        mine = [r for r in rows if (r["framework"], r["what"], r["d"], r["dtype"]) == (framework, "forward", 64, "float32")]
+        mine = [
+            r for r in rows if (r["framework"], r["what"], r["d"], r["dtype"]) == (framework, "forward", 64, "float32")
+        ]
         for line, (unit, label) in enumerate((("ms", "time (ms)"), ("mb", "memory beyond inputs (MB)"))):
             axis = axes[line, column]
             lengths = [r["n"] for r in mine]

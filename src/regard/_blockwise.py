@@ -15,11 +15,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
 from typing import Any
 
 from regard._backends.protocol import Array, Backend
-from regard._layout import Layout, Operand
 from regard._rules import Where
 
 
@@ -69,7 +67,7 @@ class Output:
 class Sweep:
     """A function, the blocks to evaluate it on, and what comes out. Equal sweeps hash alike."""
 
-    xp: ModuleType
+    xp: Any  # a module of _backends
     function: Callable
     grid: Any
     operand_axes: tuple[tuple[bool, ...], ...]
@@ -208,7 +206,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Pullback:
-    """The gradients of a block function for some of its operands; the cotangents are operands too, behind the others."""
+    """The gradients of a block function for some of its operands; the cotangents are operands behind the others."""
 
     function: Callable
     wanted: tuple[int, ...]

@@ -45,7 +45,9 @@ def types(xp: Backend, **arrays: Array) -> None:
     dtypes = {name: xp.dtype_name(array) for name, array in arrays.items()}
     listed = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
     if any(dtype not in FLOATS for dtype in dtypes.values()):
-        raise DtypeError(f"{WHO}: need {_and(dtypes)} of one of the types {', '.join(FLOATS)}; got {listed}; cast them.")
+        raise DtypeError(
+            f"{WHO}: need {_and(dtypes)} of one of the types {', '.join(FLOATS)}; got {listed}; cast them."
+        )
     if len(set(dtypes.values())) > 1:
         raise DtypeError(f"{WHO}: need {_and(dtypes)} of one type; got {listed}; cast them to one of these.")
     devices = {name: xp.device_name(array) for name, array in arrays.items()}
@@ -136,9 +138,13 @@ def _per_example(name: str, xp: Backend, place: Layout, array: Array, own: tuple
     got, full = xp.shape(array), (*batch, *own)
     if "int" not in xp.dtype_name(array):
         raise DtypeError(f"{WHO}: need {name} as integers; got {xp.dtype_name(array)}; cast them.")
-    fits = len(got) <= len(full) and len(got) >= len(own) and not any(
-        _differ(a, b) and (a != 1 or place_from_end < len(own))
-        for place_from_end, (a, b) in enumerate(zip(got[::-1], full[::-1], strict=False))
+    fits = (
+        len(got) <= len(full)
+        and len(got) >= len(own)
+        and not any(
+            _differ(a, b) and (a != 1 or place_from_end < len(own))
+            for place_from_end, (a, b) in enumerate(zip(got[::-1], full[::-1], strict=False))
+        )
     )
     if not fits:
         raise ShapeError(
@@ -148,9 +154,7 @@ def _per_example(name: str, xp: Backend, place: Layout, array: Array, own: tuple
 
 
 def lengths(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
-    for name, limit, leaf in zip(
-        ("key_lengths", "query_lengths"), (place.keys, place.queries), leaves, strict=False
-    ):
+    for name, limit, leaf in zip(("key_lengths", "query_lengths"), (place.keys, place.queries), leaves, strict=False):
         _per_example(name, xp, place, leaf, ())
         known = xp.concrete(leaf)
         if known is not None and isinstance(limit, int) and known.size and (known.max() > limit or known.min() < 0):
@@ -187,7 +191,9 @@ def window_side(name: str, size: int | None) -> int | None:
     if size is None:
         return None
     if not isinstance(size, numbers.Integral) or isinstance(size, bool):
-        raise DtypeError(f"masks.window: need {name} as a whole number of positions or None; got {type(size).__name__}.")
+        raise DtypeError(
+            f"masks.window: need {name} as a whole number of positions or None; got {type(size).__name__}."
+        )
     if size < 0:
         raise ShapeError(f"masks.window: need {name} >= 0; got {size}; use None for no limit.")
     return int(size)
@@ -284,7 +290,9 @@ def positions(who: str, name: str, chosen: np.ndarray | None, size: int) -> np.n
     if chosen.size == 0:
         return np.zeros(0, np.int64)
     if chosen.dtype.kind not in "iu" or chosen.ndim > 1:
-        raise DtypeError(f"{who}: need {name} as a list of indices, a slice or booleans; got {chosen.dtype} {chosen.shape}.")
+        raise DtypeError(
+            f"{who}: need {name} as a list of indices, a slice or booleans; got {chosen.dtype} {chosen.shape}."
+        )
     _in_range(who, name, chosen, size)
     return chosen % size
 
@@ -292,7 +300,9 @@ def positions(who: str, name: str, chosen: np.ndarray | None, size: int) -> np.n
 def boolean_keys(who: str, xp: Backend, place: Layout, keys: Array) -> None:
     dtype = str(keys.dtype)
     if "bool" not in dtype:
-        raise DtypeError(f"{who}.mass: need a set of keys for each example as booleans; got {dtype} {tuple(keys.shape)}.")
+        raise DtypeError(
+            f"{who}.mass: need a set of keys for each example as booleans; got {dtype} {tuple(keys.shape)}."
+        )
 
 
 def multiplied(who: str, xp: Backend, values: Array, size: Any, letter: str) -> Array:
@@ -313,7 +323,7 @@ def multiplied(who: str, xp: Backend, values: Array, size: Any, letter: str) -> 
 def count(who: str, method: str, number: Any, size: Any) -> int:
     if not isinstance(number, numbers.Integral) or isinstance(number, bool):
         raise DtypeError(f"{who}.{method}: need a whole number; got {type(number).__name__}.")
-    if number < 1 or (isinstance(size, int) and number > size):
+    if int(number) < 1 or (isinstance(size, int) and int(number) > size):
         raise ShapeError(f"{who}.{method}: need a number from 1 to S = {size}; got {number}.")
     return int(number)
 

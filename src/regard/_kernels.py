@@ -42,8 +42,6 @@ def choose(asked: str, problem: Problem, value: Operand, drop: Any) -> Choice:
 
 def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
     """What keeps the framework's fused kernel from computing this, or None."""
-    if not hasattr(problem.xp, "fused"):
-        return f"{problem.xp.name}, which has no fused kernel here"
     if drop is not None:
         return "dropout"
     if problem.scores.softcap is not None:

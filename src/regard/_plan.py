@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from regard._backends.protocol import Backend
-from regard._blockwise import Block, Scores
+from regard._blockwise import Block
 from regard._layout import Layout, Operand
 from regard._rules import Span
 
@@ -119,8 +119,7 @@ def grid(
         for total, step in zip(layout.lead, chunk, strict=True)
     )
     rows = [
-        _rows(layout, size, mask, _shares(leaves, known, part), least_width)
-        for part in itertools.product(*lead_spans)
+        _rows(layout, size, mask, _shares(leaves, known, part), least_width) for part in itertools.product(*lead_spans)
     ]
     if xp.name == "jax":
         rows = _fewer_widths(layout, rows)

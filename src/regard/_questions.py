@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from regard._backends.protocol import Array, Backend
 from regard._blockwise import Output, Scores, log_weights, weighted
@@ -37,11 +37,12 @@ class Tile(NamedTuple):
 
 
 class Question(Protocol):
-    extras: int
-    """How many operands of its own it has."""
+    @property
+    def extras(self) -> int:
+        """How many operands of its own it has."""
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]: ...
-    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]: ...
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array], /) -> list[Array]: ...
     def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Any: ...
 
 
@@ -86,7 +87,7 @@ def _by_key(layout: Layout, dtype: str, *features: int) -> Output:
 class _OfQueries:
     """One number for each query: `(..., H, T)`."""
 
-    extras = 0
+    extras: ClassVar[int] = 0
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]:
         return [_by_query(layout, dtype)]
@@ -141,7 +142,7 @@ class Largest:
     """The `count` largest weights of each query."""
 
     count: int
-    extras = 0
+    extras: ClassVar[int] = 0
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]:
         return [_by_query(layout, dtype, self.count), _by_query(layout, "int32", self.count)]
@@ -160,7 +161,7 @@ class Product:
 
     width: Any
     careful: bool = False
-    extras = 1
+    extras: ClassVar[int] = 1
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]:
         return [_by_query(layout, dtype, self.width)]
@@ -177,7 +178,7 @@ class TransposedProduct:
     """P^T y; its operand is y, `(*lead, R, T, 1, Y)`."""
 
     width: Any
-    extras = 1
+    extras: ClassVar[int] = 1
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]:
         return [_by_key(layout, dtype, self.width)]
@@ -215,7 +216,7 @@ class Received:
 class Mass(_OfQueries):
     """The weight on a set of keys; its operand is 1 for them and 0 for others, `(*lead or 1, R or 1, 1, S)`."""
 
-    extras = 1
+    extras: ClassVar[int] = 1
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
         return [xp.sum(tile.weights * extras[0], -1)]
@@ -244,7 +245,9 @@ class Pool:
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
         rows, columns, *sizes = extras
         if self.reduce == "mean":
-            pooled = self._mean(xp, tile, xp.reshape(rows, (-1,)), xp.reshape(columns, xp.shape(columns)[-2:]), sizes[0])
+            pooled = self._mean(
+                xp, tile, xp.reshape(rows, (-1,)), xp.reshape(columns, xp.shape(columns)[-2:]), sizes[0]
+            )
         else:
             narrow = xp.segment_max(tile.weights, xp.reshape(columns, (-1,)), self.columns, -1)
             pooled = xp.segment_max(narrow, xp.reshape(rows, (-1,)), self.rows, -2)

@@ -105,7 +105,8 @@ class AttentionWeights:
     def __repr__(self) -> str:
         shape, dtype = _check._sizes(self.shape), self._xp.dtype_name(self._problem.query.array)
         why = f" ({self.reason})" if self.reason else ""
-        return f"AttentionWeights(shape={shape}, dtype={dtype}, {self._xp.name}, kernel={self.kernel}{why}, {self._memory()})"
+        what = f"shape={shape}, dtype={dtype}, {self._xp.name}, kernel={self.kernel}{why}"
+        return f"AttentionWeights({what}, {self._memory()})"
 
     def _memory(self) -> str:
         try:
@@ -142,7 +143,9 @@ class AttentionWeights:
         _check.index(WHO, "query", rows, place.queries)
         _check.index(WHO, "key", columns, place.keys)
         queries, keys = np.arange(place.queries)[rows], np.arange(place.keys)[columns]
-        operands = [_taken(xp, operand, np.atleast_1d(queries), np.atleast_1d(keys)) for operand in self._problem.operands]
+        operands = [
+            _taken(xp, operand, np.atleast_1d(queries), np.atleast_1d(keys)) for operand in self._problem.operands
+        ]
         own = place.operand(xp, self._along())
         where = Where(
             xp.asarray(np.atleast_1d(queries).astype(np.int32)[:, None], operands[0]),
@@ -168,7 +171,9 @@ class AttentionWeights:
         outer = self._layout.outer
         _check.leading_index(WHO, leading, outer)
         shape = np.broadcast_to(np.int8(0), outer)[leading].shape
-        *batch, heads = [np.atleast_1d(np.arange(size)[at]) for size, at in zip(outer, _filled(leading, outer), strict=True)]
+        *batch, heads = [
+            np.atleast_1d(np.arange(size)[at]) for size, at in zip(outer, _filled(leading, outer), strict=True)
+        ]
         return self._chosen(batch, heads, shape)
 
     def _chosen(self, batch: list[np.ndarray], heads: np.ndarray, shape: tuple) -> AttentionWeights:
@@ -193,7 +198,8 @@ class AttentionWeights:
         if size > max_bytes:
             raise TooLargeError(
                 f"{WHO}.dense: need at most max_bytes = {_readable(max_bytes)}; got {_readable(size)} for shape "
-                f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, or raise max_bytes."
+                f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, "
+                "or raise max_bytes."
             )
         return self._tile(slice(None), slice(None))
 
@@ -204,7 +210,7 @@ class AttentionWeights:
     # Products.
 
     @property
-    def T(self) -> TransposedWeights:  # noqa: N802: NumPy's name
+    def T(self) -> TransposedWeights:  # noqa: N802 (NumPy's name)
         """The transpose of the last two axes, for `weights.T @ y`."""
         return TransposedWeights(self)
 
@@ -249,7 +255,9 @@ class AttentionWeights:
         xp, place = self._xp, self._layout
         if getattr(keys, "ndim", 1) > 1:
             _check.boolean_keys(WHO, xp, place, keys)
-            operand = place.per_example(xp, xp.cast(xp.asarray(keys, self._problem.query.array), self._problem.dtype), (False, True))
+            operand = place.per_example(
+                xp, xp.cast(xp.asarray(keys, self._problem.query.array), self._problem.dtype), (False, True)
+            )
         else:
             operand = self._constant(self._indicator("mass", "keys", keys, place.keys)[None, :])
         return self._ask([Mass()], [operand])[0]
@@ -267,7 +275,10 @@ class AttentionWeights:
         return self._ask([Largest(_check.count(WHO, "topk", count, self._layout.keys))])[0]
 
     def max_score(self) -> Array:
-        """The largest score of each query before the softmax, `(..., H, T)`: what QK-clip needs (Kimi K2, 2507.20534)."""
+        """The largest score of each query before the softmax, `(..., H, T)`: what QK-clip needs.
+
+        Source: Kimi K2, arXiv 2507.20534, section 2.1.
+        """
         return self._ask([MaxScore()])[0]
 
     def distance(self) -> Array:
@@ -369,7 +380,7 @@ class TransposedWeights:
         return (*outer, keys, queries)
 
     @property
-    def T(self) -> AttentionWeights:  # noqa: N802: NumPy's name
+    def T(self) -> AttentionWeights:  # noqa: N802 (NumPy's name)
         return self._weights
 
     def __matmul__(self, values: Array) -> Array:

@@ -63,7 +63,9 @@ def test_weights_equal_eager_ones_and_padding_is_honoured(model, inputs, eager):
 
 
 def test_outputs_do_not_change_and_the_model_is_left_as_it_was(model, inputs):
-    before = {name: len(module._forward_pre_hooks) + len(module._forward_hooks) for name, module in model.named_modules()}
+    before = {
+        name: len(module._forward_pre_hooks) + len(module._forward_hooks) for name, module in model.named_modules()
+    }
     with torch.no_grad():
         plain = model(**inputs).last_hidden_state
         with regard.watch(model):
@@ -147,11 +149,12 @@ def test_errors(model):
     with pytest.raises(DtypeError) as error:
         regard.watch("bert")
     assert str(error.value) == "watch: need a PyTorch module; got str; pass the model itself."
-    with pytest.raises(UnsupportedError) as error, regard.watch(torch.nn.Linear(2, 2)) as seen:  # noqa: PT012
+    with pytest.raises(UnsupportedError) as error, regard.watch(torch.nn.Linear(2, 2)) as seen:
         torch.zeros(1)
     assert str(error.value) == (
         "watch: need a model that runs and calls torch.nn.functional.scaled_dot_product_attention; saw no such call "
-        "from its modules (Linear); call the model inside the with, and choose an attention implementation such as sdpa."
+        "from its modules (Linear); call the model inside the with, and choose an attention implementation such as "
+        "sdpa."
     )
     with pytest.raises(OutOfRangeError) as error:
         seen[0]

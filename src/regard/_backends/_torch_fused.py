@@ -1,45 +1,111 @@
-"""PyTorch's own fused attention on a CPU, block by block where a mask leaves something out.
+"""PyTorch's own fused attention, block by block where a mask leaves something out.
 
-`aten::_scaled_dot_product_flash_attention_for_cpu` is what `F.scaled_dot_product_attention` runs on a CPU; called
-directly it also gives the log-sum-exp. It is not public, so `fused_obstacle` looks for it, and without it everything
-runs by blocks. What it does otherwise than the contract is put right here: a query that sees nothing (its log-sum-exp
-is 0 there) and a query of NaN (some lengths give zeros, so that a NaN disappears).
+These are the kernels that `F.scaled_dot_product_attention` runs; called directly they also give the log-sum-exp. They
+are not public, so `fused_obstacle` looks for them, and without them everything runs by blocks. What they do otherwise
+than the contract is put right here: a query that sees nothing (on a CPU its log-sum-exp is 0), a query of NaN (on a CPU
+some lengths give zeros, so that a NaN disappears), and rows that are not consecutive in memory (misread).
+
+The CUDA kernel is written from its schema and has not been run on a GPU yet; tests run its logic on a CPU.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
-fused_name = "PyTorch's fused kernel for CPUs"
+fused_name = "PyTorch's fused kernel"
 
 _MASK_NUMBERS = 1 << 22  # the largest tile of mask and bias, in numbers: 16 MB
 
 
-def _kernel() -> Any:
-    return getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+class _Kernel(NamedTuple):
+    """A kernel on `(N, H, T, W)`: forward gives output and log-sum-exp, backward the three gradients.
+
+    `needs` are the operators that PyTorch must have; `grouped` says whether key and value may have fewer heads.
+    """
+
+    needs: tuple[str, ...]
+    grouped: bool
+    forward: Callable
+    backward: Callable
 
 
-def _kernel_backward() -> Any:
-    return getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+def _cpu_forward(query: Any, key: Any, value: Any, bias: Any, causal: bool, scale: float) -> tuple[Any, Any]:
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    return flash(query, key, value, 0.0, causal, attn_mask=bias, scale=scale)
+
+
+def _cpu_backward(
+    up: Any, query: Any, key: Any, value: Any, output: Any, logsumexp: Any, bias: Any, causal: bool, scale: float
+) -> Sequence[Any]:
+    flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    return flash(up, query, key, value, output, logsumexp, 0.0, causal, attn_mask=bias, scale=scale)
+
+
+def _cuda_forward(query: Any, key: Any, value: Any, bias: Any, causal: bool, scale: float) -> tuple[Any, Any]:
+    efficient = torch.ops.aten._scaled_dot_product_efficient_attention
+    output, logsumexp, *_ = efficient(query, key, value, _aligned(bias, query, key), True, 0.0, causal, scale=scale)
+    return output, logsumexp[..., : query.shape[-2]]  # it comes padded to a multiple of 32
+
+
+def _cuda_backward(
+    up: Any, query: Any, key: Any, value: Any, output: Any, logsumexp: Any, bias: Any, causal: bool, scale: float
+) -> Sequence[Any]:
+    efficient = torch.ops.aten._scaled_dot_product_efficient_attention_backward
+    padded = torch.nn.functional.pad(logsumexp, (0, -logsumexp.shape[-1] % 32), value=math.inf)
+    state = torch.zeros((), dtype=torch.int64)  # of the random numbers of dropout, which there is none of
+    bias = _aligned(bias, query, key)
+    given = (up, query, key, value, bias, output, padded, state, state, 0.0, (True, True, True, False), causal)
+    return efficient(*given, scale=scale)[:3]
+
+
+def _aligned(bias: Any, query: Any, key: Any) -> Any:
+    """As the kernel needs it: whole, in the type of the query, rows beginning at multiples of 16 numbers."""
+    if bias is None:
+        return None
+    full = bias.to(query.dtype).expand(*query.shape[:-1], key.shape[-2])
+    return torch.nn.functional.pad(full, (0, -full.shape[-1] % 16))[..., : full.shape[-1]]
+
+
+_KERNELS = {
+    "cpu": _Kernel(
+        ("_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_flash_attention_for_cpu_backward"),
+        True,
+        _cpu_forward,
+        _cpu_backward,
+    ),
+    "cuda": _Kernel(
+        ("_scaled_dot_product_efficient_attention", "_scaled_dot_product_efficient_attention_backward"),
+        False,
+        _cuda_forward,
+        _cuda_backward,
+    ),
+}
+
+
+def _kernel(problem: Any) -> _Kernel:
+    return _KERNELS[problem.query.array.device.type]
 
 
 def fused_obstacle(problem: Any, value: Any) -> str | None:
     """What keeps the kernel from computing this, or None."""
-    if problem.query.array.device.type != "cpu":
-        return f"a tensor on {problem.query.array.device.type}"
-    if _kernel() is None or _kernel_backward() is None:
+    device = problem.query.array.device.type
+    if device not in _KERNELS:
+        return f"a tensor on {device}"
+    if not all(hasattr(torch.ops.aten, name) for name in _KERNELS[device].needs):
         return f"PyTorch {torch.__version__}, which lacks the kernel"
+    if device != "cpu" and problem.dtype == "float64":
+        return "float64, which the kernel for GPUs does not know"
     return None
 
 
 class _Part(NamedTuple):
-    """One call of the kernel: some examples (`lead` slices), some queries, the keys that they may see."""
+    """One call of the kernel: some examples (`lead`), some queries, the keys that they may see."""
 
-    lead: tuple
+    lead: slice
     rows: slice
     columns: slice
     bias: Any  # what is added to the scores, (N, H, t, s) or broadcasting to it
@@ -59,13 +125,16 @@ def fused(problem: Any, value: Any) -> tuple[Any, Any]:
 
 def _forward(problem: Any, value: Any, keep: bool) -> tuple[Any, Any, list[_Part]]:
     query, key, values, width = _flat(problem, value)
-    parts = list(_parts(problem)) if keep else _parts(problem)
-    scale = problem.scores.scale
-    output = logsumexp = None
-    for part in parts:
-        mine = _cut(part, query, key, values)
-        piece, along = _kernel()(*mine, 0.0, part.causal, attn_mask=part.bias, scale=scale)
+    parts: list[_Part] = []
+    forward = _kernel(problem).forward
+    output: Any = None  # there is always a part: no axis is of size 0
+    logsumexp: Any = None
+    for part in _parts(problem):
+        if keep:
+            parts.append(part)
+        piece, along = forward(*_cut(part, query, key, values), part.bias, part.causal, problem.scores.scale)
         if part.empty is not None:
+            piece = torch.where(part.empty[..., None], 0.0, piece)
             along = torch.where(part.empty, -math.inf, along)
         if piece.shape[0] == query.shape[0] and piece.shape[2] == query.shape[2]:
             output, logsumexp = piece, along
@@ -73,13 +142,13 @@ def _forward(problem: Any, value: Any, keep: bool) -> tuple[Any, Any, list[_Part
         if output is None:
             output = piece.new_empty(query.shape)
             logsumexp = along.new_empty(query.shape[:3])
-        output[part.lead[0], :, part.rows] = piece
-        logsumexp[part.lead[0], :, part.rows] = along
-    logsumexp = _with_nan(query, key, logsumexp)
+        output[part.lead, :, part.rows] = piece
+        logsumexp[part.lead, :, part.rows] = along
+    logsumexp = _with_nan(query, logsumexp)
     place = problem.layout
     shape = (*place.lead, place.repeats, place.queries, 1)
     output = output[..., :width].reshape(*shape, width)
-    return _nan_rows(output, logsumexp.reshape(shape)), logsumexp.reshape(shape), parts if keep else []
+    return _nan_rows(output, logsumexp.reshape(shape)), logsumexp.reshape(shape), parts
 
 
 def _flat(problem: Any, value: Any) -> tuple[Any, Any, Any, int]:
@@ -89,12 +158,16 @@ def _flat(problem: Any, value: Any) -> tuple[Any, Any, Any, int]:
     query = problem.query.array.expand(*place.lead, place.repeats, place.queries, 1, -1)
     query = query.reshape(-1, groups * place.repeats, place.queries, query.shape[-1])
     key, values = (
-        operand.array.expand(*batch, groups, 1, 1, place.keys, -1).reshape(-1, groups, place.keys, operand.array.shape[-1])
+        operand.array.expand(*batch, groups, 1, 1, place.keys, -1).reshape(
+            -1, groups, place.keys, operand.array.shape[-1]
+        )
         for operand in (problem.key, value)
     )
     width = values.shape[-1]
     widest = max(query.shape[-1], width)
     query, key, values = (_in_rows(_padded(array, widest)) for array in (query, key, values))
+    if place.repeats > 1 and not _kernel(problem).grouped:
+        key, values = (array.repeat_interleave(place.repeats, 1) for array in (key, values))
     return query, key, values, width
 
 
@@ -109,14 +182,14 @@ def _padded(array: Any, width: int) -> Any:
 
 
 def _cut(part: _Part, query: Any, key: Any, value: Any) -> tuple[Any, Any, Any]:
-    lead = part.lead[0]
+    lead = part.lead
     return query[lead, :, part.rows], key[lead, :, part.columns], value[lead, :, part.columns]
 
 
-def _parts(problem: Any) -> Any:
+def _parts(problem: Any) -> Iterator[_Part]:
     """The calls that make up this attention."""
     place, scores = problem.layout, problem.scores
-    everything = (slice(None),)
+    everything = slice(None)
     if scores.mask is None and scores.bias is None:
         yield _Part(everything, slice(None), slice(None), None, False, None)
     elif scores.bias is None and str(scores.mask) == "causal()" and place.queries == place.keys:
@@ -125,9 +198,9 @@ def _parts(problem: Any) -> Any:
         yield from _blocks(problem)
 
 
-def _blocks(problem: Any) -> Any:
+def _blocks(problem: Any) -> Iterator[_Part]:
     place = problem.layout
-    *batch, groups = place.lead
+    batch = place.lead[:-1]
     xp = problem.xp
     per_row = max(math.prod(place.lead), 1) * place.repeats * place.keys
     rows = max(64, min(512, _MASK_NUMBERS // max(per_row, 1)))
@@ -141,7 +214,7 @@ def _blocks(problem: Any) -> Any:
             empty = None if empty is None else _heads(empty, block, batch, 1)
         rows_at = slice(block.starts[-2], block.starts[-2] + block.sizes[-2])
         columns = slice(block.starts[-1], block.starts[-1] + block.sizes[-1])
-        yield _Part((lead,), rows_at, columns, bias, False, empty)
+        yield _Part(lead, rows_at, columns, bias, False, empty)
 
 
 def _flat_lead(block: Any, batch: Sequence[int]) -> slice:
@@ -168,8 +241,9 @@ def _bias(problem: Any, block: Any, xp: Any) -> tuple[Any, Any]:
         return added, None
     empty = ~visible.any(-1)
     if added is None:
-        added = torch.zeros((), dtype=problem.query.array.dtype)
-    return torch.where(visible, added, -math.inf), empty if bool(empty.any()) else None
+        added = problem.query.array.new_zeros(())
+    nobody = not torch.compiler.is_compiling() and empty.device.type == "cpu" and not bool(empty.any())
+    return torch.where(visible, added, -math.inf), None if nobody else empty
 
 
 def _heads(array: Any, block: Any, batch: Sequence[int], trailing: int) -> Any:
@@ -188,16 +262,16 @@ def _heads(array: Any, block: Any, batch: Sequence[int], trailing: int) -> Any:
     return array.reshape(-1, groups * repeats, *ends)
 
 
-def _with_nan(query: Any, key: Any, logsumexp: Any) -> Any:
+def _with_nan(query: Any, logsumexp: Any) -> Any:
     """The kernel's zeros for queries of NaN, as NaN."""
-    if not torch.compiler.is_compiling() and bool(logsumexp.all()):
+    if query.device.type != "cpu" or (not torch.compiler.is_compiling() and bool(logsumexp.all())):
         return logsumexp
     lost = (logsumexp == 0) & ~(query.abs().amax(-1) < math.inf)
     return torch.where(lost, math.nan, logsumexp)
 
 
 def _nan_rows(output: Any, logsumexp: Any) -> Any:
-    if not torch.compiler.is_compiling() and not bool(logsumexp.isnan().any()):
+    if output.device.type != "cpu" or (not torch.compiler.is_compiling() and not bool(logsumexp.isnan().any())):
         return output
     return torch.where(logsumexp.isnan()[..., None], math.nan, output)
 
@@ -221,7 +295,10 @@ class _Fused(torch.autograd.Function):
         wanted = ctx.needs_input_grad[2:]
         value = type(ctx.problem.query)(arrays[2], ctx.value_axes)
         if of_logsumexp is None and not any(wanted[3:]):
-            found = (*_backward(ctx.problem, value, ctx.parts, output, logsumexp, of_output), *(None,) * (len(arrays) - 3))
+            found = (
+                *_backward(ctx.problem, value, ctx.parts, output, logsumexp, of_output),
+                *(None,) * (len(arrays) - 3),
+            )
         else:
             found = ctx.problem.gradients(value, output, logsumexp, of_output, of_logsumexp, wanted)
         return (None, None, *found)
@@ -233,23 +310,28 @@ def _backward(problem: Any, value: Any, parts: list[_Part], output: Any, logsume
     of_output, output = (_padded(array.reshape(flat), query.shape[-1]) for array in (of_output, output))
     logsumexp = logsumexp.reshape(flat[:3])
     logsumexp = torch.where(logsumexp == -math.inf, 0.0, logsumexp)  # as the kernel had it
-    whole = len(parts) == 1 and parts[0].columns == slice(None)
-    found = None if whole else [torch.zeros_like(array) for array in (query, key, values)]
+    found = [torch.zeros_like(array) for array in (query, key, values)]
     for part in parts:
-        lead, rows, columns = part.lead[0], part.rows, part.columns
-        pieces = _kernel_backward()(
-            of_output[lead, :, rows].contiguous(), *_cut(part, query, key, values), output[lead, :, rows],
-            logsumexp[lead, :, rows], 0.0, part.causal, attn_mask=part.bias, scale=problem.scores.scale,
-        )  # fmt: skip
-        if found is None:
+        lead, rows, columns = part.lead, part.rows, part.columns
+        pieces = _kernel(problem).backward(
+            of_output[lead, :, rows].contiguous(),
+            *_cut(part, query, key, values),
+            output[lead, :, rows],
+            logsumexp[lead, :, rows],
+            part.bias,
+            part.causal,
+            problem.scores.scale,
+        )
+        if len(parts) == 1 and columns == slice(None):
             found = list(pieces)
         else:
             found[0][lead, :, rows] += pieces[0]
             found[1][lead, :, columns] += pieces[1]
             found[2][lead, :, columns] += pieces[2]
-    widths = (problem.query.array.shape[-1], problem.key.array.shape[-1], width)
     place = problem.layout
-    *batch, groups = place.lead
+    if place.repeats > 1 and not _kernel(problem).grouped:
+        found[1:] = [array.unflatten(1, (-1, place.repeats)).sum(2) for array in found[1:]]
+    widths = (problem.query.array.shape[-1], problem.key.array.shape[-1], width)
     full = (
         (*place.lead, place.repeats, place.queries, 1, widths[0]),
         (*place.lead, 1, 1, place.keys, widths[1]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from typing import Any
@@ -100,8 +101,7 @@ def sweep(task: Any, operands: Any) -> tuple:
     if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     results = tuple(
-        jnp.full(output.shape, 0.0 if output.merge == "add" else -jnp.inf, output.dtype_name)
-        for output in task.outputs
+        jnp.full(output.shape, 0.0 if output.merge == "add" else -jnp.inf, output.dtype_name) for output in task.outputs
     )
     blocks = sorted(task.grid.blocks, key=_kind)
     for _, group in itertools.groupby(blocks, key=_kind):
@@ -170,3 +170,73 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
 
     function.defvjp(forward, backward)
     return function(*operands)
+
+
+fused_name = "cuDNN through jax.nn.dot_product_attention"
+
+
+def fused_obstacle(problem: Any, value: Any) -> str | None:
+    """cuDNN takes half precision on a GPU, of one width, masked by causality alone. Not yet run on a GPU."""
+    if jax.default_backend() != "gpu":
+        return f"JAX on a {jax.default_backend()}, which has no fused kernel"
+    if problem.query.array.dtype not in (jnp.float16, jnp.bfloat16):
+        return f"{problem.query.array.dtype.name}, which cuDNN does not know"
+    scores, place = problem.scores, problem.layout
+    causal = str(scores.mask) == "causal()" and place.queries == place.keys
+    if scores.bias is not None or not (scores.mask is None or causal):
+        return "a mask or bias, which runs by blocks"
+    if problem.query.array.shape[-1] != value.array.shape[-1]:
+        return "values of another width than the keys"
+    return None
+
+
+def fused(problem: Any, value: Any, implementation: str = "cudnn") -> tuple[Any, Any]:
+    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`; the gradient runs by blocks.
+
+    JAX gives no gradient for its log-sum-exp, and a zero in its place would be silent.
+    """
+
+    def run(arrays: Any) -> tuple:
+        query, key, values = arrays
+        return _dot_product_attention(problem, query, key, values, implementation), ()
+
+    def pull(arrays: Any, results: Any, kept: Any, cotangents: Any, wanted: Any) -> tuple:
+        query, key, values = arrays
+        again = dataclasses.replace(
+            problem,
+            query=dataclasses.replace(problem.query, array=query),
+            key=dataclasses.replace(problem.key, array=key),
+        )
+        return again.gradients(dataclasses.replace(value, array=values), *results, *cotangents, wanted)
+
+    return differentiable(run, pull, (problem.query.array, problem.key.array, value.array))
+
+
+def _dot_product_attention(problem: Any, query: Any, key: Any, values: Any, implementation: str) -> tuple[Any, Any]:
+    place = problem.layout
+    heads = place.lead[-1] * place.repeats
+
+    def by_position(array: Any, length: int, count: int) -> Any:
+        return jnp.swapaxes(jnp.reshape(array, (-1, count, length, array.shape[-1])), 1, 2)
+
+    def whole(array: Any, shape: tuple) -> Any:
+        return jnp.broadcast_to(array, (*shape, array.shape[-1]))
+
+    query = by_position(whole(query, (*place.lead, place.repeats, place.queries, 1)), place.queries, heads)
+    key, values = (
+        by_position(whole(array, (*place.lead, 1, 1, place.keys)), place.keys, place.lead[-1])
+        for array in (key, values)
+    )
+    attend: Any = jax.nn.dot_product_attention
+    output, logsumexp = attend(
+        query,
+        key,
+        values,
+        scale=problem.scores.scale,
+        is_causal=problem.scores.mask is not None,
+        implementation=implementation,
+        return_residual=True,  # the log-sum-exp
+    )
+    shape = (*place.lead, place.repeats, place.queries, 1)
+    output = jnp.reshape(jnp.swapaxes(output, 1, 2), (*shape, output.shape[-1]))
+    return output, jnp.reshape(jnp.swapaxes(logsumexp, 1, 2), shape).astype(problem.dtype)

@@ -169,3 +169,14 @@ def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
 
 def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
     return run(operands)[0]
+
+
+fused_name = "none"
+
+
+def fused_obstacle(problem: Any, value: Any) -> str | None:
+    return "NumPy, which has no fused kernel"
+
+
+def fused(problem: Any, value: Any) -> tuple[Any, Any]:
+    raise NotImplementedError("NumPy has no fused kernel")

@@ -221,9 +221,7 @@ def _loop(task: Any, operands: Any) -> tuple:
                 merged.append(tf.ensure_shape(_together(output, result, piece), result.shape))
         return (number + 1, *merged)
 
-    _, *results = tf.while_loop(
-        lambda number, *_: number < task.grid.count, step, (0, *first), parallel_iterations=1
-    )
+    _, *results = tf.while_loop(lambda number, *_: number < task.grid.count, step, (0, *first), parallel_iterations=1)
     whole = []
     for output, result, has_rows in zip(task.outputs, results, rows, strict=True):
         if has_rows:
@@ -258,3 +256,14 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
         return results, lambda *cotangents: tuple(pull(operands, results, kept, cotangents, wanted))
 
     return tuple(function(*operands))
+
+
+fused_name = "none"
+
+
+def fused_obstacle(problem: Any, value: Any) -> str | None:
+    return "TensorFlow, which has no fused kernel"
+
+
+def fused(problem: Any, value: Any) -> tuple[Any, Any]:
+    raise NotImplementedError("TensorFlow has no fused kernel")

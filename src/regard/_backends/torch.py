@@ -167,9 +167,7 @@ def sweep(task: Any, operands: Any) -> tuple:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     results: list[Any] = [None] * len(task.outputs)
     for block in task.grid.blocks:
-        for number, (output, piece) in enumerate(
-            zip(task.outputs, task.evaluate(operands, block), strict=True)
-        ):
+        for number, (output, piece) in enumerate(zip(task.outputs, task.evaluate(operands, block), strict=True)):
             if results[number] is None:
                 start = 0.0 if output.merge == "add" else -torch.inf
                 results[number] = piece.new_full(output.shape, start)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from types import FrameType
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
 
 from regard import masks
-from regard._backends import torch as xp
+from regard._backends import get_backend
 from regard.attention import make_problem
 from regard.masks import Mask, Window
 from regard.models.watch import Seen, nothing_seen
@@ -49,7 +50,7 @@ class Recorder(TorchFunctionMode):
 
     def _calling(self) -> str | None:
         """The name of the innermost module of the model that is running, or None."""
-        frame = sys._getframe(2)
+        frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             if "self" in frame.f_code.co_varnames[:1]:
                 name = self._names.get(id(frame.f_locals.get("self")))
@@ -98,7 +99,8 @@ def weights_of(
         mask = masks.boolean(attn_mask) if mask is None else mask & masks.boolean(attn_mask)
     elif attn_mask is not None:
         bias = attn_mask
-    problem, _ = make_problem(xp, query, key, key, mask=mask, bias=bias, scale=scale)
+    backend = get_backend("watch", query=query)
+    problem, _ = make_problem(backend, query, key, key, mask=mask, bias=bias, scale=scale)
     return AttentionWeights(problem, kernel="the model's own", reason="watched")
 
 

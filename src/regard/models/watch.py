@@ -50,10 +50,12 @@ class Seen:
         return sum(weights.nbytes for weights in self._weights)
 
     def __repr__(self) -> str:
-        return f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {', '.join(dict.fromkeys(self.names))})"
+        return (
+            f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {', '.join(dict.fromkeys(self.names))})"
+        )
 
 
-class watch(AbstractContextManager):  # noqa: N801: used like a function
+class watch(AbstractContextManager):  # noqa: N801 (used like a function)
     """Watches a model: `with regard.watch(model) as seen: model(**inputs)`.
 
     The model runs its own kernels and gives its own outputs; what it hands to them, query, key and mask, is kept,
@@ -84,8 +86,12 @@ class watch(AbstractContextManager):  # noqa: N801: used like a function
         (['0', '1'], (2, 4, 7, 7))
     """
 
-    def __init__(self, model: Any, layers: Iterable[int | str] | None = None, heads: Iterable[int] | None = None) -> None:
-        self._recorder = _recorder(model, None if layers is None else list(layers), None if heads is None else list(heads))
+    def __init__(
+        self, model: Any, layers: Iterable[int | str] | None = None, heads: Iterable[int] | None = None
+    ) -> None:
+        self._recorder = _recorder(
+            model, None if layers is None else list(layers), None if heads is None else list(heads)
+        )
 
     def __enter__(self) -> Seen:
         return self._recorder.start()
