@@ -271,10 +271,14 @@ def _in_range(who: str, name: str, found: np.ndarray, size: int) -> None:
 
 
 def leading_index(who: str, leading: tuple, outer: tuple) -> None:
+    lists = 0
     for axis, (at, size) in enumerate(zip(leading, outer, strict=False)):
         if not isinstance(at, slice):
-            if np.ndim(at):
-                raise DtypeError(f"{who}: need numbers or slices for the leading axes; got an array for axis {axis}.")
+            lists += np.ndim(at) > 0
+            if lists > 1 or np.ndim(at) > 1:
+                raise DtypeError(
+                    f"{who}: need one list at most among numbers and slices of the leading axes; got several."
+                )
             _in_range(who, f"the index of axis {axis}", np.asarray(at), size)
 
 

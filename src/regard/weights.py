@@ -151,6 +151,7 @@ class AttentionWeights:
             xp.asarray(np.atleast_1d(queries).astype(np.int32)[:, None], operands[0]),
             xp.asarray(np.atleast_1d(keys).astype(np.int32)[None, :], operands[0]),
             place.shift,
+            tuple((0, size) for size in (*place.lead, place.repeats)),
         )
         scores = self._problem.scores(xp, operands, where, True)
         weights = xp.exp(log_weights(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
@@ -202,6 +203,11 @@ class AttentionWeights:
                 "or raise max_bytes."
             )
         return self._tile(slice(None), slice(None))
+
+    @classmethod
+    def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """PyTorch's functions (`torch.cat`, `torch.stack`, ...) take it as the dense tensor that it stands for."""
+        return function(*_densely(args), **_densely(kwargs or {}))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         dense = self._xp.concrete(self._xp.stop_gradient(self.dense()))
@@ -461,6 +467,15 @@ def _split_index(index: Any, outer: int) -> tuple[tuple, tuple | None]:
     if all(isinstance(at, slice) and at == slice(None) for at in leading):
         leading = ()
     return leading, (*tile, slice(None))[:2] if tile else None
+
+
+def _densely(value: Any) -> Any:
+    """What holds weights, with dense tensors in their place."""
+    if isinstance(value, AttentionWeights):
+        return value.dense()
+    if isinstance(value, dict):
+        return {name: _densely(each) for name, each in value.items()}
+    return type(value)(_densely(each) for each in value) if type(value) in (list, tuple) else value
 
 
 def _filled(leading: tuple, outer: tuple) -> tuple:

@@ -87,6 +87,13 @@ class Recorder(TorchFunctionMode):
         self.seen.append(name, weights if self._heads is None else _some_heads(weights, self._heads))
 
 
+def frozen(key: torch.Tensor) -> torch.Tensor:
+    """A key that nobody changes later: a copy of one that has been written to in place, as a static cache is."""
+    if key.is_inference() or key._version:
+        return key.clone()
+    return key
+
+
 def weights_of(
     query: torch.Tensor, key: torch.Tensor, attn_mask: torch.Tensor | None, is_causal: bool, scale: float | None
 ) -> AttentionWeights:
@@ -100,7 +107,7 @@ def weights_of(
     elif attn_mask is not None:
         bias = attn_mask
     backend = get_backend("watch", query=query)
-    problem, _ = make_problem(backend, query, key, key, mask=mask, bias=bias, scale=scale)
+    problem, _ = make_problem(backend, query, frozen(key), key, mask=mask, bias=bias, scale=scale)
     return AttentionWeights(problem, kernel="the model's own", reason="watched")
 
 

@@ -1,0 +1,217 @@
+"""`set_attn_implementation("regard")` against eager attention, in every family that fits a small configuration."""
+
+import pytest
+import torch
+import transformers
+from transformers.utils import logging
+
+import regard
+import regard.models.transformers
+
+TOKENS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+TEXT = {
+    **TOKENS,
+    "hidden_size": 24,
+    "intermediate_size": 30,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+}
+GROUPED = {**TEXT, "num_key_value_heads": 2}
+PAIR = {
+    **TOKENS,
+    "d_model": 24,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 30,
+    "decoder_ffn_dim": 30,
+}
+IMAGE = {
+    "hidden_size": 24,
+    "intermediate_size": 30,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 16,
+    "patch_size": 4,
+}
+SOUND = {"hidden_size": 24, "intermediate_size": 30, "num_hidden_layers": 2, "num_attention_heads": 4}
+ENCODERS = {
+    "Bert": TEXT,
+    "Roberta": {**TEXT, "max_position_embeddings": 60},
+    "Electra": TEXT,
+    "Albert": {**TEXT, "embedding_size": 12},
+    "DistilBert": {**TOKENS, "dim": 24, "hidden_dim": 30, "n_layers": 2, "n_heads": 4},
+    "ModernBert": {**TEXT, "num_hidden_layers": 4, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2},
+    "EuroBert": GROUPED,
+    "GPT2": {**TOKENS, "n_positions": 40, "n_embd": 24, "n_layer": 2, "n_head": 3},
+    "Llama": GROUPED,
+    "Qwen2": GROUPED,
+    "Gemma2": {**GROUPED, "head_dim": 8, "sliding_window": 5},
+}
+PAIRS = {
+    "Bart": PAIR,
+    "Marian": {**PAIR, "decoder_start_token_id": 0},
+    "T5": {
+        **TOKENS, "d_model": 24, "d_kv": 6, "d_ff": 30, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0,
+    },
+}  # fmt: skip
+IMAGES = {
+    "ViT": IMAGE,
+    "DeiT": IMAGE,
+    "Dinov2": IMAGE,
+    "SiglipVision": IMAGE,
+    "CLIPVision": {**IMAGE, "projection_dim": 24},
+}
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    logging.set_verbosity_error()
+    yield
+    logging.set_verbosity_warning()
+
+
+def make(name, options, suffix="Model"):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{name}Config")(**options)
+    return getattr(transformers, f"{name}{suffix}")(config).eval()
+
+
+def both(model, **inputs):
+    found = []
+    with torch.no_grad():
+        for implementation in ("eager", "regard"):
+            model.set_attn_implementation(implementation)
+            found.append(model(**inputs, output_attentions=True))
+    return found
+
+
+def difference(ours, theirs, rows=None):
+    dense = ours.dense()
+    if rows is not None:  # what padding itself attends to differs, and means nothing
+        dense, theirs = dense.transpose(1, 2)[rows], theirs.transpose(1, 2)[rows]
+    return float((dense - theirs).abs().max())
+
+
+def text():
+    ids = torch.randint(3, 50, (2, 23), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[0, 15:] = 0
+    return ids, mask
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_encoders_and_decoders(name):
+    ids, mask = text()
+    real = mask.bool()
+    eager, lazy = both(make(name, ENCODERS[name]), input_ids=ids, attention_mask=mask)
+    assert all(isinstance(each, regard.AttentionWeights) for each in lazy.attentions)
+    assert len(lazy.attentions) == len(eager.attentions) > 0
+    assert max(map(lambda a, b: difference(a, b, real), lazy.attentions, eager.attentions)) < 2e-6
+    assert float((lazy.last_hidden_state - eager.last_hidden_state)[real].abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_encoder_decoders(name):
+    ids, mask = text()
+    eager, lazy = both(
+        make(name, PAIRS[name]), input_ids=ids, attention_mask=mask, decoder_input_ids=ids[:, :7]
+    )  # fmt: skip
+    for kind, rows in (("encoder_attentions", mask.bool()), ("decoder_attentions", None), ("cross_attentions", None)):
+        ours, theirs = getattr(lazy, kind), getattr(eager, kind)
+        assert len(ours) == len(theirs) == 2
+        assert max(difference(a, b, rows) for a, b in zip(ours, theirs, strict=True)) < 2e-6
+    assert (lazy.cross_attentions[0].received()[0][:, 15:] == 0).all()
+    assert float((lazy.last_hidden_state - eager.last_hidden_state).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_image_encoders(name):
+    pixels = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    eager, lazy = both(make(name, IMAGES[name]), pixel_values=pixels)
+    assert max(map(difference, lazy.attentions, eager.attentions)) < 2e-6
+    assert float((lazy.last_hidden_state - eager.last_hidden_state).abs().max()) < 1e-5
+
+
+def test_whisper():
+    options = {**PAIR, "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 16}
+    features = torch.rand(2, 8, 40, generator=torch.Generator().manual_seed(0))
+    ids, _ = text()
+    eager, lazy = both(make("Whisper", options), input_features=features, decoder_input_ids=ids[:, :5])
+    for kind in ("encoder_attentions", "decoder_attentions", "cross_attentions"):
+        assert max(map(difference, getattr(lazy, kind), getattr(eager, kind))) < 2e-6
+
+
+def test_wav2vec2():
+    options = {
+        **SOUND, "vocab_size": 20, "conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2),
+        "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
+    }  # fmt: skip
+    sound = torch.randn(2, 400, generator=torch.Generator().manual_seed(0))
+    eager, lazy = both(make("Wav2Vec2", options), input_values=sound)
+    assert max(map(difference, lazy.attentions, eager.attentions)) < 2e-6
+
+
+@pytest.mark.parametrize("cache", [None, "static"])
+def test_generating_with_a_cache_that_changes_in_place(cache):
+    ids, mask = text()
+    model = make("Llama", GROUPED, "ForCausalLM")
+    options = {} if cache is None else {"cache_implementation": cache}
+    found = []
+    for implementation in ("eager", "regard"):
+        model.set_attn_implementation(implementation)
+        found.append(
+            model.generate(
+                ids,
+                attention_mask=mask.flip(1),
+                max_new_tokens=6,
+                do_sample=False,
+                output_attentions=True,
+                return_dict_in_generate=True,
+                **options,
+            )
+        )
+    eager, lazy = found
+    assert torch.equal(eager.sequences, lazy.sequences)
+    assert len(lazy.attentions) > 3
+    for theirs, ours in zip(eager.attentions, lazy.attentions, strict=True):
+        for dense, weights in zip(theirs, ours, strict=True):
+            assert float((weights.dense() - dense)[1:].abs().max()) < 2e-6
+
+
+def test_training_is_the_same():
+    ids, mask = text()
+    model = make(
+        "Bert", {**TEXT, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}, "ForMaskedLM"
+    ).train()
+    gradients = []
+    for implementation in ("eager", "regard"):
+        model.set_attn_implementation(implementation)
+        model.zero_grad()
+        model(input_ids=ids, attention_mask=mask, labels=ids).loss.backward()
+        gradients.append([p.grad.clone() for p in model.parameters() if p.grad is not None])
+    assert max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True)) < 1e-6
+
+
+def test_what_expects_tensors_gets_them():
+    ids, mask = text()
+    model = make("Bert", TEXT)
+    eager, lazy = both(model, input_ids=ids, attention_mask=mask)
+    ours, theirs = lazy.attentions, eager.attentions
+    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), atol=2e-6, rtol=0)
+    torch.testing.assert_close(torch.cat(list(ours), dim=1), torch.cat(theirs, dim=1), atol=2e-6, rtol=0)
+    torch.testing.assert_close(torch.mean(ours[0], dim=1), theirs[0].mean(1), atol=2e-6, rtol=0)
+    torch.testing.assert_close(ours[0][:, [3, 1]].dense(), theirs[0][:, [3, 1]], atol=2e-6, rtol=0)
+
+
+def test_a_mask_function_that_we_do_not_know_is_called():
+    left_padding = torch.tensor([0, 2])
+    chunked = transformers.masking_utils.chunked_causal_mask_function(4, left_padding)
+    rule = regard.models.transformers.make_mask(2, 23, 23, mask_function=chunked)
+    assert "called(chunked_overlay" in repr(rule)
+    dense = transformers.masking_utils.sdpa_mask(2, 23, 23, mask_function=chunked, allow_is_causal_skip=False)
+    array = torch.randn(2, 6, 23, 4)
+    weights = regard.attention(array, array, array, mask=rule).weights
+    expected = regard.attention(array, array, array, mask=dense).weights
+    torch.testing.assert_close(weights.dense(), expected.dense())
