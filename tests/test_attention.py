@@ -57,6 +57,7 @@ def compiled(backend, case, compiler):
     return compiler(function)(*positional)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch.compile
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.parametrize("framework", ["jax", "tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
 def test_the_same_when_compiled(framework, name):
@@ -68,6 +69,7 @@ def test_the_same_when_compiled(framework, name):
     checks.assert_answer(backend, case, entropy, "entropy", dtype=statistic, unit=1)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")  # by torch.compile
 @pytest.mark.parametrize("framework", ["jax", "tensorflow", pytest.param("torch", marks=pytest.mark.slow)])
 def test_compiled_without_rules_takes_traced_arrays_in_every_place(framework):
     """Mask, bias and sinks may be traced as well."""
