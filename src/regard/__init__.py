@@ -8,6 +8,7 @@ length, for arrays of NumPy, TensorFlow, PyTorch and JAX. Importing this imports
 
 from regard import biases, errors, masks
 from regard.attention import Attention, attention
+from regard.models.unpad import pad, unpad
 from regard.models.watch import watch
 from regard.weights import AttentionWeights
 
@@ -20,5 +21,7 @@ __all__ = [
     "biases",
     "errors",
     "masks",
+    "pad",
+    "unpad",
     "watch",
 ]

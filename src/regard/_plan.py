@@ -177,9 +177,11 @@ def _shares(leaves: Sequence[Operand], known: Sequence[Any], chunk: tuple) -> li
 
 
 def _rows(layout: Layout, size: int, mask: Any, leaves: Sequence[Any], least_width: int) -> tuple[Rows, ...]:
+    starts = sorted({0, layout.queries, *(() if mask is None else mask.cuts(leaves))})
     return tuple(
-        _seen(layout, start, min(size, layout.queries - start), mask, leaves, least_width)
-        for start in range(0, layout.queries, size)
+        _seen(layout, start, min(size, after - start), mask, leaves, least_width)
+        for before, after in itertools.pairwise(starts)
+        for start in range(before, after, size)
     )
 
 

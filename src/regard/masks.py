@@ -115,10 +115,18 @@ class MaskForm(Form, Protocol):
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None: ...
     def bounds(self, xp: Any, span: Span, leaves: Sequence[Any]) -> Bounds: ...
     def full(self, span: Span, bounds: Bounds, leaves: Sequence[Any]) -> bool: ...
+    def cuts(self, leaves: Sequence[Any]) -> set[int]: ...  # queries at which it is good to begin a block
+
+
+class _Seamless:
+    """A mask that changes from query to query evenly, or in ways that are not worth a look."""
+
+    def cuts(self, leaves: Sequence[Any]) -> set[int]:
+        return set()
 
 
 @dataclass(frozen=True)
-class Window:
+class Window(_Seamless):
     left: int | None
     right: int | None
     leaves = 0
@@ -148,7 +156,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Prefix:
+class Prefix(_Seamless):
     length: int
     leaves = 0
 
@@ -169,7 +177,7 @@ class Prefix:
 
 
 @dataclass(frozen=True)
-class Lengths:
+class Lengths(_Seamless):
     of_queries: bool
 
     @property
@@ -222,12 +230,20 @@ class Segments:
         queries, keys = leaves[0][..., span.start : span.stop, :], leaves[1][..., bounds[0] : bounds[1]]
         return bool(keys.size and queries.min() == queries.max() == keys.min() == keys.max())
 
+    def cuts(self, leaves: Sequence[Any]) -> set[int]:
+        """Where a document begins, if it is so in every example: then each block is one document, and needs no mask."""
+        if leaves[0] is None:
+            return set()
+        rows = leaves[0].reshape(-1, leaves[0].shape[-2])
+        changes = rows[:, 1:] != rows[:, :-1]
+        return set((np.flatnonzero(changes[0]) + 1).tolist()) if (changes == changes[:1]).all() else set()
+
     def __str__(self) -> str:
         return "segments(...)"
 
 
 @dataclass(frozen=True)
-class Boolean:
+class Boolean(_Seamless):
     leaves = 1
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
@@ -267,6 +283,10 @@ class _Pair:
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
         first, second = self._share(leaves)
         return self.first.place(xp, layout, first) + self.second.place(xp, layout, second)
+
+    def cuts(self, leaves: Sequence[Any]) -> set[int]:
+        first, second = self._share(leaves)
+        return self.first.cuts(first) | self.second.cuts(second)
 
     def _share(self, leaves: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
         return leaves[: self.first.leaves], leaves[self.first.leaves :]
@@ -313,7 +333,7 @@ class Either(_Pair):
 
 
 @dataclass(frozen=True)
-class Other:
+class Other(_Seamless):
     form: MaskForm
 
     @property

@@ -23,7 +23,7 @@ from regard._backends.protocol import Array, Backend
 from regard._layout import Layout, Operand
 from regard._rules import Span, Where
 from regard.attention import attention
-from regard.masks import Mask, Segments, Window
+from regard.masks import Mask, Segments, Window, _Seamless
 from regard.models.torch import frozen
 from regard.weights import AttentionWeights
 
@@ -63,9 +63,11 @@ def _mask_and_bias(mask: Mask | torch.Tensor | None, bias: torch.Tensor | None) 
     return mask if mask is None or isinstance(mask, Mask) else masks.boolean(mask), bias
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class Prepared(Mask):
-    """A rule that passes for a four-dimensional mask where transformers hands masks on."""
+    """A rule that passes for a mask of `shape` (B, 1, T, S) where transformers hands masks on."""
 
+    shape: tuple[int, int, int, int] = (1, 1, 1, 1)
     ndim = 4
 
     def contiguous(self) -> Prepared:
@@ -87,17 +89,19 @@ def make_mask(
     **_: Any,
 ) -> Prepared | None:
     """transformers' mask as a rule; None where everybody sees everybody."""
-    if isinstance(attention_mask, Prepared):
-        return attention_mask  # made ahead by generate, for a static cache
     place = _Place(q_length, kv_length, int(q_offset), int(kv_offset))
+    shape = (batch_size, 1, q_length, kv_length)
     rule = _translated(mask_function, place)
+    if isinstance(attention_mask, Prepared):  # made ahead: by generate, for a static cache, or by unpad
+        both = attention_mask if rule is None else attention_mask & rule
+        return Prepared(both.form, both.leaves, shape)
     padding = masking_utils.prepare_padding_mask(attention_mask, kv_length, kv_offset)
     if padding is not None and not bool(padding.all()):
         seen = masks.boolean(padding[:, None, None, place.keys].bool())
         rule = seen if rule is None else rule & seen
     if rule is None:
-        return None if allow_is_bidirectional_skip else Prepared(Window(None, None))
-    return Prepared(rule.form, rule.leaves)
+        return None if allow_is_bidirectional_skip else Prepared(Window(None, None), (), shape)
+    return Prepared(rule.form, rule.leaves, shape)
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ def _translated(function: Callable, place: _Place) -> Mask | None:
 
 
 @dataclass(frozen=True)
-class Called:
+class Called(_Seamless):
     """A mask function of transformers, called with the positions of each tile."""
 
     function: Callable

@@ -1,0 +1,67 @@
+"""`unpad`: the same model and the same outputs, with no computation on padding; `pad`: back."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeVar
+
+from regard.errors import DtypeError
+
+Model = TypeVar("Model")
+
+
+def unpad(model: Model) -> Model:
+    """Lets an encoder compute real tokens only, from its embeddings to its last block; inputs and outputs stay padded.
+
+    The real tokens of a batch become one sequence, in which each text sees itself alone and has the positions it had.
+    Hidden states come back padded (with zeros), so heads, losses and your own code see no difference. On a CPU the
+    fused kernel runs once a text.
+
+    Args:
+        model: A transformers model whose encoder is BERT, RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA, ALBERT,
+            ModernBERT or EuroBERT, with any head.
+
+    Returns:
+        The same model, changed in place; `pad` undoes it. Saving and loading are not affected.
+
+    Raises:
+        UnsupportedError: A model whose family is not known to come out right.
+        DtypeError: Something that is no transformers model.
+
+    Edges:
+        A call with `output_attentions=True`, with embeddings instead of ids, with a cache, or with no padding in it
+        runs as it did before.
+
+    Cost:
+        Time is proportional to the real tokens (and the sum of the squares of the texts' lengths).
+
+    Source:
+        Krell et al. 2021, arXiv 2107.02027; ModernBERT (Warner et al. 2024, arXiv 2412.13663), section 2.1.2.
+
+    Example:
+        >>> import torch, transformers, regard
+        >>> config = transformers.BertConfig(
+        ...     vocab_size=50, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+        ... )
+        >>> model = transformers.BertModel(config).eval()
+        >>> ids, mask = torch.ones(2, 7, dtype=torch.long), torch.tensor([[1] * 7, [1] * 3 + [0] * 4])
+        >>> padded = model(ids, attention_mask=mask).last_hidden_state
+        >>> unpadded = regard.unpad(model)(ids, attention_mask=mask).last_hidden_state
+        >>> bool(torch.allclose(padded[mask == 1], unpadded[mask == 1], atol=1e-5))
+        True
+    """
+    return _adapter("unpad", model).unpad(model)
+
+
+def pad(model: Model) -> Model:
+    """The model as it was before `unpad`, in place; a model that was not unpadded stays as it is."""
+    return _adapter("pad", model).pad(model)
+
+
+def _adapter(who: str, model: Any) -> Any:
+    if "transformers" in sys.modules:
+        from regard.models import transformers_unpad
+
+        if transformers_unpad.is_model(model):
+            return transformers_unpad
+    raise DtypeError(f"{who}: need a model of transformers; got {type(model).__name__}; pass the model itself.")
