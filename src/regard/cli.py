@@ -33,7 +33,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line.
 
-    Idle threads shall sleep, not spin: next to other programs, spinning makes PyTorch several times slower on few cores.
+    Idle threads shall sleep: where they spin next to other programs on few cores, PyTorch is several times slower.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -46,6 +46,10 @@ def test_the_model_learned_more_than_the_baselines(finished):
     assert set(metrics["seconds"]) == {"check", "train", "evaluate", "baselines", "report"}
 
 
+def test_all_files_of_the_model_have_the_same_permissions(finished):
+    assert len({path.stat().st_mode for path in (finished.path / "model").iterdir()}) == 1
+
+
 def test_predictions_are_those_of_the_test_split(finished):
     rows = [json.loads(line) for line in (finished.path / "predictions.jsonl").read_text().splitlines()]
     right = sum(row["truth"] == row["predicted"] for row in rows)

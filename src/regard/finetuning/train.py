@@ -63,30 +63,37 @@ def finetune(
         DataError: the data cannot be trained on.
         Interrupted: on Ctrl-C during training, after a checkpoint is saved.
     """
-    config, display, clock = Config.load(config), Display(quiet), Clock()
+    config, display = Config.load(config), Display(quiet)
     path = Path(config.output)
     _require_free(path, config, resume, overwrite)
+    clock = Clock(read_json(path / STATE).get("seconds") if resume else None)
     with clock("check"):
         prepared = prepare(config)
         _announce(prepared, display)
     if not (path / "model").is_dir() or overwrite:
-        with clock("train"):
-            _train_into(path, prepared, resume, display)
+        try:
+            with clock("train"):
+                _train_into(path, prepared, resume, display)
+        except Interrupted:
+            write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
+            raise
     return finish(path, prepared, display, clock)
 
 
 class Clock:
-    """Measures the seconds of each phase."""
+    """Measures the seconds of each phase, on top of those of an earlier part of the run."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
+    def __init__(self, before: dict[str, float] | None = None) -> None:
+        self.seconds = dict(before or {})
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         """Add the time of the block to a phase."""
         start = time.perf_counter()
-        yield
-        self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 1)
+        try:
+            yield
+        finally:
+            self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 1)
 
 
 def _require_free(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
@@ -352,10 +359,17 @@ def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
     with quiet_transformers():
         model.save_pretrained(temporary)
         prepared.processor.save_pretrained(temporary)
+    _share(temporary)
     _require_same_answers(model, temporary, prepared)
     state = read_json(path / STATE)
     write_json(path / STATE, state | _learned(trainer))
     temporary.replace(path / "model")
+
+
+def _share(folder: Path) -> None:
+    """Let whoever may read the configuration read the weights too, which safetensors writes for their owner alone."""
+    for path in folder.iterdir():
+        path.chmod((folder / "config.json").stat().st_mode)
 
 
 def _require_same_answers(model: Any, folder: Path, prepared: Prepared) -> None:
