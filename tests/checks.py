@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 import frameworks
+import oracle
 
 
 def epsilon(dtype):
@@ -167,20 +168,36 @@ class Plain:
         far = np.abs(np.arange(queries)[:, None] + keys - queries - np.arange(keys)).astype(np.float64)
         return do.sum(self.weights * do.array(far, self.dtype))[..., 0]
 
+    def pool(self, rows, columns, reduce="mean"):
+        """Sums over the blocks of keys, then of queries, divided by how many there are."""
+        queries, keys = self.weights.shape[-2:]
+        if reduce == "max":  # no arithmetic in it
+            dense = oracle.Result(None, None, self.backend.numpy(self.weights), None, None)
+            return dense.pool(rows, columns, reduce)
+        of_rows, of_columns = _blocks(queries, rows), _blocks(keys, columns)
+        number = self._given(of_rows.sum(0)[:, None] * of_columns.sum(0))
+        sums = self.backend.matmul(self.weights, self._given(of_columns))
+        return self.backend.matmul(self._given(of_rows.T.copy()), sums) / number
+
     def in_numpy(self, name, *arguments, **options):
         """An answer as float64 NumPy, with those values that are not finite where the oracle's are."""
         if name in ("weights", "output"):
             return self.backend.numpy(getattr(self, name))
         if name == "logsumexp":
             return np.where(self.empty, -np.inf, self.backend.numpy(self._logsumexp))
-        if name in ("max", "topk", "pool", "max_score"):  # no arithmetic worth doing in the framework
-            import oracle
-
+        if name in ("max", "topk", "max_score"):  # no arithmetic in them
             weights = self.backend.numpy(self.weights)
             scores = np.where(self.case.expected.visible, self.backend.numpy(self.scores), -np.inf)
             dense = oracle.Result(scores, self.case.expected.visible, weights, None, None)
             return getattr(dense, name)(*arguments, **options)
         return self.backend.numpy(getattr(self, name)(*arguments, **options))
+
+
+def _blocks(length, count):
+    """Which block each position is in, (length, count): block b begins at floor(b * length / count)."""
+    edges = np.arange(count + 1) * length // count
+    place = np.arange(length)[:, None]
+    return ((place >= edges[:-1]) & (place < edges[1:])).astype(np.float64)
 
 
 def _indicator(chosen, length):
