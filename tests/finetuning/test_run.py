@@ -199,6 +199,23 @@ def test_overwriting_replaces_a_run(values, finished, tmp_path):
     assert run.metrics["baselines"] == {}
 
 
+def test_a_run_interrupted_while_it_is_measured_is_not_trained_again(values, tmp_path, monkeypatch):
+    values["train"] |= {"max_steps": 2, "evaluate_every": 1}
+    values["report"] |= {"baselines": False}
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(values, quiet=True)
+    trained = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns
+    run = finetune(values, resume=True, quiet=True)
+    assert (run.path / "model" / "model.safetensors").stat().st_mtime_ns == trained
+    assert run.state["finished"]
+
+
 def test_nothing_to_resume(values, tmp_path):
     expected = f"{tmp_path / 'run'}: need a run to resume; got none; leave out --resume."
     assert refusal(finetune, values, resume=True, quiet=True) == expected
