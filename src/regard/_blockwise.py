@@ -61,6 +61,7 @@ class Output:
     axes: tuple[bool, ...]
     dtype_name: str
     merge: str = "add"
+    nothing: int | float = 0  # what it is where there are no keys
 
 
 @dataclass(frozen=True)

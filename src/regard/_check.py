@@ -120,6 +120,15 @@ def boolean_mask(xp: Backend, place: Layout, array: Array) -> None:
     broadcasts("mask", xp, place, array)
 
 
+def bias(xp: Backend, place: Layout, array: Array) -> None:
+    dtype = xp.dtype_name(array)
+    if dtype not in FLOATS:
+        raise DtypeError(
+            f"{WHO}: need bias in floating point; got {dtype}; pass a boolean mask as mask, or cast numbers to add."
+        )
+    broadcasts("bias", xp, place, array)
+
+
 def per_head(name: str, xp: Backend, place: Layout, array: Array, axis: int) -> None:
     got = xp.shape(array)
     heads = place.outer[-1] if place.outer else 1
@@ -170,7 +179,9 @@ def segments(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
 
 
 def leaf(name: str, xp: Backend, found: Backend | None, array: Array) -> None:
-    """An array inside a mask or bias: of the framework of query, or of NumPy."""
+    """An array inside a mask or bias: of the framework of query, or of NumPy; or lists of numbers."""
+    if found is None and np.asarray(array).dtype.kind not in "biuf":
+        raise DtypeError(f"{WHO}: need {name} as an array or numbers; got {type(array).__name__}.")
     if found is not None and found.name not in (xp.name, "numpy"):
         raise DtypeError(
             f"{WHO}: need {name} as an array of {xp.name} or numpy, like query; got {found.name}; convert it."
@@ -181,6 +192,10 @@ def not_a_mask(value: Any) -> DtypeError:
     return DtypeError(
         f"masks: need a mask on both sides of & and |; got {type(value).__name__}; wrap an array in masks.boolean."
     )
+
+
+def no_truth() -> DtypeError:
+    return DtypeError("masks: need &, | and ~ between masks; got and, or, not or if; a mask is neither true nor false.")
 
 
 def not_a_bias(value: Any) -> DtypeError:
@@ -306,6 +321,20 @@ def boolean_keys(who: str, xp: Backend, place: Layout, keys: Array) -> None:
     if "bool" not in dtype:
         raise DtypeError(
             f"{who}.mass: need a set of keys for each example as booleans; got {dtype} {tuple(keys.shape)}."
+        )
+
+
+def heads_of_values(who: str, place: Layout, got: Sequence) -> None:
+    """Leading axes of what weights are multiplied with: they broadcast, with heads for queries, for keys, or one."""
+    heads = place.outer[-1] if place.outer else 1
+    own = [1, heads, place.lead[-1]]
+    lead = (*((1,) * (len(place.outer) - len(got) + 2)), *got[:-2])
+    fits = len(got) - 2 <= max(len(place.outer), 0) and all(
+        not _differ(size, full) or size == 1 for size, full in zip(lead[:-1], place.outer[:-1], strict=False)
+    )
+    if not fits or (lead and isinstance(lead[-1], int) and isinstance(heads, int) and lead[-1] not in own):
+        raise ShapeError(
+            f"{who} @ values: need leading axes that broadcast to {_sizes(place.outer)}; got values {_sizes(got)}."
         )
 
 

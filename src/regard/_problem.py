@@ -25,6 +25,7 @@ class Problem:
     query: Operand
     key: Operand
     leaves: tuple[Operand, ...] = ()
+    given: str = "float32"  # the type that the caller's arrays have
 
     @property
     def dtype(self) -> str:
@@ -143,7 +144,9 @@ class Problem:
         along = self.layout.operand(xp, logsumexp)
         operands = [*self.operands, along, *(self._accumulated(extra) for extra in extras)]
         if self.empty:
-            results = tuple(xp.zeros(output.shape, output.dtype_name, self.query.array) for output in outputs)
+            results = tuple(
+                xp.zeros(output.shape, output.dtype_name, self.query.array) + output.nothing for output in outputs
+            )
         else:
             sweep = self.sweep(Ask(self.scores, tuple(questions)), operands, outputs, self.grid(least_width=least))
             results = differentiable(sweep, tuple(operand.array for operand in operands))

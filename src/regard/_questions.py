@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from regard._backends.protocol import Array, Backend
@@ -23,17 +23,16 @@ class TopK(NamedTuple):
     indices: Array
 
 
-class Tile(NamedTuple):
-    """Scores S, log P = S - L and weights P, each `(*lead, R, t, s)`, of some queries and keys.
+_LOWEST = -1e30  # a logarithm with which 0 log 0 is 0, not NaN
 
-    `masked` says whether S and log P may be -inf.
-    """
+
+class Tile(NamedTuple):
+    """Scores S, log P = S - L and weights P, each `(*lead, R, t, s)`, of some queries and keys."""
 
     scores: Array
     logarithm: Array
     weights: Array
     where: Where
-    masked: bool
 
 
 class Question(Protocol):
@@ -57,7 +56,7 @@ class Ask:
         scores = self.scores(xp, operands, where, masked)
         own = self.scores.operands
         logarithm = log_weights(xp, scores, operands[own])
-        tile = Tile(scores, logarithm, xp.exp(logarithm), where, masked)
+        tile = Tile(scores, logarithm, xp.exp(logarithm), where)
         extras = iter(operands[own + 1 :])
         return [
             piece
@@ -101,27 +100,29 @@ class Entropy(_OfQueries):
     """-sum_j P_ij log P_ij, in nats."""
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
-        logarithm = tile.logarithm
-        if tile.masked:
-            logarithm = xp.where(tile.weights == 0, 0.0, logarithm)  # 0 log 0 = 0
-        return [-xp.sum(tile.weights * logarithm, -1)]
+        entropy = -xp.sum(tile.weights * xp.maximum(tile.logarithm, _LOWEST), -1)
+        return [xp.where(entropy < 0, 0.0, entropy)]  # of a row with one weight of 1, rounded
 
 
 @dataclass(frozen=True)
 class Max(_OfQueries):
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
-        return [xp.max(tile.weights, -1)]
+        # The sum is for NaN, which XLA's max loses on a CPU.
+        return [xp.max(tile.weights, -1) + 0.0 * xp.sum(tile.weights, -1)]
 
 
 @dataclass(frozen=True)
 class MaxScore(_OfQueries):
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [replace(_by_query(layout, dtype), nothing=-math.inf)]
+
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
         return [xp.max(tile.scores, -1)]
 
 
 @dataclass(frozen=True)
 class Distance(_OfQueries):
-    """sum_j P_ij |i + S - T - j|, in positions."""
+    """sum_j P_ij |i + S - T - j|, in positions; with sinks, the part that they take counts 0."""
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
         distance = xp.abs(tile.where.queries + tile.where.shift - tile.where.keys)

@@ -97,7 +97,7 @@ def attention(
         True
     """
     xp = get_backend(_check.WHO, query=query, key=key, value=value)
-    query, key, value = (xp.asarray(array, query) for array in (query, key, value))
+    query, key, value = (xp.asarray(array, array) for array in (query, key, value))
     _check.types(xp, query=query, key=key, value=value)
     _check.dropout(dropout, seed)
     _check.kernel(kernel, _kernels.NAMES)
@@ -109,6 +109,7 @@ def attention(
     chosen = _kernels.choose(kernel, problem, values, drop)
     output, logsumexp = _kernels.run(chosen, problem, values, drop)
     if sinks is not None:
+        logsumexp = problem.logsumexp() if logsumexp is None else logsumexp
         output, logsumexp = _with_sinks(problem, output, logsumexp, sinks)
     output = problem.layout.to_caller(xp, output, (problem.layout.queries, xp.shape(value)[-1]))
     weights = AttentionWeights(problem, logsumexp, kernel=chosen.name, reason=chosen.reason)
@@ -133,8 +134,9 @@ def make_problem(
     _check.similarity(similarity)
     softcap = _check.number("softcap", softcap, positive=True)
     factor = _check.number("scale", scale)
+    given = xp.dtype_name(query)
     if similarity == "cosine":
-        query, key = _unit(xp, query), _unit(xp, key)
+        query, key, value = _unit(xp, query), _unit(xp, key), _at_least_float32(xp, value)
     if factor is None:
         width = xp.shape(query)[-1]
         factor = 1.0 if similarity == "cosine" else 1 / math.sqrt(max(width, 1))
@@ -143,18 +145,21 @@ def make_problem(
         *(() if the_bias is None else _placed("bias", xp, place, the_bias, query)),
         *(() if the_mask is None else _placed("mask", xp, place, the_mask, query)),
     ]
-    scores = Scores(factor, softcap, the_bias and the_bias.form, the_mask and the_mask.form)
-    problem = Problem(xp, place, scores, place.query(xp, query), place.key(xp, key), tuple(leaves))
+    bias_form = None if the_bias is None else the_bias.form
+    scores = Scores(factor, softcap, bias_form, None if the_mask is None else the_mask.form)
+    problem = Problem(xp, place, scores, place.query(xp, query), place.key(xp, key), tuple(leaves), given)
     return problem, place.key(xp, value)
 
 
 def _unit(xp: Backend, array: Array) -> Array:
     """Rows of length one; a row of zeros stays zero."""
-    dtype = xp.dtype_name(array)
-    wide = array if dtype == "float64" else xp.cast(array, "float32")
+    wide = _at_least_float32(xp, array)
     squares = xp.sum(wide * wide, -1)
-    length = xp.sqrt(xp.where(squares == 0, 1.0, squares))
-    return xp.cast(wide / length, dtype)
+    return wide / xp.sqrt(xp.where(squares == 0, 1.0, squares))
+
+
+def _at_least_float32(xp: Backend, array: Array) -> Array:
+    return array if xp.dtype_name(array) in ("float32", "float64") else xp.cast(array, "float32")
 
 
 def _bias(bias: Any) -> biases.Bias | None:

@@ -83,7 +83,7 @@ class Values:
     leaves = 1
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
-        _check.broadcasts("bias", xp, layout, leaves[0])
+        _check.bias(xp, layout, leaves[0])
         return [layout.rule(xp, leaves[0])]
 
     def added(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array:

@@ -52,6 +52,9 @@ class Mask:
     def __invert__(self) -> Mask:
         return Mask(Other(self.form), self.leaves)
 
+    def __bool__(self) -> bool:
+        raise _check.no_truth()
+
     def __repr__(self) -> str:
         return f"masks.{self.form}"
 
@@ -186,7 +189,7 @@ class Lengths(_Seamless):
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
         _check.lengths(xp, layout, leaves)
-        return [layout.per_example(xp, leaf, (False, False)) for leaf in leaves]
+        return [layout.per_example(xp, xp.cast(leaf, "int32"), (False, False)) for leaf in leaves]
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:
         seen = where.keys < leaves[0]
@@ -211,7 +214,8 @@ class Segments:
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
         _check.segments(xp, layout, leaves)
-        return [layout.per_example(xp, leaves[0], (True, False)), layout.per_example(xp, leaves[1], (False, True))]
+        queries, keys = (xp.cast(leaf, "int32") for leaf in leaves)
+        return [layout.per_example(xp, queries, (True, False)), layout.per_example(xp, keys, (False, True))]
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:
         return leaves[0] == leaves[1]

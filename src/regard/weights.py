@@ -75,7 +75,7 @@ class AttentionWeights:
     @property
     def dtype(self) -> Any:
         """The type of the query, in which tiles come."""
-        return self._problem.query.array.dtype
+        return self._xp.zeros((0,), self._problem.given, self._problem.query.array).dtype
 
     @property
     def logsumexp(self) -> Array:
@@ -103,7 +103,7 @@ class AttentionWeights:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        shape, dtype = _check._sizes(self.shape), self._xp.dtype_name(self._problem.query.array)
+        shape, dtype = _check._sizes(self.shape), self._problem.given
         why = f" ({self.reason})" if self.reason else ""
         what = f"shape={shape}, dtype={dtype}, {self._xp.name}, kernel={self.kernel}{why}"
         return f"AttentionWeights({what}, {self._memory()})"
@@ -124,7 +124,7 @@ class AttentionWeights:
         return kept + math.prod((*self._layout.outer, self._layout.queries)) * _itemsize(self._problem.dtype)
 
     def _dense_bytes(self) -> int:
-        return math.prod(self.shape) * _itemsize(self._xp.dtype_name(self._problem.query.array))
+        return math.prod(self.shape) * _itemsize(self._problem.given)
 
     # Parts of it.
 
@@ -153,9 +153,10 @@ class AttentionWeights:
             place.shift,
             tuple((0, size) for size in (*place.lead, place.repeats)),
         )
-        scores = self._problem.scores(xp, operands, where, True)
-        weights = xp.exp(log_weights(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
-        result = xp.cast(weights, xp.dtype_name(self._problem.query.array))
+        with xp.quiet():
+            scores = self._problem.scores(xp, operands, where, True)
+            weights = xp.exp(log_weights(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
+        result = xp.cast(weights, self._problem.given)
         full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
         return place.to_caller(xp, xp.broadcast_to(result, full), (*np.shape(queries), *np.shape(keys)))
 
@@ -186,7 +187,8 @@ class AttentionWeights:
         if along is not None:
             along = _select(xp, place, place.operand(xp, along), batch, heads).array
         layout = Layout((*(len(several) for several in batch), len(heads)), 1, place.queries, place.keys, shape)
-        problem = Problem(xp, layout, self._problem.scores, chosen[0], chosen[1], tuple(chosen[2:]))
+        rules = (self._problem.scores, chosen[0], chosen[1], tuple(chosen[2:]))
+        problem = Problem(xp, layout, *rules, given=self._problem.given)
         return AttentionWeights(problem, along, kernel=self.kernel, reason=self.reason)
 
     def dense(self, max_bytes: int = 2**30) -> Array:
@@ -294,7 +296,7 @@ class AttentionWeights:
     def pool(self, rows: int, columns: int, reduce: str = "mean") -> Array:
         """A small map: means or maxima of rectangles, `(..., H, rows, columns)`.
 
-        Query i is in row floor(i rows / T), so that sizes differ by one at most; keys likewise.
+        Row r begins at query floor(r T / rows), so that sizes differ by one at most; columns likewise.
         """
         return self._ask(*self._pool(rows, columns, reduce))[0]
 
@@ -405,6 +407,7 @@ class TransposedWeights:
 def _for_heads(xp: Any, place: Layout, values: Array, keys: bool) -> Operand:
     """`(..., S, X)` or `(..., T, X)` with one set of values for each query head, each key head, or all."""
     sizes = xp.shape(values)
+    _check.heads_of_values(WHO if keys else f"{WHO}.T", place, sizes)
     own = sizes[-3] if len(sizes) > 2 else 1
     heads = place.outer[-1] if place.outer else 1
     if isinstance(own, int) and own not in (1, heads):
@@ -445,7 +448,8 @@ def _select(xp: Any, place: Layout, operand: Operand, batch: list[np.ndarray], h
     sizes = xp.shape(array)
     if axes[repeats]:
         full = (*sizes[:groups], place.lead[-1], *sizes[repeats:])
-        array = xp.reshape(xp.broadcast_to(array, full), (*sizes[:groups], -1, 1, *sizes[repeats + 1 :]))
+        together = (*sizes[:groups], place.lead[-1] * place.repeats, 1, *sizes[repeats + 1 :])
+        array = xp.reshape(xp.broadcast_to(array, full), together)
         array = _along_axis(xp, array, heads, groups)
     elif axes[groups]:
         array = _along_axis(xp, array, heads // place.repeats, groups)
@@ -455,18 +459,18 @@ def _select(xp: Any, place: Layout, operand: Operand, batch: list[np.ndarray], h
 def _split_index(index: Any, outer: int) -> tuple[tuple, tuple | None]:
     """What an index says of the leading axes, and of the last two (None: nothing)."""
     index = index if isinstance(index, tuple) else (index,)
-    given = [at is Ellipsis for at in index]
-    if any(given):
-        place = given.index(True)
-        before, after = index[:place], index[place + 1 :]
-        missing = outer + 2 - len(before) - len(after)
-        index = (*before, *(slice(None),) * max(missing, 0), *after)
+    explicit = len(index)
+    dots = [place for place, at in enumerate(index) if at is Ellipsis]
+    if dots:
+        before, after = index[: dots[0]], index[dots[0] + 1 :]
+        explicit = len(before) if not after else outer + 2
+        index = (*before, *(slice(None),) * max(outer + 2 - len(before) - len(after), 0), *after)
     if len(index) > outer + 2:
         raise OutOfRangeError(f"{WHO}: need at most {outer + 2} indices; got {len(index)}; leave some out.")
     leading, tile = index[:outer], index[outer:]
     if all(isinstance(at, slice) and at == slice(None) for at in leading):
         leading = ()
-    return leading, (*tile, slice(None))[:2] if tile else None
+    return leading, (*tile, slice(None))[:2] if explicit > outer else None
 
 
 def _densely(value: Any) -> Any:
@@ -483,7 +487,8 @@ def _filled(leading: tuple, outer: tuple) -> tuple:
 
 
 def _bins(size: int, bins: int) -> np.ndarray:
-    return np.arange(size) * bins // size
+    """The bin of each of `size` positions: bin b begins at floor(b size / bins)."""
+    return ((np.arange(size) + 1) * bins - 1) // size
 
 
 def _indicators(bins: np.ndarray, count: int) -> np.ndarray:

@@ -114,13 +114,36 @@ class _Part(NamedTuple):
 
 
 def fused(problem: Any, value: Any) -> tuple[Any, Any]:
-    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`."""
+    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`.
+
+    Inputs that are not finite go by blocks: the kernel lets them reach other rows, or loses them.
+    """
     operands = (problem.query, problem.key, value, *problem.leaves)
     arrays = [operand.array for operand in operands]
+    if problem.scores.mask is not None and problem.query.array.device.type == "cpu" and _spoiled(value.array):
+        return problem.attend(value)
     if torch.is_grad_enabled() and any(array.requires_grad for array in arrays):
-        return _Fused.apply(problem, value.axes, *arrays)
-    output, logsumexp, _ = _forward(problem, value, keep=False)
+        output, logsumexp = _Fused.apply(problem, value.axes, *arrays)
+    else:
+        output, logsumexp, _ = _forward(problem, value, keep=False)
+    if _lost(problem, logsumexp):
+        return problem.attend(value)
     return output, logsumexp
+
+
+def _spoiled(array: Any) -> bool:
+    """Whether a tensor holds inf or NaN, as far as can be known while a graph is compiled: no."""
+    return not torch.compiler.is_compiling() and not math.isfinite(array.detach().sum(dtype=torch.float64))
+
+
+def _lost(problem: Any, logsumexp: Any) -> bool:
+    """Whether the kernel may have lost a NaN or an empty row (a log-sum-exp of 0), or spread a NaN."""
+    if problem.query.array.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    if bool(logsumexp.detach().nan_to_num(0.0).all()):
+        return False
+    # A bias of -inf in a whole row hides it, and the kernel calls that 0 too.
+    return problem.scores.bias is not None or _spoiled(problem.query.array) or _spoiled(problem.key.array)
 
 
 def _forward(problem: Any, value: Any, keep: bool) -> tuple[Any, Any, list[_Part]]:
@@ -144,11 +167,10 @@ def _forward(problem: Any, value: Any, keep: bool) -> tuple[Any, Any, list[_Part
             logsumexp = along.new_empty(query.shape[:3])
         output[part.lead, :, part.rows] = piece
         logsumexp[part.lead, :, part.rows] = along
-    logsumexp = _with_nan(query, logsumexp)
     place = problem.layout
     shape = (*place.lead, place.repeats, place.queries, 1)
     output = output[..., :width].reshape(*shape, width)
-    return _nan_rows(output, logsumexp.reshape(shape)), logsumexp.reshape(shape), parts
+    return output, logsumexp.reshape(shape), parts
 
 
 def _flat(problem: Any, value: Any) -> tuple[Any, Any, Any, int]:
@@ -235,7 +257,7 @@ def _bias(problem: Any, block: Any, xp: Any) -> tuple[Any, Any]:
     where = block.where(xp, problem.query.array, problem.layout.shift)
     added = None
     if scores.bias is not None:
-        added = scores.bias.added(xp, where, tile[: scores.bias.leaves])
+        added = scores.bias.added(xp, where, tile[: scores.bias.leaves]).to(problem.query.array.dtype)
     visible = scores.visible(xp, tile, where) if block.masked else None
     if visible is None:
         return added, None
@@ -260,20 +282,6 @@ def _heads(array: Any, block: Any, batch: Sequence[int], trailing: int) -> Any:
     if any(size != 1 for size in examples):
         array = array.expand(*block.sizes[: len(batch)], groups, repeats, *ends)
     return array.reshape(-1, groups * repeats, *ends)
-
-
-def _with_nan(query: Any, logsumexp: Any) -> Any:
-    """The kernel's zeros for queries of NaN, as NaN."""
-    if query.device.type != "cpu" or (not torch.compiler.is_compiling() and bool(logsumexp.all())):
-        return logsumexp
-    lost = (logsumexp == 0) & ~(query.abs().amax(-1) < math.inf)
-    return torch.where(lost, math.nan, logsumexp)
-
-
-def _nan_rows(output: Any, logsumexp: Any) -> Any:
-    if output.device.type != "cpu" or (not torch.compiler.is_compiling() and not bool(logsumexp.isnan().any())):
-        return output
-    return torch.where(logsumexp.isnan()[..., None], math.nan, output)
 
 
 class _Fused(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -27,6 +28,10 @@ reshape = jnp.reshape
 broadcast_to = jnp.broadcast_to
 shape = jnp.shape
 stop_gradient = lax.stop_gradient
+
+
+def quiet() -> Any:
+    return contextlib.nullcontext()
 
 
 def is_array(value: Any) -> bool:
@@ -129,7 +134,7 @@ def _loop(task: Any, operands: Any, results: tuple, blocks: list) -> tuple:
 
 
 def _merge(output: Any, result: Any, piece: Any, block: Any) -> Any:
-    starts, sizes = block.window(output.axes, result.shape)
+    starts, sizes = _window(block, output.axes, result.shape)
     present = lax.dynamic_slice(result, starts, sizes)
     piece = jnp.broadcast_to(piece, sizes).astype(result.dtype)
     together = present + piece if output.merge == "add" else jnp.maximum(present, piece)
@@ -137,8 +142,14 @@ def _merge(output: Any, result: Any, piece: Any, block: Any) -> Any:
 
 
 def cut(array: Any, block: Any, axes: tuple) -> Any:
-    starts, sizes = block.window(axes, array.shape)
+    starts, sizes = _window(block, axes, array.shape)
     return lax.dynamic_slice(array, starts, sizes)
+
+
+def _window(block: Any, axes: tuple, shape: tuple) -> tuple[list, tuple]:
+    """Starts of one type: with 64-bit types enabled, a Python number and a traced one differ."""
+    starts, sizes = block.window(axes, shape)
+    return [jnp.asarray(start, jnp.int32) for start in starts], sizes
 
 
 def mix(bits: Any, coordinate: Any) -> Any:

@@ -68,6 +68,10 @@ def arange(start: Any, count: Any, like: Any) -> Any:
     return np.arange(start, start + count, dtype=np.int32)
 
 
+def quiet() -> Any:
+    return np.errstate(invalid="ignore", over="ignore")
+
+
 def stop_gradient(array: Any) -> Any:
     return array
 
@@ -128,7 +132,7 @@ def sweep(task: Any, operands: Any) -> tuple:
     merging = threading.Lock()
 
     def run(block: Any) -> None:
-        with np.errstate(invalid="ignore", over="ignore"):  # inf and NaN in, NaN out: the caller's own values
+        with quiet():
             pieces = task.evaluate(operands, block)
         with merging:
             for output, result, piece in zip(task.outputs, results, pieces, strict=True):

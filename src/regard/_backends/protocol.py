@@ -8,6 +8,7 @@ against this list.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 Array = Any
@@ -29,6 +30,7 @@ class Backend(Protocol):
     def zeros(self, shape: Sequence[int], dtype_name: str, like: Array) -> Array: ...
     def arange(self, start: Any, count: Any, like: Array) -> Array: ...
     def stop_gradient(self, array: Array) -> Array: ...
+    def quiet(self) -> AbstractContextManager: ...  # no warning of inf and NaN that the caller passed in
 
     # Shapes.
     def reshape(self, array: Array, shape: Sequence[Any]) -> Array: ...

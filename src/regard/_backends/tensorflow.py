@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,10 @@ matmul = tf.matmul
 reshape = tf.reshape
 broadcast_to = tf.broadcast_to
 stop_gradient = tf.stop_gradient
+
+
+def quiet() -> Any:
+    return contextlib.nullcontext()
 
 
 def is_array(value: Any) -> bool:
@@ -251,7 +256,8 @@ def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
 def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
     @tf.custom_gradient
     def function(*operands: Any) -> tuple:
-        results, kept = run(operands)
+        # Without the stop, an outer tape records the blocks too, and keeps all tiles.
+        results, kept = run(tuple(tf.stop_gradient(operand) for operand in operands))
         wanted = [operand.dtype.is_floating for operand in operands]
         return results, lambda *cotangents: tuple(pull(operands, results, kept, cotangents, wanted))
 
