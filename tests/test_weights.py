@@ -220,7 +220,7 @@ def test_dense_and_numpy_are_the_same(backend):
     np.testing.assert_array_equal(np.asarray(weights), backend.numpy(weights.dense()))
     assert np.asarray(weights).dtype == np.float32
     assert backend.dtype(weights.dense()) == str(np.dtype(np.float32))
-    assert str(weights.dtype).endswith("float32")
+    assert "float32" in str(weights.dtype)
 
 
 def test_dense_above_its_limit_names_the_size(backend):

@@ -6,6 +6,9 @@ gives the exact output at fused-kernel speed and exact weights that answer any q
 length, for arrays of NumPy, TensorFlow, PyTorch and JAX. Importing this imports none of the frameworks.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from regard import biases, errors, masks
 from regard.attention import Attention, attention
 from regard.models.unpad import pad, unpad
@@ -14,14 +17,36 @@ from regard.weights import AttentionWeights
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from regard.finetuning.check import check
+    from regard.finetuning.run import evaluate, predict
+    from regard.finetuning.train import finetune
+
+# These stand on transformers, datasets and more (`pip install 'regard[finetune]'`), so they are imported when asked for.
+_FINE_TUNING = {"check": "check", "evaluate": "run", "finetune": "train", "predict": "run"}
+
 __all__ = [
     "Attention",
     "AttentionWeights",
     "attention",
     "biases",
+    "check",
     "errors",
+    "evaluate",
+    "finetune",
     "masks",
     "pad",
+    "predict",
     "unpad",
     "watch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _FINE_TUNING:
+        raise AttributeError(f"module 'regard' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"regard.finetuning.{_FINE_TUNING[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_FINE_TUNING]
