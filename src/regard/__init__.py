@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regard.finetuning.run import evaluate, predict
     from regard.finetuning.train import finetune
 
-# These stand on transformers, datasets and more (`pip install 'regard[finetune]'`), so they are imported when asked for.
+# These stand on transformers, datasets and more (`pip install "regard[finetune]"`): imported when asked for.
 _FINE_TUNING = {"check": "check", "evaluate": "run", "finetune": "train", "predict": "run"}
 
 __all__ = [

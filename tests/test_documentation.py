@@ -1,0 +1,59 @@
+"""What the documentation shows runs: docstrings, the README's blocks of Python, and the worked example."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import regard
+
+ROOT = Path(__file__).parents[1]
+MODULES = ["attention", "masks", "biases", "models.watch", "models.unpad"]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_docstrings(module):
+    results = doctest.testmod(importlib.import_module(f"regard.{module}"))
+    assert results.attempted
+    assert not results.failed
+
+
+def test_the_worked_example():
+    results = doctest.testfile(str(ROOT / "docs" / "worked-example.md"), module_relative=False)
+    assert results.attempted
+    assert not results.failed
+
+
+def blocks(path):
+    return re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def test_the_first_block_of_the_readme_runs_as_it_stands():
+    exec(blocks(ROOT / "README.md")[0], {})
+
+
+def test_the_readme_looks_into_a_model():
+    [block] = [block for block in blocks(ROOT / "README.md") if "regard.watch" in block]
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2
+    )
+    inputs = {"input_ids": torch.ones(2, 7, dtype=torch.long)}
+    exec(block, {"regard": regard, "model": transformers.BertModel(config).eval(), "inputs": inputs})
+
+
+def test_a_wrong_example_is_seen():
+    """The checker itself: a docstring that does not hold must fail."""
+    parser = doctest.DocTestParser()
+    example = parser.get_doctest(">>> 1 + 1\n3\n", {"np": np}, "wrong", None, 0)
+    assert doctest.DocTestRunner(verbose=False).run(example, out=lambda text: None).failed == 1
+
+
+def test_files_that_the_readme_names_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert (ROOT / target).exists(), target
