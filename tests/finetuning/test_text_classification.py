@@ -77,6 +77,17 @@ def test_what_was_cut_is_told(finished):
     assert [p["tokens_cut"] for p in finished.predict(["film " * 30, "film " * 33])] == [0, 3]
 
 
+def test_dropout_is_set_everywhere(tiny):
+    spec = {"labels": ["a", "b"]}
+
+    def probabilities(model):
+        return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+
+    assert probabilities(task.load_model(str(tiny), spec)[0]) == {0.1}
+    assert probabilities(task.load_model(str(tiny), spec, 0.0)[0]) == {0.0}
+    assert probabilities(task.load_model(str(tiny), spec, 0.25)[0]) == {0.25}
+
+
 def test_every_task_has_every_name():
     from regard.finetuning.tasks import TASKS, Task
 

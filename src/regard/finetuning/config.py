@@ -54,6 +54,8 @@ class Training(Section):
         warmup: fraction of the steps over which the learning rate rises.
         schedule: how the learning rate falls afterwards.
         weight_decay: of AdamW.
+        dropout: probability of every dropout in the model; the model's own if left out. At 0, attention can run on
+            fused kernels that have none.
         max_gradient_norm: longer gradients are shortened to it.
         precision: `bfloat16` keeps float32 weights and computes in bfloat16 where that is safe; `auto` does so where
             the hardware is made for it.
@@ -71,6 +73,7 @@ class Training(Section):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     max_gradient_norm: PositiveFloat = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     evaluate_every: PositiveInt | Fraction = 0.2

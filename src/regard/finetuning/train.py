@@ -143,7 +143,7 @@ def _train_into(path: Path, prepared: Prepared, resume: bool, display: Display) 
     config, spec = prepared.config, prepared.check.spec
     task = get_task(config.task)
     set_seed(config.seed)
-    model, fresh = task.load_model(config.source, spec)
+    model, fresh = task.load_model(config.source, spec, config.train.dropout)
     _require_trainable(model, fresh)
     if not resume:
         _begin(path, config, spec, fresh)

@@ -70,7 +70,7 @@ class Task(Protocol):
     def load_processor(self, source: str, config: Config) -> Any:
         """Load the tokenizer, image processor or the like."""
 
-    def load_model(self, source: str, spec: Spec) -> tuple[Any, list[str]]:
+    def load_model(self, source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
         """Load the pretrained model in float32; also return the names of its newly initialised parameters."""
 
     def encode(self, name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:

@@ -62,6 +62,14 @@ def require_model(source: str) -> Any:
             ) from error
 
 
+def dropouts(source: str, wanted: float | None) -> dict[str, float]:
+    """Return the dropouts in a model's configuration, all of them set to one probability."""
+    if wanted is None:
+        return {}
+    values = require_model(source).to_dict().items()
+    return {name: wanted for name, value in values if "dropout" in name and isinstance(value, float | int)}
+
+
 def reading_limit(source: str, tokenizer: Any, wanted: int | None) -> int:
     """Return how many tokens of a text the model reads: what it can, or `wanted` if that is less.
 

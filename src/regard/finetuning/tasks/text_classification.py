@@ -66,6 +66,7 @@ train:
   warmup: 0.1                 # fraction of the steps
   schedule: linear            # linear, cosine or constant_with_warmup
   weight_decay: 0.01
+  # dropout: 0.1              # of every dropout in the model; the model's own if left out
   precision: auto             # float32, or bfloat16 where the hardware is made for it
   evaluate_every: 0.2         # fraction of the run, or a number of steps
   # patience: 3               # stop after so many validations without a better score
@@ -245,7 +246,7 @@ def load_processor(source: str, config: Config) -> Any:
     return _text.load_tokenizer(source, config.data.max_length)
 
 
-def load_model(source: str, spec: Spec) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load the encoder with a head for the labels, a fresh one if the checkpoint has none that fits."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -261,6 +262,7 @@ def load_model(source: str, spec: Spec) -> tuple[Any, list[str]]:
             problem_type="single_label_classification",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **_text.dropouts(source, dropout),
         )
     mismatched = {entry[0] for entry in info["mismatched_keys"]}
     return model, sorted({*info["missing_keys"], *mismatched})
