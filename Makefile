@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The names in a dependency group of pyproject.toml: older versions of pip cannot read it themselves.
 GROUP = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$(1)"])')
-# Idle threads sleep: where tests run next to other programs on few cores, spinning makes them several times slower.
-export OMP_WAIT_POLICY ?= PASSIVE
+# Idle threads spin shortly, then sleep: next to other programs on few cores, long spinning is several times slower.
+export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help

@@ -21,6 +21,7 @@ from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import Prepared, prepare
 from regard.finetuning.config import Config
 from regard.finetuning.measure import finish
+from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
 from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
 from regard.finetuning.sampler import LengthSampler
@@ -233,16 +234,6 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         report_to="none",
         seed=config.seed,
     )
-
-
-def choose_precision(wanted: str) -> str:
-    """Return `bfloat16` or `float32`; `auto` means bfloat16 where the hardware has instructions for it."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bfloat16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "float32"
 
 
 class _OrderedTrainer(Trainer):

@@ -432,6 +432,8 @@ def embed(config: Config, processor: Any, texts: Sequence[str], display: Display
     import torch
     from transformers import AutoModel
 
+    from regard.finetuning.precision import autocast
+
     with quiet_transformers():
         model = AutoModel.from_pretrained(config.source, dtype=torch.float32)
     encodings, _ = _text.tokenize(processor, texts, processor.model_max_length)
@@ -440,7 +442,8 @@ def embed(config: Config, processor: Any, texts: Sequence[str], display: Display
         mask = batch["attention_mask"][..., None]
         return (output.last_hidden_state * mask).sum(1) / mask.sum(1)
 
-    return _text.compute(model, processor, encodings, mean, display, "baseline")
+    with autocast(config.train.precision):
+        return _text.compute(model, processor, encodings, mean, display, "baseline")
 
 
 def illustrate(
