@@ -151,8 +151,9 @@
     const { truth, predicted, confidence, tokens, joined, layers, heads, block, tokenCount, notFinite } = examples[state.example];
     options(byId("example"), examples.map(({ text }, i) => [i, `${i + 1}. ${text.replace(/\s+/g, " ").slice(0, 90)}`]), state.example);
     byId("truth").textContent = truth;
+    byId("truth").parentElement.hidden = truth === ""; // a text of one's own has none
     byId("predicted").textContent = predicted;
-    byId("predicted-box").className = `verdict ${truth === predicted ? "right" : "wrong"}`;
+    byId("predicted-box").className = `verdict ${truth === predicted || truth === "" ? "right" : "wrong"}`;
     byId("confidence").textContent = confidence;
     byId("tokens").replaceChildren(...tokens.map((text, i) => {
       const button = document.createElement("button"), piece = document.createElement("span"), weight = document.createElement("span");
