@@ -103,22 +103,30 @@ def test_a_rule_is_one_value_for_every_length(backend):
         np.testing.assert_array_equal(seen(backend, mask, queries, keys)[0], (j <= own) & (j >= own - 2))
 
 
-def test_time_falls_with_the_tiles_that_are_empty():
-    """A narrow window over many keys costs far less than all of them."""
-    import time
+def looked_at(mask, length):
+    """How many scores are computed for the weights of one head: the work, counted, whatever the machine's mood."""
+    query = frameworks.ALL["numpy"].array(cases.numbers(length, 4), "float32")
+    weights = regard.attention(query, query, query, mask=mask).weights
+    return weights.reduce(lambda tile, queries, keys: tile.size, lambda total, size: total + size, 0)
 
-    numpy = frameworks.ALL["numpy"]
-    query = numpy.array(cases.numbers(1, 6000, 16), "float32")
 
-    def seconds(mask):
-        best = np.inf
-        for _ in range(3):
-            start = time.process_time()
-            regard.attention(query, query, query, mask=mask)
-            best = min(best, time.process_time() - start)
-        return best
+def test_tiles_that_are_empty_are_skipped():
+    """A window of w costs O(n w), and documents cost the sum of their squares."""
+    length, window = 3000, regard.masks.window(50, 50)
+    most = length * (256 + 101)  # a block has at most 256 queries, and the keys that any of them sees
+    assert length * 101 <= looked_at(window, length) <= most < length**2 / 8
+    documents = [100, 700, 200]
+    ids = np.repeat(np.arange(3), documents)
+    assert looked_at(regard.masks.segments(ids), 1000) == sum(size**2 for size in documents)
+    assert looked_at(~window, length) == length**2
 
-    assert seconds(regard.masks.window(50, 50)) < seconds(None) / 3
+
+def test_the_count_of_scores_sees_a_mask_that_skips_nothing(monkeypatch):
+    """The counter itself: with bounds that leave everything, it counts everything."""
+    from regard.masks import Window
+
+    monkeypatch.setattr(Window, "bounds", lambda self, xp, span, leaves: (0, span.keys))
+    assert looked_at(regard.masks.window(50, 50), 600) == 600**2
 
 
 # --- T5's buckets -------------------------------------------------------------------------------------------------

@@ -111,3 +111,11 @@ def test_the_numbers_of_the_table_are_finite():
     for case in cases.ALL.values():
         assert all(np.isfinite(x.astype(np.float64)).all() for x in case.arrays), case.name
     assert set(frameworks.ALL) == {"numpy", "torch", "jax", "tensorflow"}
+
+
+def test_float64_beyond_float32_behind_a_mask():
+    """Large values are finite in their own type: no warning, and nothing of them is lost."""
+    value = np.full((3, 4), 1e300)
+    output, weights = regard.attention(np.eye(3, 4), np.eye(3, 4), value, causal=True)
+    np.testing.assert_allclose(output, value)
+    np.testing.assert_allclose(weights @ value, value)

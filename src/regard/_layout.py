@@ -9,7 +9,6 @@ So a block is one slice an axis for everything, and "of size one" means *broadca
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,18 +49,21 @@ class Layout:
         """What aligns the last query with the last key: query i stands at key position i + shift."""
         return self.keys - self.queries
 
+    def axes(self, rows: bool, columns: bool) -> tuple[bool, ...]:
+        """Along which block axes a result varies that has all the heads, and queries or keys or both."""
+        return (*(varies(size) for size in (*self.lead, self.repeats)), rows, columns)
+
     def operand(self, xp: Backend, array: Array, features: int = 0) -> Operand:
         """An array that is in block space already."""
         sizes = xp.shape(array)
         sizes = sizes[: len(sizes) - features]
-        # An unknown size (a tensor) varies, for all that is known.
-        return Operand(array, tuple(not isinstance(size, int) or size != 1 for size in sizes))
+        return Operand(array, tuple(varies(size) for size in sizes))
 
     def _split_heads(self, xp: Backend, array: Array, heads_axis: int) -> Array:
         """`(*batch, H or 1, ...)` as `(*batch, G or 1, R or 1, ...)`, with leading batch axes filled in."""
         sizes = xp.shape(array)
         missing = len(self.lead) - 1 - heads_axis
-        heads = (1, 1) if _is_one(sizes[heads_axis]) else (self.lead[-1], self.repeats)
+        heads = (self.lead[-1], self.repeats) if varies(sizes[heads_axis]) else (1, 1)
         return xp.reshape(array, (*(1,) * missing, *sizes[:heads_axis], *heads, *sizes[heads_axis + 1 :]))
 
     def from_heads(self, xp: Backend, array: Array, trailing: int) -> Array:
@@ -105,10 +107,6 @@ class Layout:
         return xp.reshape(array, (*self.outer, *trailing))
 
 
-def _is_one(size: Any) -> bool:
-    return isinstance(size, int) and size == 1
-
-
-def count(sizes: tuple) -> int:
-    """The number of elements of static sizes."""
-    return math.prod(int(size) for size in sizes)
+def varies(size: Any) -> bool:
+    """Whether an axis of this size is more than one; an unknown size (a tensor) is, for all that is known."""
+    return not isinstance(size, int) or size != 1

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from regard import _plan
 from regard._backends.protocol import Array, Backend
 from regard._blockwise import Attend, Drop, Output, Reattend, Scores, Sweep, differentiable, gradients
@@ -56,7 +58,7 @@ class Problem:
         return _plan.grid(self.xp, self.layout, self.scores.mask, self.mask_leaves, **limits)
 
     def output_specs(self, width: Any) -> tuple[Output, Output]:
-        rows = (*(not _is_one(size) for size in self.layout.lead), self.layout.repeats != 1, True, False)
+        rows = self.layout.axes(True, False)
         shape = (*self.layout.lead, self.layout.repeats, self.layout.queries, 1)
         return Output((*shape, width), rows, self.dtype), Output(shape, rows, self.dtype)
 
@@ -110,7 +112,8 @@ class Problem:
     def spoiled(self, value: Operand) -> bool:
         """Whether inf or NaN is among the values, or may be."""
         known = self.xp.concrete(value.array)
-        return known is None or not math.isfinite(known.astype("float32", copy=False).sum())
+        with np.errstate(over="ignore", invalid="ignore"):
+            return known is None or not math.isfinite(np.sum(known, dtype=np.float64))
 
     def _pull(
         self, sweep: Sweep, drop: Any, arrays: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]
@@ -156,7 +159,3 @@ class Problem:
             answers.append(question.answer(xp, self.layout, results[taken : taken + several]))
             taken += several
         return answers
-
-
-def _is_one(size: Any) -> bool:
-    return isinstance(size, int) and size == 1

@@ -65,22 +65,14 @@ class Ask:
         ]
 
 
-def _axes(layout: Layout, rows: bool, columns: bool) -> tuple[bool, ...]:
-    return (*(_varies(size) for size in layout.lead), _varies(layout.repeats), rows, columns)
-
-
-def _varies(size: Any) -> bool:
-    return not isinstance(size, int) or size != 1
-
-
 def _by_query(layout: Layout, dtype: str, *features: int) -> Output:
     shape = (*layout.lead, layout.repeats, layout.queries, 1, *features)
-    return Output(shape, _axes(layout, True, False), dtype)
+    return Output(shape, layout.axes(True, False), dtype)
 
 
 def _by_key(layout: Layout, dtype: str, *features: int) -> Output:
     shape = (*layout.lead, layout.repeats, 1, layout.keys, *features)
-    return Output(shape, _axes(layout, False, True), dtype)
+    return Output(shape, layout.axes(False, True), dtype)
 
 
 class _OfQueries:
@@ -241,7 +233,7 @@ class Pool:
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]:
         shape = (*layout.lead, layout.repeats, 1, 1, self.rows, self.columns)
-        return [Output(shape, _axes(layout, False, False), dtype, "add" if self.reduce == "mean" else "max")]
+        return [Output(shape, layout.axes(False, False), dtype, "add" if self.reduce == "mean" else "max")]
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
         rows, columns, *sizes = extras
