@@ -251,7 +251,7 @@ def differentiable(sweep: Sweep, operands: Sequence[Array]) -> tuple[Array, ...]
     """The results of a sweep, with gradients wherever the framework has them."""
     xp = sweep.xp
 
-    def pull(operands: Any, results: Any, kept: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+    def pull(operands: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
         return gradients(sweep, operands, wanted, cotangents)
 
-    return xp.differentiable(lambda operands: (xp.sweep(sweep, operands), ()), pull, operands)
+    return xp.differentiable(lambda operands: xp.sweep(sweep, operands), pull, operands)

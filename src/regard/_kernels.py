@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from regard._backends.protocol import Array
+from regard._backends.protocol import Array, Backend
 from regard._layout import Operand
 from regard._problem import Problem
 from regard.errors import UnsupportedError
@@ -31,13 +31,17 @@ def choose(asked: str, problem: Problem, value: Operand, drop: Any) -> Choice:
         return Choice("blockwise", "asked for")
     obstacle = _obstacle(problem, value, drop)
     if obstacle is None:
-        return Choice("fused", "asked for" if asked == "fused" else problem.xp.fused_name)
+        return Choice("fused", reason(asked, problem.xp))
     if asked == "fused":
         raise UnsupportedError(
             f"attention: need a case that the fused kernel of {problem.xp.name} can do; got {obstacle}; "
             "use kernel='auto' or kernel='blockwise'."
         )
     return Choice("blockwise", f"not fused: {obstacle}")
+
+
+def reason(asked: str, xp: Backend) -> str:
+    return "asked for" if asked == "fused" else xp.fused_name
 
 
 def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
@@ -52,13 +56,18 @@ def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
 
 
 def run(choice: Choice, problem: Problem, value: Operand, drop: Any) -> tuple[Array, Array | None]:
-    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, None where it is yet to be computed.
-
-    In half precision a fused kernel's log-sum-exp is no better than the output (5e-5 off, by a fast exponential), and
-    weights that are asked about are made from one of float32.
-    """
+    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, None where it is yet to be computed."""
     if choice.name != "fused":
         return problem.attend(value, drop)
     output, logsumexp = problem.xp.fused(problem, value)
+    return output, exact(problem, logsumexp)
+
+
+def exact(problem: Problem, logsumexp: Array) -> Array | None:
+    """A fused kernel's log-sum-exp, or None where it is not good enough to make weights from.
+
+    In half precision it is no better than the output (5e-5 off, by a fast exponential), and weights that are asked
+    about are made from one of float32.
+    """
     half = problem.xp.dtype_name(problem.query.array) in ("float16", "bfloat16")
-    return output, None if half else logsumexp
+    return None if half else logsumexp

@@ -57,9 +57,14 @@ class Problem:
     def grid(self, **limits: Any) -> Any:
         return _plan.grid(self.xp, self.layout, self.scores.mask, self.mask_leaves, **limits)
 
+    @property
+    def rows_shape(self) -> tuple:
+        """`(*lead, R, T, 1)`: one number for each query."""
+        return (*self.layout.lead, self.layout.repeats, self.layout.queries, 1)
+
     def output_specs(self, width: Any) -> tuple[Output, Output]:
         rows = self.layout.axes(True, False)
-        shape = (*self.layout.lead, self.layout.repeats, self.layout.queries, 1)
+        shape = self.rows_shape
         return Output((*shape, width), rows, self.dtype), Output(shape, rows, self.dtype)
 
     def sweep(self, function: Any, operands: Sequence[Operand], outputs: Sequence[Output], grid: Any) -> Sweep:
@@ -76,12 +81,11 @@ class Problem:
         careful = self.scores.mask is not None and self.spoiled(value)
         sweep = self._sweep(Attend(self.scores, drop, careful), operands, value)
 
-        def pull(arrays: Any, results: Any, kept: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+        def pull(arrays: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
             return self._pull(sweep, drop, arrays, results, cotangents, wanted)
 
-        return xp.differentiable(
-            lambda arrays: (xp.sweep(sweep, arrays), ()), pull, tuple(operand.array for operand in operands)
-        )
+        arrays = tuple(operand.array for operand in operands)
+        return xp.differentiable(lambda arrays: xp.sweep(sweep, arrays), pull, arrays)
 
     def gradients(
         self, value: Operand, output: Array, logsumexp: Array, of_output: Any, of_logsumexp: Any, wanted: Sequence[bool]
@@ -138,6 +142,20 @@ class Problem:
     def logsumexp(self) -> Array:
         """The log-sum-exp alone, `(*lead, R, T, 1)`."""
         return self.attend(self.key)[1]
+
+    def connected(self, logsumexp: Array) -> Array:
+        """The log-sum-exp with gradients for query, key and the rules' arrays, also if it came without."""
+        xp = self.xp
+        if xp.has_gradient(logsumexp):
+            return logsumexp
+        operands = self._with(self.key)
+        sweep = self._sweep(Attend(self.scores), operands, self.key)
+
+        def pull(arrays: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+            return self._pull(sweep, None, arrays, (None, *results), (None, *cotangents), wanted)
+
+        arrays = tuple(operand.array for operand in operands)
+        return xp.differentiable(lambda arrays: (xp.stop_gradient(logsumexp),), pull, arrays)[0]
 
     def ask(self, logsumexp: Array, questions: Sequence[Question], extras: Sequence[Operand]) -> list[Any]:
         """The answers, as the caller counts axes, in one pass."""

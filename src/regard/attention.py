@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -96,6 +97,16 @@ def attention(
         >>> bool(np.allclose(weights @ value, output))
         True
     """
+    if (
+        mask is bias is softcap is sinks is seed is None
+        and (scale is None or type(scale) is float)
+        and similarity == "dot"
+        and dropout == 0
+        and kernel != "blockwise"
+    ):
+        found = _at_once(query, key, value, bool(causal), scale, kernel)
+        if found is not None:
+            return found
     xp = get_backend(_check.WHO, query=query, key=key, value=value)
     query, key, value = (xp.asarray(array, array) for array in (query, key, value))
     _check.types(xp, query=query, key=key, value=value)
@@ -114,6 +125,24 @@ def attention(
     output = problem.layout.to_caller(xp, output, (problem.layout.queries, xp.shape(value)[-1]))
     weights = AttentionWeights(problem, logsumexp, kernel=chosen.name, reason=chosen.reason)
     return Attention(xp.cast(output, xp.dtype_name(query)), weights)
+
+
+def _at_once(query: Any, key: Any, value: Any, causal: bool, scale: float | None, kernel: str) -> Attention | None:
+    """The short way, for short inputs: the fused kernel first, and all else when the weights are asked about."""
+    xp = backend_of(query)
+    found = None if xp is None else xp.plain(query, key, value, causal, scale)
+    if xp is None or found is None or kernel not in _kernels.NAMES:
+        return None
+    output, logsumexp = found
+    later = functools.partial(_afterwards, xp, query, key, value, causal, scale, logsumexp)
+    return Attention(output, AttentionWeights(later, None, "fused", _kernels.reason(kernel, xp)))
+
+
+def _afterwards(
+    xp: Backend, query: Array, key: Array, value: Array, causal: bool, scale: float | None, logsumexp: Array
+) -> tuple[Problem, Array | None]:
+    problem, _ = make_problem(xp, query, key, value, causal=causal, scale=scale)
+    return problem, _kernels.exact(problem, xp.reshape(logsumexp, problem.rows_shape))
 
 
 def make_problem(

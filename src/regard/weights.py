@@ -53,10 +53,17 @@ class AttentionWeights:
 
     __array_priority__ = 1000  # so that ndarray @ weights is not computed element by element
 
+    __slots__ = ("__weakref__", "_logsumexp", "_made_of", "kernel", "reason")
+
     def __init__(
-        self, problem: Problem, logsumexp: Array | None = None, *, kernel: str = "blockwise", reason: str = ""
+        self,
+        problem: Problem | Callable[[], tuple[Problem, Array | None]],
+        logsumexp: Array | None = None,
+        kernel: str = "blockwise",
+        reason: str = "",
     ) -> None:
-        self._problem = problem
+        """Of a problem and, if it is known, its log-sum-exp; or of what makes both when they are needed."""
+        self._made_of = problem
         self._logsumexp = logsumexp
         self.kernel = kernel
         self.reason = reason
@@ -83,6 +90,12 @@ class AttentionWeights:
         return self._problem.layout.to_caller(self._xp, self._along(), (self._layout.queries,))
 
     @property
+    def _problem(self) -> Problem:
+        if not isinstance(self._made_of, Problem):
+            self._made_of, self._logsumexp = self._made_of()
+        return self._made_of
+
+    @property
     def _xp(self) -> Any:
         return self._problem.xp
 
@@ -92,9 +105,10 @@ class AttentionWeights:
 
     def _along(self) -> Array:
         """The log-sum-exp in block space; computed at the first question where nobody knew it."""
+        problem = self._problem
         if self._logsumexp is None:
-            self._logsumexp = self._problem.logsumexp()
-        return self._logsumexp
+            self._logsumexp = problem.logsumexp()
+        return problem.connected(self._logsumexp)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -183,7 +197,7 @@ class AttentionWeights:
         xp, place = self._xp, self._layout
         operands = [self._problem.query, self._problem.key, *self._problem.leaves]
         chosen = [_select(xp, place, operand, batch, heads) for operand in operands]
-        along = None if self._logsumexp is None else self._logsumexp
+        along = self._logsumexp
         if along is not None:
             along = _select(xp, place, place.operand(xp, along), batch, heads).array
         layout = Layout((*(len(several) for several in batch), len(heads)), 1, place.queries, place.keys, shape)

@@ -54,6 +54,7 @@ def test_without_the_private_kernel_blocks_give_the_same(monkeypatch):
     expected, _ = regard.attention(query, key, value, causal=True)
     gone = _torch_fused._KERNELS["cpu"]._replace(needs=("an_operator_that_is_gone",))
     monkeypatch.setitem(_torch_fused._KERNELS, "cpu", gone)
+    monkeypatch.setattr(_torch_fused, "_flash", None)
     output, weights = regard.attention(query, key, value, causal=True)
     assert weights.kernel == "blockwise"
     assert "which lacks the kernel" in weights.reason
@@ -109,6 +110,7 @@ def cuda(monkeypatch):
         aten = Operators
 
     monkeypatch.setitem(_torch_fused._KERNELS, "cpu", _torch_fused._KERNELS["cuda"])
+    monkeypatch.setattr(_torch_fused, "_flash", None)
     monkeypatch.setattr(torch, "ops", Torch)
     return stand_in
 

@@ -1,7 +1,7 @@
 """One module a framework, each with the same verbs; `protocol.py` lists them.
 
 Dispatch is by the arrays that are given, among the frameworks that are already imported: a framework that
-nobody imported cannot have made an array. Nothing here is global state.
+nobody imported cannot have made an array.
 """
 
 from __future__ import annotations
@@ -20,11 +20,18 @@ def _backend(framework: str) -> Backend:
     return importlib.import_module(f"regard._backends.{framework}")  # type: ignore[return-value]
 
 
+_known: dict[type, Backend] = {}  # what the types of arrays seen so far belong to, since looking takes a while
+
+
 def backend_of(array: Any) -> Backend | None:
     """The backend whose framework made this array, or None."""
+    found = _known.get(type(array))
+    if found is not None:
+        return found
     for framework in FRAMEWORKS:
         if framework in sys.modules and _backend(framework).is_array(array):
-            return _backend(framework)
+            _known[type(array)] = _backend(framework)
+            return _known[type(array)]
     return None
 
 

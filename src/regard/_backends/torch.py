@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard._backends._torch_fused import fused, fused_name, fused_obstacle
+from regard._backends._torch_fused import fused, fused_name, fused_obstacle, plain
 
-__all__ = ["fused", "fused_name", "fused_obstacle"]
+__all__ = ["fused", "fused_name", "fused_obstacle", "plain"]
 
 name = "torch"
 
@@ -195,22 +195,24 @@ def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
 class _Differentiable(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, run: Any, pull: Any, *operands: Any) -> Any:
-        results, kept = run(operands)
-        ctx.pull, ctx.counts = pull, (len(operands), len(results))
-        ctx.save_for_backward(*operands, *results, *kept)
+        results = run(operands)
+        ctx.pull, ctx.inputs = pull, len(operands)
+        ctx.save_for_backward(*operands, *results)
         ctx.set_materialize_grads(False)
         return results
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        inputs, outputs = ctx.counts
-        saved = ctx.saved_tensors
-        operands, results, kept = saved[:inputs], saved[inputs : inputs + outputs], saved[inputs + outputs :]
-        return (None, None, *ctx.pull(operands, results, kept, cotangents, ctx.needs_input_grad[2:]))
+        operands, results = ctx.saved_tensors[: ctx.inputs], ctx.saved_tensors[ctx.inputs :]
+        return (None, None, *ctx.pull(operands, results, cotangents, ctx.needs_input_grad[2:]))
+
+
+def has_gradient(array: Any) -> bool:
+    return array.requires_grad
 
 
 def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
     if not (torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)):
-        return run(operands)[0]
+        return run(operands)
     return _Differentiable.apply(run, pull, *operands)
