@@ -115,8 +115,7 @@ def product(xp: Backend, query: Array, key: Array) -> Array:
     *lead, repeats, rows, _, width = xp.shape(query)
     *key_lead, _, _, columns, _ = xp.shape(key)
     folded = xp.reshape(query, (*lead, repeats * rows, width))
-    keys = xp.swapaxes(xp.reshape(key, (*key_lead, columns, width)), -1, -2)
-    scores = xp.matmul(folded, keys)
+    scores = xp.outer(folded, xp.reshape(key, (*key_lead, columns, width)))
     return xp.reshape(scores, (*xp.shape(scores)[:-2], repeats, rows, columns))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,9 +33,12 @@ class Problem:
         """What is computed in: at least float32."""
         return "float64" if self.xp.dtype_name(self.query.array) == "float64" else "float32"
 
-    @cached_property
+    @property
     def operands(self) -> list[Operand]:
-        """In the type that is computed in; whole numbers and booleans as they are."""
+        """In the type that is computed in; whole numbers and booleans as they are.
+
+        Not kept: what was cast where gradients were off would be without them where they are on.
+        """
         return [self._accumulated(operand) for operand in (self.query, self.key, *self.leaves)]
 
     def _accumulated(self, operand: Operand) -> Operand:

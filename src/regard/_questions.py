@@ -219,7 +219,7 @@ class Mass(_OfQueries):
 class Pool:
     """Means or maxima of rectangles of the map; its operands say which row and column of the result each is in.
 
-    For means the second is indicators divided by the size, `(S, columns)`, and a third has the sizes of the rows.
+    For means, two more have the sizes of the rows and of the columns.
     """
 
     rows: int
@@ -229,24 +229,22 @@ class Pool:
 
     @property
     def extras(self) -> int:
-        return 3 if self.reduce == "mean" else 2
+        return 4 if self.reduce == "mean" else 2
 
     def outputs(self, layout: Layout, dtype: str) -> list[Output]:
         shape = (*layout.lead, layout.repeats, 1, 1, self.rows, self.columns)
         return [Output(shape, layout.axes(False, False), dtype, "add" if self.reduce == "mean" else "max")]
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
-        rows, columns, *sizes = extras
+        rows, columns = (xp.reshape(bins, (-1,)) for bins in extras[:2])
         if self.reduce == "mean":
-            pooled = self._mean(
-                xp, tile, xp.reshape(rows, (-1,)), xp.reshape(columns, xp.shape(columns)[-2:]), sizes[0]
-            )
+            pooled = self._sums(xp, tile, rows, columns) / xp.reshape(extras[2], (-1, 1)) / xp.reshape(extras[3], (-1,))
         else:
-            narrow = xp.segment_max(tile.weights, xp.reshape(columns, (-1,)), self.columns, -1)
-            pooled = xp.segment_max(narrow, xp.reshape(rows, (-1,)), self.rows, -2)
+            narrow = xp.segment_max(tile.weights, columns, self.columns, -1)
+            pooled = xp.segment_max(narrow, rows, self.rows, -2)
         return [pooled[..., None, None, :, :]]
 
-    def _mean(self, xp: Backend, tile: Tile, rows: Array, columns: Array, sizes: Array) -> Array:
+    def _sums(self, xp: Backend, tile: Tile, rows: Array, columns: Array) -> Array:
         """Rows of the tile first, which lie in few rows of the map, then columns, then each row to its place."""
         dtype = xp.dtype_name(tile.weights)
         first = rows[:1]
@@ -255,9 +253,9 @@ class Pool:
         if isinstance(height, int) and isinstance(self.queries, int):
             few = min(few, -(-(height - 1) * self.rows // self.queries) + 1)
         local = xp.cast(rows[None, :] - first == xp.arange(0, few, rows)[:, None], dtype)
-        pooled = xp.matmul(xp.matmul(local, tile.weights), columns)
+        pooled = xp.segment_sum(xp.matmul(local, tile.weights), columns, self.columns, -1)
         places = xp.arange(0, self.rows, rows)[:, None] - first == xp.arange(0, few, rows)[None, :]
-        return xp.matmul(xp.cast(places, dtype), pooled) / xp.reshape(sizes, (-1, 1))
+        return xp.matmul(xp.cast(places, dtype), pooled)
 
     def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
         pooled = layout.to_caller(xp, results[0], (self.rows, self.columns))

@@ -134,14 +134,18 @@ def _at_once(query: Any, key: Any, value: Any, causal: bool, scale: float | None
     if xp is None or found is None or kernel not in _kernels.NAMES:
         return None
     output, logsumexp = found
-    later = functools.partial(_afterwards, xp, query, key, value, causal, scale, logsumexp)
+    later = functools.partial(_afterwards, xp, query, key, value, causal, scale, logsumexp, xp.has_gradient(output))
     return Attention(output, AttentionWeights(later, None, "fused", _kernels.reason(kernel, xp)))
 
 
 def _afterwards(
-    xp: Backend, query: Array, key: Array, value: Array, causal: bool, scale: float | None, logsumexp: Array
-) -> tuple[Problem, Array | None]:
-    problem, _ = make_problem(xp, query, key, value, causal=causal, scale=scale)
+    xp: Backend, query: Array, key: Array, value: Array, causal: bool, scale: float | None, logsumexp: Array,
+    has_gradient: bool,
+) -> tuple[Problem, Array | None]:  # fmt: skip
+    if not has_gradient:  # whatever mode the weights are asked about in
+        query, key, value = (xp.stop_gradient(array) for array in (query, key, value))
+    with xp.recording():
+        problem, _ = make_problem(xp, query, key, value, causal=causal, scale=scale)
     return problem, _kernels.exact(problem, xp.reshape(logsumexp, problem.rows_shape))
 
 

@@ -172,7 +172,7 @@ class AttentionWeights:
             weights = xp.exp(log_weights(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
         result = xp.cast(weights, self._problem.given)
         full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
-        return place.to_caller(xp, xp.broadcast_to(result, full), (*np.shape(queries), *np.shape(keys)))
+        return place.to_caller(xp, xp.in_order(xp.broadcast_to(result, full)), (*np.shape(queries), *np.shape(keys)))
 
     def heads(self, heads: Sequence[int]) -> AttentionWeights:
         """The weights of some of the heads, still lazy: `(..., len(heads), T, S)`."""
@@ -318,15 +318,10 @@ class AttentionWeights:
         place = self._layout
         _check.pool(WHO, rows, columns, reduce, place.queries, place.keys)
         of_rows, of_columns = _bins(place.queries, rows), _bins(place.keys, columns)
-        extras = [self._constant(of_rows[:, None])]
-        if reduce == "max":
-            extras += [self._constant(of_columns[None, :])]
-        else:
-            sizes = np.bincount(of_rows, minlength=rows).astype(np.float64)
-            extras += [
-                self._constant(_indicators(of_columns, columns)[None, :, :], 1),
-                self._constant(sizes[None, None, :], 1),
-            ]
+        extras = [self._constant(of_rows[:, None]), self._constant(of_columns[None, :])]
+        if reduce == "mean":
+            sizes = (np.bincount(bins, minlength=bins[-1] + 1) for bins in (of_rows, of_columns))
+            extras += [self._constant(size.astype(np.float64)[None, None, :], 1) for size in sizes]
         return [Pool(rows, columns, reduce, place.queries)], extras
 
     def ask(self, *questions: str, **parameters: Any) -> dict[str, Any]:
@@ -503,10 +498,6 @@ def _filled(leading: tuple, outer: tuple) -> tuple:
 def _bins(size: int, bins: int) -> np.ndarray:
     """The bin of each of `size` positions: bin b begins at floor(b size / bins)."""
     return ((np.arange(size) + 1) * bins - 1) // size
-
-
-def _indicators(bins: np.ndarray, count: int) -> np.ndarray:
-    return (bins[:, None] == np.arange(count)) / np.bincount(bins, minlength=count)
 
 
 def _itemsize(dtype: str) -> int:

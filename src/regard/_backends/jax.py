@@ -78,6 +78,14 @@ def matmul(left: Any, right: Any) -> Any:
     return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
 
 
+def outer(left: Any, right: Any) -> Any:
+    return matmul(left, jnp.swapaxes(right, -1, -2))
+
+
+def in_order(array: Any) -> Any:
+    return array
+
+
 def max(array: Any, axis: int) -> Any:
     return jnp.max(array, axis=axis, keepdims=True)
 
@@ -93,6 +101,11 @@ def argmax(array: Any, axis: int) -> Any:
 def topk(array: Any, count: int) -> tuple[Any, Any]:
     values, indices = lax.top_k(array, count)
     return values, indices.astype(jnp.int32)
+
+
+def segment_sum(array: Any, segments: Any, count: int, axis: int) -> Any:
+    result = jax.ops.segment_sum(jnp.moveaxis(array, axis, 0), jnp.asarray(segments), num_segments=count)
+    return jnp.moveaxis(result, 0, axis)
 
 
 def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
@@ -181,6 +194,10 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
 
     function.defvjp(forward, backward)
     return function(*operands)
+
+
+def recording() -> Any:
+    return contextlib.nullcontext()
 
 
 def has_gradient(array: Any) -> bool:

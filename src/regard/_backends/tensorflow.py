@@ -95,6 +95,14 @@ def take(array: Any, indices: Any, axis: int) -> Any:
     return tf.gather(array, indices, axis=axis)
 
 
+def outer(left: Any, right: Any) -> Any:
+    return tf.matmul(left, right, transpose_b=True)
+
+
+def in_order(array: Any) -> Any:
+    return array
+
+
 def max(array: Any, axis: int) -> Any:
     return tf.reduce_max(array, axis, keepdims=True)
 
@@ -110,6 +118,11 @@ def argmax(array: Any, axis: int) -> Any:
 def topk(array: Any, count: int) -> tuple[Any, Any]:
     values, indices = tf.math.top_k(array, count)
     return values, indices
+
+
+def segment_sum(array: Any, segments: Any, count: int, axis: int) -> Any:
+    first = swapaxes(array, 0, axis % array.shape.rank)
+    return swapaxes(tf.math.unsorted_segment_sum(first, segments, count), 0, axis % array.shape.rank)
 
 
 def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
@@ -262,6 +275,10 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
         return results, lambda *cotangents: tuple(pull(operands, results, cotangents, wanted))
 
     return tuple(function(*operands))
+
+
+def recording() -> Any:
+    return contextlib.nullcontext()
 
 
 def has_gradient(array: Any) -> bool:
