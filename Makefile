@@ -59,7 +59,7 @@ lint: $(VENV)/.lint
 	$(BIN)/mypy
 
 bench: $(VENV)/.test
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(EXTENT)
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

@@ -1,6 +1,6 @@
 """One framework's attention against what its users call today; prints rows as JSON. `run.py` calls it.
 
-python benchmarks/attention.py torch [--quick]
+python benchmarks/attention.py torch full|brief|quick
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ from regard import masks
 HEADS = 8
 LENGTHS = (128, 512, 2048, 8192, 16384)
 WIDTHS = (64, 128)
+SECONDS = 1.5  # for each program of a row, and at least three runs of it
 DENSE_LIMIT = 6 * 2**30  # bytes of a peer's n x n arrays above which it is left out
 
 
-def rows(framework: str, quick: bool) -> list[dict]:
+def rows(framework: str, extent: str) -> list[dict]:
+    """Every length, width and type; `brief`: beyond 2048 one of each only; `quick`: none of that."""
     module = {"torch": torch_programs, "jax": jax_programs, "tensorflow": tensorflow_programs, "numpy": numpy_programs}
     found = []
-    for width in WIDTHS[:1] if quick else WIDTHS:
-        for length in (128, 512, 2048) if quick else LENGTHS:
-            for dtype in ("float32", "bfloat16") if framework != "numpy" else ("float32",):
+    for width in WIDTHS[:1] if extent == "quick" else WIDTHS:
+        for dtype in ("float32", "bfloat16") if framework != "numpy" else ("float32",):
+            all_lengths = extent == "full" or (extent == "brief" and (width, dtype) == (64, "float32"))
+            for length in LENGTHS if all_lengths else (128, 512, 2048):
                 for what, ours, peer, name in module[framework](length, width, dtype):
                     found.append(compare(framework, what, length, width, dtype, ours, peer, name))
     return found
@@ -39,7 +42,7 @@ def compare(
     framework: str, what: str, length: int, width: int, dtype: str, ours: Program, peer: Program | None, name: str
 ) -> dict:
     programs = {"regard": ours} if peer is None else {"regard": ours, "peer": peer}
-    times = in_turn(programs)
+    times = in_turn(programs, SECONDS)
     memory = {label: peak(program) for label, program in programs.items()}
     row = {
         "framework": framework, "what": what, "n": length, "d": width, "dtype": dtype, "peer": name,
@@ -220,8 +223,8 @@ def fused_of(*inputs) -> Program:
 
 
 def main() -> None:
-    framework, quick = sys.argv[1], "--quick" in sys.argv
-    found = questions(quick) if framework == "questions" else rows(framework, quick)
+    framework, extent = sys.argv[1:]
+    found = questions(extent == "quick") if framework == "questions" else rows(framework, extent)
     print(json.dumps(found))
 
 

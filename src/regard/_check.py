@@ -32,7 +32,8 @@ def shown(*named: tuple[str, Sequence]) -> str:
 
 
 def _sizes(shape: Sequence) -> str:
-    return "(" + ", ".join(str(size) if isinstance(size, int) else "?" for size in shape) + ")"
+    shown_sizes = ", ".join(str(size) if isinstance(size, int) else "?" for size in shape)
+    return f"({shown_sizes},)" if len(shape) == 1 else f"({shown_sizes})"
 
 
 def _differ(one: Any, two: Any) -> bool:
@@ -181,11 +182,16 @@ def segments(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
 def leaf(name: str, xp: Backend, found: Backend | None, array: Array) -> None:
     """An array inside a mask or bias: of the framework of query, or of NumPy; or lists of numbers."""
     if found is None and np.asarray(array).dtype.kind not in "biuf":
-        raise DtypeError(f"{WHO}: need {name} as an array or numbers; got {type(array).__name__}.")
-    if found is not None and found.name not in (xp.name, "numpy"):
         raise DtypeError(
-            f"{WHO}: need {name} as an array of {xp.name} or numpy, like query; got {found.name}; convert it."
+            f"{WHO}: need {name} as an array or numbers; got {type(array).__name__}; "
+            "regard.masks and regard.biases have rules by name."
         )
+    if found is not None and found.name not in (xp.name, "numpy"):
+        raise DtypeError(f"{WHO}: need {name} as an array of {_ours(xp)}, like query; got {found.name}; convert it.")
+
+
+def _ours(xp: Backend) -> str:
+    return "numpy" if xp.name == "numpy" else f"{xp.name} or numpy"
 
 
 def not_a_mask(value: Any) -> DtypeError:
@@ -353,17 +359,17 @@ def multiplied(who: str, xp: Backend, values: Array, size: Any, letter: str) -> 
     return xp.asarray(values, values) if found.name == xp.name else xp.asarray(values, None)
 
 
-def count(who: str, method: str, number: Any, size: Any) -> int:
+def count(who: str, name: str, number: Any, axis: str, size: Any) -> int:
     if not isinstance(number, numbers.Integral) or isinstance(number, bool):
-        raise DtypeError(f"{who}.{method}: need a whole number; got {type(number).__name__}.")
+        raise DtypeError(f"{who}: need {name} as a whole number; got {type(number).__name__}.")
     if int(number) < 1 or (isinstance(size, int) and int(number) > size):
-        raise ShapeError(f"{who}.{method}: need a number from 1 to S = {size}; got {number}.")
+        raise ShapeError(f"{who}: need {name} from 1 to {axis} = {size}; got {number}.")
     return int(number)
 
 
 def pool(who: str, rows: Any, columns: Any, reduce: str, queries: Any, keys: Any) -> None:
-    count(who, "pool", rows, queries)
-    count(who, "pool", columns, keys)
+    count(f"{who}.pool", "rows", rows, "T", queries)
+    count(f"{who}.pool", "columns", columns, "S", keys)
     if reduce not in ("mean", "max"):
         raise UnsupportedError(f"{who}.pool: need reduce 'mean' or 'max'; got {reduce!r}.")
 

@@ -45,7 +45,8 @@ class AttentionWeights:
     Gradients: log-sum-exp, entropy, received, mass, distance, products, largest weights, pooled maps and tiles carry
     gradients to query, key, bias and sinks in PyTorch, TensorFlow and JAX, by computing each tile once more.
 
-    Under `jax.jit` it can be returned and passed (it is a pytree); under `tf.function` and `torch.compile` ask your
+    Under `jax.jit` it can be returned and passed (it is a pytree; `jax.vmap` would change its shape unseen, so let it
+    map over the answers); under `tf.function` and `torch.compile` ask your
     questions inside. `dense`, tiles with NumPy indices and all questions work in all three.
 
     Source: design and prior art are told in the documentation under "Lazy weights".
@@ -67,6 +68,24 @@ class AttentionWeights:
         self._logsumexp = logsumexp
         self.kernel = kernel
         self.reason = reason
+        if isinstance(problem, Problem):
+            problem.xp.register(AttentionWeights)
+
+    def flatten(self) -> tuple[tuple, tuple]:
+        """Its arrays, and all else, which can be compared and hashed: what JAX takes it apart into."""
+        problem = self._problem
+        operands = (problem.query, problem.key, *problem.leaves)
+        arrays = (*(operand.array for operand in operands), self._logsumexp)
+        axes = tuple(operand.axes for operand in operands)
+        return arrays, (problem.xp, problem.layout, problem.scores, axes, problem.given, self.kernel, self.reason)
+
+    @classmethod
+    def unflatten(cls, rest: tuple, arrays: tuple) -> AttentionWeights:
+        """The reverse of `flatten`."""
+        xp, layout, scores, axes, given, kernel, reason = rest
+        *placed, logsumexp = arrays
+        query, key, *leaves = (Operand(array, along) for array, along in zip(placed, axes, strict=True))
+        return cls(Problem(xp, layout, scores, query, key, tuple(leaves), given), logsumexp, kernel, reason)
 
     # What it is.
 
@@ -294,7 +313,7 @@ class AttentionWeights:
 
     def topk(self, count: int) -> TopK:
         """The `count` largest weights of each query, descending, and the keys that have them: `(..., H, T, count)`."""
-        return self._ask([Largest(_check.count(WHO, "topk", count, self._layout.keys))])[0]
+        return self._ask([Largest(_check.count(f"{WHO}.topk", "count", count, "S", self._layout.keys))])[0]
 
     def max_score(self) -> Array:
         """The largest score of each query before the softmax, `(..., H, T)`: what QK-clip needs.
@@ -342,7 +361,10 @@ class AttentionWeights:
         _check.questions(WHO, questions, parameters, simple, ("topk", "pool"))
         asked: dict[str, tuple[list[Question], list[Operand]]] = {name: ([simple[name]()], []) for name in questions}
         if "topk" in parameters:
-            asked["topk"] = [Largest(_check.count(WHO, "topk", parameters["topk"], self._layout.keys))], []
+            asked["topk"] = (
+                [Largest(_check.count(f"{WHO}.ask", "topk", parameters["topk"], "S", self._layout.keys))],
+                [],
+            )
         if "pool" in parameters:
             asked["pool"] = self._pool(*parameters["pool"])
         answers = self._ask(

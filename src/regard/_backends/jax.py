@@ -196,6 +196,12 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
     return function(*operands)
 
 
+@functools.cache
+def register(container: Any) -> None:
+    """A class with `flatten` and `unflatten` as one that JAX can take apart: it may go in and out of `jit`."""
+    jax.tree_util.register_pytree_node(container, container.flatten, container.unflatten)
+
+
 def recording() -> Any:
     return contextlib.nullcontext()
 
