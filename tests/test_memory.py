@@ -157,3 +157,40 @@ def test_a_matrix_would_be_noticed():
     assert dense != PROGRAM
     small, large = extra("numpy", ("forward", 4096), ("forward", 8192), program=dense)
     assert large - small >= 128 * MB
+
+
+LONG = """
+import json
+import numpy as np, torch
+import regard
+
+def memory(name):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
+
+with torch.no_grad():
+    arrays = [torch.randn(1, 1, 131072, 64) for _ in range(3)]
+    before = memory("VmRSS")
+    output, weights = regard.attention(*arrays)
+    answers = weights.ask("received", "entropy")
+    rows = weights[0, 0, 100000:100002]
+    print(json.dumps({
+        "grew": memory("VmHWM") - before,
+        "finite": bool(output.isfinite().all()),
+        "received": float(answers["received"].double().sum()),
+        "row": float((rows @ arrays[2][0, 0] - output[0, 0, 100000:100002]).abs().max()),
+        "entropy": float((answers["entropy"][0, 0, 100000:100002] + (rows * rows.log()).sum(-1)).abs().max()),
+    }))
+"""
+
+
+@pytest.mark.slow
+def test_a_hundred_and_thirty_thousand_positions():
+    """The matrix would take 69 GB. Each row sums to one, so what all keys receive is the number of queries."""
+    done = subprocess.run([sys.executable, "-c", LONG], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["finite"]
+    assert found["received"] == pytest.approx(131072, rel=1e-5)
+    assert found["row"] < 1e-5
+    assert found["entropy"] < 1e-4
+    assert found["grew"] <= 512 * MB

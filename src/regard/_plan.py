@@ -15,7 +15,7 @@ from regard._blockwise import Block
 from regard._layout import Layout, Operand
 from regard._rules import Span
 
-TILE_BYTES = {"numpy": 1 << 20, "torch": 2 << 20, "jax": 4 << 20, "tensorflow": 8 << 20}
+TILE_BYTES = {"numpy": 1 << 20, "torch": 2 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
 FEWEST_ROWS, PREFERRED_ROWS, MOST_ROWS = 16, 64, 256
 
 
