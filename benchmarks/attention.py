@@ -115,11 +115,11 @@ def jax_programs(length: int, width: int, dtype: str):
     peer = "jax.nn.dot_product_attention"
 
     def compiled(function, inputs, grad):
-        if grad:
-            loss = lambda *a: function(*a).astype(jnp.float32).sum()  # noqa: E731
-            function = jax.grad(loss, (0, 1, 2))
-        function = jax.jit(function)
-        return lambda: jax.block_until_ready(function(*inputs))
+        def loss(*inputs):
+            return function(*inputs).astype(jnp.float32).sum()
+
+        program = jax.jit(jax.grad(loss, (0, 1, 2)) if grad else function)
+        return lambda: jax.block_until_ready(program(*inputs))
 
     def plain(query, key, value):
         return regard.attention(query, key, value).output

@@ -53,8 +53,8 @@ def peak(program: Program) -> int:
 
 
 def alone(script: Path, *arguments: str) -> Any:
-    """What a script prints as JSON in its last line, run in a process of its own."""
-    done = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True, check=False)
+    """What a script prints as JSON in its last line, run in a process of its own; its rows are shown as they come."""
+    done = subprocess.run([sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{script.name} {' '.join(arguments)} failed:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{script.name} {' '.join(arguments)} failed; see above.")
     return json.loads(done.stdout.strip().splitlines()[-1])

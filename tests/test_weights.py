@@ -277,3 +277,23 @@ def test_asking_together_gives_the_answers_of_asking_alone(backend, case):
         checks.assert_answer(backend, case, answer, question, *arguments, dtype=dtype, unit=unit)
     checks.assert_answer(backend, case, together["topk"].values, "topk", 2, dtype=dtype)
     assert_places(backend, case, together["topk"].indices, together["topk"].values)
+
+
+def test_reduce_sees_each_tile_once(backend):
+    """A caller's own reduction: how much weight falls on keys before the query."""
+    case = cases.ALL["wide"]
+    weights = weights_of(case, backend)
+
+    def before(tile, queries, keys):
+        visible = keys[None, :] <= queries[:, None]
+        return (backend.numpy(tile).astype(np.float64) * visible).sum()
+
+    dense = backend.numpy(weights.dense()).astype(np.float64)
+    expected = (dense * np.tri(*dense.shape[-2:])).sum()
+    assert weights.reduce(before, lambda one, two: one + two, 0.0) == pytest.approx(expected, rel=1e-6)
+
+
+def test_reduce_of_no_queries_is_what_it_started_from(backend):
+    nothing = backend.array(np.zeros((2, 0, 3)), "float32")
+    weights = regard.attention(nothing, nothing, nothing).weights
+    assert weights.reduce(lambda *_: pytest.fail("there is no tile"), lambda one, two: two, "initial") == "initial"
