@@ -13,7 +13,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
-from measure import Program, in_turn, peak
+from measure import Program, in_turn
 
 import regard
 from regard import masks
@@ -43,15 +43,13 @@ def compare(
 ) -> dict:
     programs = {"regard": ours} if peer is None else {"regard": ours, "peer": peer}
     times = in_turn(programs, SECONDS)
-    memory = {label: peak(program) for label, program in programs.items()}
     row = {
         "framework": framework, "what": what, "n": length, "d": width, "dtype": dtype, "peer": name,
-        "regard_ms": times["regard"] * 1e3, "regard_mb": memory["regard"] / 1e6,
+        "regard_ms": times["regard"] * 1e3,
     }  # fmt: skip
     if peer is not None:
         row |= {
             "peer_ms": times["peer"] * 1e3,
-            "peer_mb": memory["peer"] / 1e6,
             "speed": times["peer"] / times["regard"],
         }
     print(describe(row), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How the benchmarks measure: two programs in turn in one process, and peak memory in a process of its own."""
+"""How the benchmarks measure: two programs in turn in one process."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import json
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 Program = Callable[[], Any]
 
@@ -29,27 +26,6 @@ def in_turn(programs: dict[str, Program], seconds: float = 2.0, least: int = 3) 
             program()
             times[name].append(time.perf_counter() - start)
     return {name: statistics.median(found) for name, found in times.items()}
-
-
-def peak(program: Program) -> int:
-    """Bytes by which the resident set grew at most while a program ran, watched every millisecond."""
-    process = psutil.Process()
-    before = process.memory_info().rss
-    highest, done = before, threading.Event()
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.wait(0.001):
-            highest = max(highest, process.memory_info().rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        program()
-    finally:
-        done.set()
-        watcher.join()
-    return highest - before
 
 
 def alone(script: Path, *arguments: str) -> Any:

@@ -76,13 +76,14 @@ def page(where: dict, rows: list[dict]) -> str:
         "",
         f"Measured on {where['date']} with `make bench` on {where['cores']} cores ({where['processor']}), no GPU. Each",
         "row runs both programs in turn in one process and compares medians; read the ratios, not the milliseconds.",
-        "8 heads, 2 from 16,384 positions on. Memory is the resident set's growth while the program runs, results",
-        "included. The numbers are in `docs/benchmarks.json`.",
+        "8 heads, 2 from 16,384 positions on. Memory is measured in processes of its own by `tests/test_memory.py`:",
+        "every question, forward and backward at 16,384 positions within 64 MB beyond inputs and results. The numbers",
+        f"are in `docs/benchmarks.json`; extent: {where['extent']}.",
         "",
-        "![Time and memory over the length](images/benchmarks.png)",
+        "![Time over the length](images/benchmarks.png)",
         "",
-        "| | n | d | type | Regard ms | peer | peer ms | speed | asked | Regard MB | peer MB |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| | n | d | type | Regard ms | peer | peer ms | speed | asked |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         target = target_of(row)
@@ -91,36 +92,32 @@ def page(where: dict, rows: list[dict]) -> str:
         beside = ("does not fit", "")
         if "speed" in row:
             beside = (f"{row['peer_ms']:.1f}", f"{row['speed']:.2f}x")
-        memory = (f"{row['regard_mb']:.0f}", f"{row['peer_mb']:.0f}" if "peer_mb" in row else "")
-        cells = (*what, f"{row['regard_ms']:.1f}", f"`{row['peer']}`", *beside, asked, *memory)
+        cells = (*what, f"{row['regard_ms']:.1f}", f"`{row['peer']}`", *beside, asked)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines) + "\n"
 
 
 def plot(rows: list[dict], path: Path) -> None:
-    """Time and memory over the length, forward, width 64, float32."""
+    """Time over the length, forward, width 64, float32."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 6.5), layout="constrained")
+    figure = Figure(figsize=(11, 3.5), layout="constrained")
     frameworks = [group for group in GROUPS if group != "questions"]
-    axes = figure.subplots(2, len(frameworks), sharex=True)
-    for column, framework in enumerate(frameworks):
+    for axis, framework in zip(figure.subplots(1, len(frameworks)), frameworks, strict=True):
         mine = [
             r for r in rows if (r["framework"], r["what"], r["d"], r["dtype"]) == (framework, "forward", 64, "float32")
         ]
-        for line, (unit, label) in enumerate((("ms", "time (ms)"), ("mb", "memory beyond inputs (MB)"))):
-            axis = axes[line, column]
-            lengths = [r["n"] for r in mine]
-            axis.plot(lengths, [max(r[f"regard_{unit}"], 0.1) for r in mine], "o-", label="regard")
-            both = [r for r in mine if "speed" in r]
-            axis.plot([r["n"] for r in both], [max(r[f"peer_{unit}"], 0.1) for r in both], "s--", label=mine[0]["peer"])
-            axis.set(xscale="log", yscale="log", ylabel=label if column == 0 else None)
-            axis.set_xticks(lengths, [str(n) for n in lengths])
-            axis.minorticks_off()
-            axis.grid(alpha=0.3)
-        axes[0, column].set_title(framework)
-        axes[0, column].legend(fontsize="x-small")
-        axes[1, column].set_xlabel("length n")
+        lengths = [row["n"] for row in mine]
+        axis.plot(lengths, [row["regard_ms"] for row in mine], "o-", label="regard")
+        both = [row for row in mine if "speed" in row]
+        axis.plot([row["n"] for row in both], [row["peer_ms"] for row in both], "s--", label=mine[0]["peer"])
+        axis.set(xscale="log", yscale="log", xlabel="length n", title=framework)
+        axis.set_xticks(lengths, [str(n) for n in lengths])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize="x-small")
+        if framework == frameworks[0]:
+            axis.set_ylabel("time (ms)")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
