@@ -74,8 +74,8 @@ def page(where: dict, rows: list[dict]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {where['date']} with `make bench` on {where['cores']} cores ({where['processor']}), no GPU. Each",
-        "row runs both programs in turn in one process and compares medians; read the ratios, not the milliseconds.",
+        f"Measured on {where['date']} by the programs of `make bench` on {where['cores']} cores ({where['processor']}), no GPU.",
+        "Each row runs both programs in turn in one process and compares medians; read the ratios, not the milliseconds.",
         "8 heads, 2 from 16,384 positions on. Memory is measured in processes of its own by `tests/test_memory.py`:",
         "every question, forward and backward at 16,384 positions within 64 MB beyond inputs and results. The numbers",
         f"are in `docs/benchmarks.json`; extent: {where['extent']}.",

@@ -151,9 +151,9 @@ class Problem:
         if xp.has_gradient(logsumexp):
             return logsumexp
         operands = self._with(self.key)
-        sweep = self._sweep(Attend(self.scores), operands, self.key)
 
         def pull(arrays: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+            sweep = self._sweep(Attend(self.scores), operands, self.key)
             return self._pull(sweep, None, arrays, (None, *results), (None, *cotangents), wanted)
 
         arrays = tuple(operand.array for operand in operands)
