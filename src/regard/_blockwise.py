@@ -157,16 +157,11 @@ class Attend:
     careful: bool = False
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
-        scores = self.scores(xp, operands, where, masked)
-        largest = xp.max(scores, -1)
-        largest = xp.where(largest == -math.inf, 0.0, largest)
-        exponentials = xp.exp(scores - largest)
-        total = xp.sum(exponentials, -1)
-        logsumexp = largest + xp.log(total)
+        weights, total, logsumexp = xp.softmax(self.scores(xp, operands, where, masked))
         if self.drop is not None:
-            exponentials = self.drop(xp, exponentials, where)
-        output = weighted(xp, exponentials, operands[-1], self.careful and masked)
-        return output / xp.where(total == 0, 1.0, total)[..., None], logsumexp
+            weights = self.drop(xp, weights, where)
+        output = weighted(xp, weights, operands[-1], self.careful and masked) / total[..., None]
+        return xp.where(logsumexp[..., None] == -math.inf, 0.0, output), logsumexp
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from regard._blockwise import Block
 from regard._layout import Layout, Operand
 from regard._rules import Span
 
-TILE_BYTES = {"numpy": 1 << 20, "torch": 2 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
-FEWEST_ROWS, PREFERRED_ROWS, MOST_ROWS = 16, 64, 256
+TILE_BYTES = {"numpy": 2 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
+FEWEST_ROWS, MOST_ROWS = 16, 256
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,8 @@ def grid(
         size = xp.minimum(xp.maximum(size, FEWEST_ROWS), MOST_ROWS)
         return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
     known = [xp.concrete(leaf.array) for leaf in leaves]
-    chunk, size = _sizes(layout, budget, most_rows, _ragged(layout, leaves, known))
+    width = _widest(layout, mask, leaves, known)
+    chunk, size = _sizes(layout, width, budget, most_rows, _ragged(layout, leaves, known))
     lead_spans = tuple(
         tuple((start, min(step, total - start)) for start in range(0, total, step))
         for total, step in zip(layout.lead, chunk, strict=True)
@@ -147,16 +148,31 @@ def _product(sizes: Sequence[Any]) -> Any:
     return result
 
 
-def _sizes(layout: Layout, budget: int, most_rows: int, ragged: Sequence[bool]) -> tuple[tuple[int, ...], int]:
-    """How many of each leading axis, and how many rows, make a tile of at most `budget` numbers."""
+def _widest(layout: Layout, mask: Any, leaves: Sequence[Operand], known: Sequence[Any]) -> int:
+    """About how many keys the highest tile looks at: those of the first, the middle and the last rows."""
+    if mask is None or not layout.keys:
+        return layout.keys
+    shares = _shares(leaves, known, tuple((0, size) for size in layout.lead))
+    height = min(layout.queries, MOST_ROWS)
+    starts = {0, (layout.queries - height) // 2, layout.queries - height}
+    return max(_seen(layout, start, height, mask, shares, 1).width for start in starts)
+
+
+def _sizes(
+    layout: Layout, width: int, budget: int, most_rows: int, ragged: Sequence[bool]
+) -> tuple[tuple[int, ...], int]:
+    """How many of each leading axis, and how many rows, make a tile of at most `budget` numbers.
+
+    Rows come first: few heads in a tile are faster than few rows, in every framework.
+    """
     chunk = [1 if alone else size for size, alone in zip(layout.lead, ragged, strict=True)]
-    least = min(layout.queries, PREFERRED_ROWS) * layout.repeats * layout.keys
+    least = min(layout.queries, MOST_ROWS) * layout.repeats * width
     for axis in range(len(chunk)):
         others = _product(chunk) // max(chunk[axis], 1)
         if _product(chunk) * least <= budget:
             break
         chunk[axis] = max(1, min(chunk[axis], budget // max(others * least, 1)))
-    rows = budget // max(_product(chunk) * layout.repeats * layout.keys, 1)
+    rows = budget // max(_product(chunk) * layout.repeats * width, 1)
     rows = max(FEWEST_ROWS, min(most_rows, rows))
     return tuple(max(size, 1) for size in chunk), min(rows, max(layout.queries, 1))
 

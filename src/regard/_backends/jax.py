@@ -78,6 +78,14 @@ def matmul(left: Any, right: Any) -> Any:
     return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
 
 
+def softmax(scores: Any) -> tuple[Any, Any, Any]:
+    largest = max(scores, -1)
+    largest = jnp.where(largest == -jnp.inf, 0.0, largest)
+    exponentials = jnp.exp(scores - largest)
+    total = sum(exponentials, -1)
+    return exponentials, total, largest + jnp.log(total)
+
+
 def outer(left: Any, right: Any) -> Any:
     return matmul(left, jnp.swapaxes(right, -1, -2))
 

@@ -103,6 +103,15 @@ def topk(array: Any, count: int) -> tuple[Any, Any]:
     return np.take_along_axis(values, order, -1), np.take_along_axis(largest, order, -1).astype(np.int32)
 
 
+def softmax(scores: Any) -> tuple[Any, Any, Any]:
+    largest = max(scores, -1)
+    largest[largest == -np.inf] = 0.0
+    exponentials = np.exp(np.subtract(scores, largest, out=scores), out=scores)
+    total = sum(exponentials, -1)
+    with np.errstate(divide="ignore"):
+        return exponentials, total, largest + np.log(total)
+
+
 def outer(left: Any, right: Any) -> Any:
     return np.matmul(left, np.swapaxes(right, -1, -2))
 

@@ -95,6 +95,17 @@ def take(array: Any, indices: Any, axis: int) -> Any:
     return tf.gather(array, indices, axis=axis)
 
 
+def softmax(scores: Any) -> tuple[Any, Any, Any]:
+    """The library's, which is normalised: its largest weight is exp(0) over the sum. It takes at most five axes."""
+    if scores.shape.rank > 5:
+        *axes, rows, columns = shape(scores)
+        results = softmax(reshape(scores, (-1, rows, columns)))
+        return reshape(results[0], (*axes, rows, columns)), results[1], reshape(results[2], (*axes, rows, 1))
+    weights, largest = tf.nn.softmax(scores), max(scores, -1)
+    logsumexp = where(largest == -np.inf, largest, largest - tf.math.log(max(weights, -1)))
+    return weights, tf.ones([1], scores.dtype), logsumexp
+
+
 def outer(left: Any, right: Any) -> Any:
     return tf.matmul(left, right, transpose_b=True)
 

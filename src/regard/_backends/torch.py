@@ -138,7 +138,15 @@ def exp(array: Any) -> Any:
     return (array * _LOG2_E).exp2_() if array.dtype == torch.float32 else torch.exp(array)
 
 
-_CHUNK, _SHORT = 8, 128  # keys
+def softmax(scores: Any) -> tuple[Any, Any, Any]:
+    largest = max(scores, -1)
+    largest = largest.masked_fill(largest == -torch.inf, 0.0)
+    exponentials = exp(scores.sub_(largest))
+    total = sum(exponentials, -1)
+    return exponentials, total, largest + total.log()
+
+
+_CHUNK, _SHORT = 8, 1024  # keys
 
 
 def topk(array: Any, count: int) -> tuple[Any, Any]:
@@ -152,13 +160,16 @@ def topk(array: Any, count: int) -> tuple[Any, Any]:
         values, indices = array.topk(count, dim=-1)
         return values, indices.int()
     chunks = length // _CHUNK
-    split = array.unflatten(-1, (_CHUNK, chunks))
     transposed = array.stride(-1) != 1
-    maxima = array.mT.unflatten(-2, (_CHUNK, chunks)).amax(-3).mT if transposed else split.amax(-2)
+    maxima = (
+        array.mT.unflatten(-2, (_CHUNK, chunks)).amax(-3).mT
+        if transposed
+        else array.unflatten(-1, (_CHUNK, chunks)).amax(-2)
+    )
     best = topk(maxima, count)[1].long()
-    candidates = split.gather(-1, best[..., None, :].expand(*best.shape[:-1], _CHUNK, count))
-    values, places = candidates.flatten(-2).topk(count, dim=-1)
-    return values, (places // count * chunks + best.gather(-1, places % count)).int()
+    candidates = (best[..., None, :] + torch.arange(0, length, chunks, device=array.device)[:, None]).flatten(-2)
+    values, places = array.gather(-1, candidates).topk(count, dim=-1)
+    return values, candidates.gather(-1, places).int()
 
 
 def segment_sum(array: Any, segments: Any, count: int, axis: int) -> Any:
