@@ -27,15 +27,23 @@ DENSE_LIMIT = 6 * 2**30  # bytes of a peer's n x n arrays above which it is left
 
 def rows(framework: str, extent: str) -> list[dict]:
     """Every length, width and type; `brief`: beyond 2048 one of each only; `quick`: none of that."""
-    module = {"torch": torch_programs, "jax": jax_programs, "tensorflow": tensorflow_programs, "numpy": numpy_programs}
     found = []
     for width in WIDTHS[:1] if extent == "quick" else WIDTHS:
         for dtype in ("float32", "bfloat16") if framework != "numpy" else ("float32",):
             all_lengths = extent == "full" or (extent == "brief" and (width, dtype) == (64, "float32"))
             for length in LENGTHS if all_lengths else (128, 512, 2048):
-                for what, ours, peer, name in module[framework](length, width, dtype):
+                for what, ours, peer, name in programs(framework, length, width, dtype):
                     found.append(compare(framework, what, length, width, dtype, ours, peer, name))
     return found
+
+
+def programs(framework: str, length: int, width: int, dtype: str):
+    """What is compared: `(what, ours, the peer's or None where it does not fit, the peer's name)`."""
+    makers = {
+        "torch": torch_programs, "jax": jax_programs, "tensorflow": tensorflow_programs, "numpy": numpy_programs,
+        "questions": question_programs,
+    }  # fmt: skip
+    return makers[framework](length, width, dtype)
 
 
 def compare(
@@ -167,57 +175,42 @@ def numpy_programs(length: int, width: int, dtype: str):
     yield "forward", lambda: regard.attention(query, key, value).output, peer, "softmax(q k^T) v"
 
 
-def questions(quick: bool) -> list[dict]:
-    """Four questions at once against dense weights; output and questions against the output alone; a window."""
+def question_programs(length: int, width: int, dtype: str):
+    """Four questions at once against dense weights and against the output alone; a window against full attention."""
     import torch
+    from torch.nn import functional
 
-    found = []
-    length = 2048 if quick else 4096
-    query, key, value = (torch.tensor(a) for a in arrays(length, 64))
+    query, key, value = (torch.tensor(a) for a in arrays(length, width))
 
-    def asked(query, key, value):
+    def asked():
         return regard.attention(query, key, value).weights.ask("entropy", "received", topk=8, pool=(64, 64))
 
     def dense():
-        weights = torch.softmax(query @ key.mT / 8, -1)
+        weights = torch.softmax(query @ key.mT / width**0.5, -1)
         entropy = -(weights * torch.where(weights > 0, weights, 1).log()).sum(-1)
-        pooled = torch.nn.functional.avg_pool2d(weights, length // 64)
+        pooled = functional.avg_pool2d(weights, length // 64)
         return entropy, weights.sum(-2), weights.topk(8, -1), pooled
 
+    def window():
+        return regard.attention(query, key, value, mask=masks.window(128, 128)).output
+
+    def fused():
+        return functional.scaled_dot_product_attention(query, key, value)
+
     with torch.no_grad():
-        found.append(
-            compare(
-                "torch", "4 questions", length, 64, "float32", lambda: asked(query, key, value), dense, "dense weights"
-            )
-        )
-        length = 2048 if quick else 8192
-        query, key, value = (torch.tensor(a) for a in arrays(length, 64))
-        fused = lambda: torch.nn.functional.scaled_dot_product_attention(query, key, value)  # noqa: E731
-        found.append(
-            compare(
-                "torch",
-                "output+questions",
-                length,
-                64,
-                "float32",
-                lambda: asked(query, key, value),
-                fused,
-                "the output alone",
-            )
-        )
-        length = 4096 if quick else 16384
-        query, key, value = (torch.tensor(a) for a in arrays(length, 64))
-        window = lambda: regard.attention(query, key, value, mask=masks.window(128, 128)).output  # noqa: E731
-        found.append(
-            compare("torch", "window of 256", length, 64, "float32", window, fused_of(query, key, value), "full fused")
-        )
-    return found
+        yield "4 questions", asked, dense if fits(query, 4) else None, "dense weights"
+        yield "output+questions", asked, fused, "the output alone"
+        yield "window of 256", window, fused, "full fused"
 
 
-def fused_of(*inputs) -> Program:
-    import torch
-
-    return lambda: torch.nn.functional.scaled_dot_product_attention(*inputs)
+def questions(quick: bool) -> list[dict]:
+    lengths = {"4 questions": 4096, "output+questions": 8192, "window of 256": 16384}
+    return [
+        compare("torch", what, length, 64, "float32", *those)
+        for asked, length in lengths.items()
+        for what, *those in question_programs(min(length, 2048 if quick else length), 64, "float32")
+        if what == asked
+    ]
 
 
 def main() -> None:

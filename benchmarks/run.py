@@ -13,6 +13,7 @@ import platform
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from attention import describe
 from measure import alone
@@ -39,11 +40,12 @@ def main() -> None:
         print(f"measuring {group} ...", flush=True)
         rows += alone(Path(__file__).with_name("attention.py"), group, extent)
     print("\n".join(describe(row) for row in rows))
+    memory = measure_memory(extent)
     missed = [row for row in rows if (target := target_of(row)) and row.get("speed", target) < target]
     for row in missed:
         print(f"short of {target_of(row)}x:", describe(row))
     if extent != "quick" and len(chosen) == len(GROUPS):
-        write(rows, extent)
+        write(rows, memory, extent)
 
 
 def target_of(row: dict) -> float | None:
@@ -57,30 +59,47 @@ def target_of(row: dict) -> float | None:
     return None
 
 
-def write(rows: list[dict], extent: str) -> None:
+def measure_memory(extent: str) -> list[dict]:
+    """Megabytes at the peak, each program in a process of its own: forward by length, and the questions."""
+    steps = [(group, "forward", n) for group in GROUPS[:-1] for n in (1024, 2048, 4096, 8192, 16384)]
+    steps = [*steps, ("questions", "4 questions", 4096)] if extent != "quick" else []
+    rows = []
+    for framework, what, length in steps:
+        row = {"framework": framework, "what": what, "n": length}
+        for whose in ("regard", "peer"):
+            if whose == "regard" or what != "forward" or framework == "torch" or length <= 8192:
+                step = (framework, what, str(length), whose)
+                row[f"{whose}_mb"] = alone(Path(__file__).with_name("memory.py"), *step) / 2**20
+        print(row, flush=True)
+        rows.append(row)
+    return rows
+
+
+def write(rows: list[dict], memory: list[dict], extent: str) -> None:
     where = {
         "date": date.today().isoformat(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "extent": extent,
     }
-    (ROOT / "docs" / "benchmarks.json").write_text(json.dumps({"machine": where, "rows": rows}, indent=1) + "\n")
-    (ROOT / "docs" / "benchmarks.md").write_text(page(where, rows))
-    plot(rows, ROOT / "docs" / "images" / "benchmarks.png")
+    (ROOT / "docs" / "benchmarks.json").write_text(
+        json.dumps({"machine": where, "rows": rows, "memory": memory}, indent=1) + "\n"
+    )
+    (ROOT / "docs" / "benchmarks.md").write_text(page(where, rows, memory))
+    plot(rows, memory, ROOT / "docs" / "images" / "benchmarks.png")
 
 
-def page(where: dict, rows: list[dict]) -> str:
+def page(where: dict, rows: list[dict], memory: list[dict]) -> str:
     """The documentation's page: a plot, and a table with what each target is and whether it was reached."""
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {where['date']} by the programs of `make bench` on {where['cores']} cores ({where['processor']}), no GPU.",
-        "Each row runs both programs in turn in one process and compares medians; read the ratios, not the milliseconds.",
-        "8 heads, 2 from 16,384 positions on. Memory is measured in processes of its own by `tests/test_memory.py`:",
-        "every question, forward and backward at 16,384 positions within 64 MB beyond inputs and results. The numbers",
-        f"are in `docs/benchmarks.json`; extent: {where['extent']}.",
+        f"Measured on {where['date']} by `make bench` on {where['cores']} cores ({where['processor']}), no GPU; extent:",
+        f"{where['extent']}. Each row runs both programs in turn in one process and compares medians; read the ratios,",
+        "not the milliseconds. 8 heads, 2 from 16,384 positions on. Memory is what a process of its own takes at its peak",
+        "beyond its inputs, results included. The numbers are in `docs/benchmarks.json`.",
         "",
-        "![Time over the length](images/benchmarks.png)",
+        "![Time and memory over the length](images/benchmarks.png)",
         "",
         "| | n | d | type | Regard ms | peer | peer ms | speed | asked |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -94,32 +113,43 @@ def page(where: dict, rows: list[dict]) -> str:
             beside = (f"{row['peer_ms']:.1f}", f"{row['speed']:.2f}x")
         cells = (*what, f"{row['regard_ms']:.1f}", f"`{row['peer']}`", *beside, asked)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    lines += ["", "| | n | Regard MB | peer MB |", "|---|---|---|---|"]
+    for row in memory:
+        peer = f"{row['peer_mb']:.0f}" if "peer_mb" in row else "does not fit"
+        lines.append(f"| {row['framework']}, {row['what']} | {row['n']} | {row['regard_mb']:.0f} | {peer} |")
     return "\n".join(lines) + "\n"
 
 
-def plot(rows: list[dict], path: Path) -> None:
-    """Time over the length, forward, width 64, float32."""
+def plot(rows: list[dict], memory: list[dict], path: Path) -> None:
+    """Time and memory over the length, forward, width 64, float32."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.5), layout="constrained")
     frameworks = [group for group in GROUPS if group != "questions"]
-    for axis, framework in zip(figure.subplots(1, len(frameworks)), frameworks, strict=True):
-        mine = [
-            r for r in rows if (r["framework"], r["what"], r["d"], r["dtype"]) == (framework, "forward", 64, "float32")
-        ]
-        lengths = [row["n"] for row in mine]
-        axis.plot(lengths, [row["regard_ms"] for row in mine], "o-", label="regard")
-        both = [row for row in mine if "speed" in row]
-        axis.plot([row["n"] for row in both], [row["peer_ms"] for row in both], "s--", label=mine[0]["peer"])
-        axis.set(xscale="log", yscale="log", xlabel="length n", title=framework)
-        axis.set_xticks(lengths, [str(n) for n in lengths])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize="x-small")
-        if framework == frameworks[0]:
-            axis.set_ylabel("time (ms)")
+    figure = Figure(figsize=(12, 6), layout="constrained")
+    chosen = [row for row in rows if (row["what"], row["d"], row["dtype"]) == ("forward", 64, "float32")]
+    above, below = figure.subplots(2, len(frameworks))
+    for framework, time, space in zip(frameworks, above, below, strict=True):
+        mine = [row for row in chosen if row["framework"] == framework]
+        _lines(time, mine, "ms", mine[0]["peer"])
+        _lines(space, [row for row in memory if row["framework"] == framework], "mb", mine[0]["peer"])
+        time.set_title(framework)
+    above[0].set_ylabel("time (ms)")
+    below[0].set_ylabel("memory beyond inputs (MB)")
+    figure.suptitle("Attention forward, 8 heads (2 at 16,384), width 64, float32", fontsize="medium")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
+
+
+def _lines(axis: Any, rows: list[dict], unit: str, peer: str) -> None:
+    lengths = [row["n"] for row in rows]
+    axis.plot(lengths, [row[f"regard_{unit}"] for row in rows], "o-", label="regard")
+    both = [row for row in rows if f"peer_{unit}" in row]
+    axis.plot([row["n"] for row in both], [row[f"peer_{unit}"] for row in both], "s--", label=peer)
+    axis.set(xscale="log", yscale="log", xlabel="length n")
+    axis.set_xticks(lengths, [str(n) for n in lengths])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize="x-small")
 
 
 if __name__ == "__main__":
