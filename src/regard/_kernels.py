@@ -63,7 +63,7 @@ def run(choice: Choice, problem: Problem, value: Operand, drop: Any) -> tuple[Ar
     return output, exact(problem, logsumexp)
 
 
-def exact(problem: Problem, logsumexp: Array) -> Array | None:
+def exact(problem: Problem, logsumexp: Array | None) -> Array | None:
     """A fused kernel's log-sum-exp, or None where it is not good enough to make weights from.
 
     In half precision it is no better than the output (5e-5 off, by a fast exponential), and weights that are asked

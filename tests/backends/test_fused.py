@@ -10,8 +10,9 @@ import torch
 
 import regard
 from regard import masks
-from regard._backends import _torch_fused, get_backend
+from regard._backends import _torch_fused, _torch_varlen, get_backend
 from regard._backends import jax as jax_backend
+from regard._backends import torch as torch_backend
 from regard._kernels import Choice, _obstacle
 from regard.attention import make_problem
 
@@ -185,3 +186,54 @@ def test_the_reason_is_told():
     problem, values = make_problem(backend, *(jnp.asarray(array),) * 3)
     assert _obstacle(problem, values, None) == "JAX on a cpu, which has no fused kernel"
     assert Choice("fused", "x").name == "fused"
+
+
+def by_document(query, key, value, starts, also, longest, longest_too, *, scale, window_size, enable_gqa):
+    """What `torch.nn.attention.varlen.varlen_attn` is documented to compute, on a CPU."""
+    assert torch.equal(starts, also)
+    assert starts.dtype == torch.int32
+    assert longest == longest_too == max(starts.diff())
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    pieces = []
+    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+        document = [array[start:stop].transpose(0, 1)[None] for array in (query, key, value)]
+        causal = {"is_causal": window_size == (-1, 0), "scale": scale, "enable_gqa": enable_gqa}
+        pieces.append(torch.nn.functional.scaled_dot_product_attention(*document, **causal)[0].transpose(0, 1))
+    return torch.cat(pieces)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("heads", "groups"), [(3, 3), (6, 2)])
+def test_documents_go_to_the_kernel_for_them(causal, heads, groups):
+    ids = torch.tensor([[0, 0, 0, 5, 5, 2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 1, 1, 1, 4, 7, 7, 7]])
+    query = torch.randn(2, heads, 11, 8).bfloat16().requires_grad_()
+    key, value = (torch.randn(2, groups, 11, 8).bfloat16().requires_grad_() for _ in range(2))
+    mask = masks.causal() & masks.segments(ids) if causal else masks.segments(ids)
+    problem, placed = make_problem(get_backend("test", query=query), query, key, value, mask=mask)
+    assert _torch_varlen.serves(problem, placed)
+    output, logsumexp = _torch_fused._by_document(problem, placed, by_document)
+    assert logsumexp is None
+    output = problem.layout.to_caller(torch_backend, output, (11, 8))
+    expected = regard.attention(query, key, value, mask=mask, kernel="blockwise").output
+    torch.testing.assert_close(output, expected, atol=2e-2, rtol=2e-2)
+    found, wanted = (torch.autograd.grad(each.float().pow(2).sum(), (query, key, value)) for each in (output, expected))
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=5e-2, rtol=5e-2)
+
+
+@pytest.mark.parametrize(
+    ("ids", "change"),
+    [
+        ([0, 0, 1, 1, 0, 0], {}),  # a document in two pieces
+        ([0, 0, 0, 1, 1, 1], {"dtype": torch.float32}),
+        ([0, 0, 0, 1, 1, 1], {"bias": torch.zeros(6, 6)}),
+        ([0, 0, 0, 1, 1, 1], {"mask": masks.window(1, 1)}),
+    ],
+)
+def test_what_the_kernel_for_documents_cannot_do(ids, change):
+    dtype = change.pop("dtype", torch.bfloat16)
+    query = torch.randn(1, 6, 8).to(dtype)
+    mask = masks.segments(torch.tensor(ids)[None])
+    mask = mask & change.pop("mask") if "mask" in change else mask
+    problem, placed = make_problem(get_backend("test", query=query), query, query, query, mask=mask, **change)
+    assert not _torch_varlen.serves(problem, placed)

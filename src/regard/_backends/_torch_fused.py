@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from regard._backends import _torch_varlen
+
 fused_name = "PyTorch's fused kernel"
 
 _MASK_NUMBERS = 1 << 22  # the largest tile of mask and bias, in numbers: 16 MB
@@ -149,10 +151,12 @@ class _Part(NamedTuple):
 
 
 def fused(problem: Any, value: Any) -> tuple[Any, Any]:
-    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`.
+    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, None where it is yet to be computed.
 
     Inputs that are not finite go by blocks: the kernel lets them reach other rows, or loses them.
     """
+    if problem.query.array.is_cuda and _torch_varlen.serves(problem, value):
+        return _by_document(problem, value)
     operands = (problem.query, problem.key, value, *problem.leaves)
     arrays = [operand.array for operand in operands]
     if problem.scores.mask is not None and problem.query.array.device.type == "cpu" and _spoiled(value.array):
@@ -164,6 +168,13 @@ def fused(problem: Any, value: Any) -> tuple[Any, Any]:
     if _lost(problem, logsumexp):
         return problem.attend(value)
     return output, logsumexp
+
+
+def _by_document(problem: Any, value: Any, kernel: Callable | None = None) -> tuple[Any, None]:
+    """The output alone: in half precision the log-sum-exp comes from one of float32 (`_kernels.exact`)."""
+    query, key, values, width = _flat(problem, value)
+    output = _torch_varlen.attend(problem, query, key, values, kernel)
+    return output[..., :width].reshape(*problem.rows_shape, width), None
 
 
 def _spoiled(array: Any) -> bool:
