@@ -293,6 +293,13 @@ def test_reduce_sees_each_tile_once(backend):
     assert weights.reduce(before, lambda one, two: one + two, 0.0) == pytest.approx(expected, rel=1e-6)
 
 
+def test_reduce_where_heads_do_not_fit_into_a_tile(backend):
+    array = backend.array(np.random.default_rng(0).standard_normal((7, 1031, 2)), "float32")
+    weights = regard.attention(array, array, array).weights
+    total = weights.reduce(lambda tile, *_: backend.numpy(tile).sum(dtype=np.float64), lambda a, b: a + b, 0.0)
+    assert total == pytest.approx(7 * 1031, rel=1e-5)
+
+
 def test_reduce_of_no_queries_is_what_it_started_from(backend):
     nothing = backend.array(np.zeros((2, 0, 3)), "float32")
     weights = regard.attention(nothing, nothing, nothing).weights

@@ -100,12 +100,12 @@ class DynamicGrid:
 
 def grid(
     xp: Backend, layout: Layout, mask: Any, leaves: Sequence[Operand],
-    least_width: int = 1, budget: int | None = None, most_rows: int = MOST_ROWS,
+    least_width: int = 1, budget: int | None = None, most_rows: int = MOST_ROWS, together: bool = False,
 ) -> Any:  # fmt: skip
     """The blocks of one attention: tiles that stay in the processor's cache, without what no query may see.
 
     A block is at least `least_width` keys wide, and its tile at most `budget` numbers and `most_rows` high, where
-    that can be.
+    that can be. With `together`, no block is of a part of the leading axes.
     """
     budget = budget or TILE_BYTES[xp.name] // 4
     if not all(isinstance(size, int) for size in layout.space):
@@ -114,7 +114,10 @@ def grid(
         return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
     known = [xp.concrete(leaf.array) for leaf in leaves]
     width = _widest(layout, mask, leaves, known)
-    chunk, size = _sizes(layout, width, budget, most_rows, _ragged(layout, leaves, known))
+    if together:
+        chunk, size = tuple(layout.lead), _rows_within(budget, layout, layout.lead, width, most_rows)
+    else:
+        chunk, size = _sizes(layout, width, budget, most_rows, _ragged(layout, leaves, known))
     lead_spans = tuple(
         tuple((start, min(step, total - start)) for start in range(0, total, step))
         for total, step in zip(layout.lead, chunk, strict=True)
@@ -172,9 +175,13 @@ def _sizes(
         if _product(chunk) * least <= budget:
             break
         chunk[axis] = max(1, min(chunk[axis], budget // max(others * least, 1)))
+    chunk = [max(size, 1) for size in chunk]
+    return tuple(chunk), _rows_within(budget, layout, chunk, width, most_rows)
+
+
+def _rows_within(budget: int, layout: Layout, chunk: Sequence[int], width: int, most_rows: int) -> int:
     rows = budget // max(_product(chunk) * layout.repeats * width, 1)
-    rows = max(FEWEST_ROWS, min(most_rows, rows))
-    return tuple(max(size, 1) for size in chunk), min(rows, max(layout.queries, 1))
+    return min(max(FEWEST_ROWS, min(most_rows, rows)), max(layout.queries, 1))
 
 
 def _shares(leaves: Sequence[Operand], known: Sequence[Any], chunk: tuple) -> list:

@@ -382,7 +382,7 @@ class AttentionWeights:
             merge: Puts the result so far and the result of a tile together.
             initial: What to start from.
         """
-        for block in self._problem.grid().blocks if not self._problem.empty else ():
+        for block in self._problem.grid(together=True).blocks if not self._problem.empty else ():
             queries = np.arange(block.starts[-2], block.starts[-2] + block.sizes[-2])
             keys = np.arange(block.starts[-1], block.starts[-1] + block.sizes[-1])
             initial = merge(initial, tile(self._tile(queries, keys), queries, keys))

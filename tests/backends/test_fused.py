@@ -1,5 +1,6 @@
 """The fused kernels' own logic: what PyTorch's kernel for CPUs gets wrong, and the GPU paths as far as a CPU allows."""
 
+import itertools
 import math
 
 import jax
@@ -195,7 +196,7 @@ def by_document(query, key, value, starts, also, longest, longest_too, *, scale,
     assert longest == longest_too == max(starts.diff())
     assert enable_gqa == (query.shape[1] != key.shape[1])
     pieces = []
-    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+    for start, stop in itertools.pairwise(starts):
         document = [array[start:stop].transpose(0, 1)[None] for array in (query, key, value)]
         causal = {"is_causal": window_size == (-1, 0), "scale": scale, "enable_gqa": enable_gqa}
         pieces.append(torch.nn.functional.scaled_dot_product_attention(*document, **causal)[0].transpose(0, 1))
