@@ -25,6 +25,7 @@ LAYERS = [
 # Modules beside those of the plan, by the layer that they belong to.
 BESIDE = {
     "regard._questions": 7,
+    "regard._indexing": 7,
     "regard._problem": 7,
     "regard._kernels": 7,
     "regard._rules": 7,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from regard._backends.protocol import Array, Backend
-from regard._blockwise import Output, Scores, log_weights, weighted
+from regard._blockwise import Output, Scores, log_weights, product, weighted
 from regard._layout import Layout
 from regard._rules import Where
 
@@ -183,6 +183,32 @@ class TransposedProduct:
 
     def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
         return layout.to_caller(xp, results[0], (layout.keys, self.width))
+
+
+@dataclass(frozen=True)
+class GradientWeighted(TransposedProduct):
+    """max(P * (g v^T), 0)^T y; its operands are g `(*lead, R, T, 1, E)`, v `(*lead, 1, 1, S, E)` and y.
+
+    g v^T is the gradient with respect to the weights, of what has the gradient g with respect to P v.
+    """
+
+    extras: ClassVar[int] = 3
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        gradient, value, values = extras
+        kept = xp.maximum(tile.weights * product(xp, gradient, value), 0.0)
+        return super().__call__(xp, tile._replace(weights=kept), [values])
+
+
+@dataclass(frozen=True)
+class Neighbour(_OfQueries):
+    """The weight on the key at a distance from the query: -1 is the one before it."""
+
+    offset: int
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        there = tile.where.keys == tile.where.queries + tile.where.shift + self.offset
+        return [xp.sum(xp.where(there, tile.weights, 0.0), -1)]
 
 
 @dataclass(frozen=True)

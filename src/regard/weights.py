@@ -11,12 +11,14 @@ import numpy as np
 from regard import _check
 from regard._backends.protocol import Array
 from regard._blockwise import log_weights
+from regard._indexing import filled, select, split_index, taken
 from regard._layout import Layout, Operand
 from regard._problem import Problem
 from regard._questions import (
     ArgMax,
     Distance,
     Entropy,
+    GradientWeighted,
     Largest,
     Mass,
     Max,
@@ -167,7 +169,7 @@ class AttentionWeights:
         Raises:
             OutOfRangeError: An index beyond its axis.
         """
-        leading, tile = _split_index(index, len(self._layout.outer))
+        leading, tile = split_index(index, len(self._layout.outer))
         chosen = self._select(leading) if leading else self
         return chosen if tile is None else chosen._tile(*tile)
 
@@ -177,7 +179,7 @@ class AttentionWeights:
         _check.index(WHO, "key", columns, place.keys)
         queries, keys = np.arange(place.queries)[rows], np.arange(place.keys)[columns]
         operands = [
-            _taken(xp, operand, np.atleast_1d(queries), np.atleast_1d(keys)) for operand in self._problem.operands
+            taken(xp, operand, np.atleast_1d(queries), np.atleast_1d(keys)) for operand in self._problem.operands
         ]
         own = place.operand(xp, self._along())
         where = Where(
@@ -188,7 +190,7 @@ class AttentionWeights:
         )
         with xp.quiet():
             scores = self._problem.scores(xp, operands, where, True)
-            weights = xp.exp(log_weights(xp, scores, _taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
+            weights = xp.exp(log_weights(xp, scores, taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
         result = xp.cast(weights, self._problem.given)
         full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
         return place.to_caller(xp, xp.in_order(xp.broadcast_to(result, full)), (*np.shape(queries), *np.shape(keys)))
@@ -207,7 +209,7 @@ class AttentionWeights:
         _check.leading_index(WHO, leading, outer)
         shape = np.broadcast_to(np.int8(0), outer)[leading].shape
         *batch, heads = [
-            np.atleast_1d(np.arange(size)[at]) for size, at in zip(outer, _filled(leading, outer), strict=True)
+            np.atleast_1d(np.arange(size)[at]) for size, at in zip(outer, filled(leading, outer), strict=True)
         ]
         return self._chosen(batch, heads, shape)
 
@@ -215,10 +217,10 @@ class AttentionWeights:
         """The weights of some of each leading axis, of which the caller sees `shape`."""
         xp, place = self._xp, self._layout
         operands = [self._problem.query, self._problem.key, *self._problem.leaves]
-        chosen = [_select(xp, place, operand, batch, heads) for operand in operands]
+        chosen = [select(xp, place, operand, batch, heads) for operand in operands]
         along = self._logsumexp
         if along is not None:
-            along = _select(xp, place, place.operand(xp, along), batch, heads).array
+            along = select(xp, place, place.operand(xp, along), batch, heads).array
         layout = Layout((*(len(several) for several in batch), len(heads)), 1, place.queries, place.keys, shape)
         rules = (self._problem.scores, chosen[0], chosen[1], tuple(chosen[2:]))
         problem = Problem(xp, layout, *rules, given=self._problem.given)
@@ -263,6 +265,28 @@ class AttentionWeights:
         careful = self._problem.scores.mask is not None and self._problem.spoiled(operand)
         [answer] = self._ask([Product(xp.shape(values)[-1], careful)], [operand])
         return xp.cast(answer, xp.dtype_name(values))
+
+    def relevance(self, value: Array, gradient: Array, values: Array) -> Array:
+        """Sums by the weights that mattered, sum_i max(P_ij (g_i . v_j), 0) y_i, for each key: `(..., H, S, Y)`.
+
+        The gradient of a score with respect to the weight P_ij is g_i . v_j, where g is its gradient with respect to
+        this attention's output. Nothing of size T x S is made.
+
+        Args:
+            value: The values of the attention, `(..., G, S, E)`.
+            gradient: The gradient of the output, `(..., H, T, E)`.
+            values: What is summed, y `(..., T, Y)`.
+
+        Source: Chefer, Gur and Wolf 2021, arXiv 2103.15679, equation 5, before the mean over heads.
+        """
+        xp, place = self._xp, self._layout
+        values = _check.multiplied(f"{WHO}.relevance", xp, values, place.queries, "T")
+        extras = [
+            place.query(xp, xp.cast(gradient, self._problem.dtype)),
+            place.key(xp, xp.cast(value, self._problem.dtype)),
+            _for_heads(xp, place, values, keys=False),
+        ]
+        return self._ask([GradientWeighted(xp.shape(values)[-1])], extras)[0]
 
     # Questions.
 
@@ -452,58 +476,6 @@ def _for_heads(xp: Any, place: Layout, values: Array, keys: bool) -> Operand:
     return place.operand(xp, array, 1)
 
 
-def _taken(xp: Any, operand: Operand, queries: np.ndarray, keys: np.ndarray) -> Array:
-    """Some rows and columns of an operand."""
-    array, axes = operand.array, operand.axes
-    for axis, chosen in ((len(axes) - 2, queries), (len(axes) - 1, keys)):
-        if axes[axis]:
-            array = _along_axis(xp, array, chosen, axis)
-    return array
-
-
-def _along_axis(xp: Any, array: Array, chosen: np.ndarray, axis: int) -> Array:
-    """A slice where the indices are consecutive (nothing is copied then), else a gather."""
-    if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen) and (np.diff(chosen) == 1).all():
-        return array[(slice(None),) * axis + (slice(int(chosen[0]), int(chosen[-1]) + 1),)]
-    return xp.take(array, xp.asarray(chosen, array), axis)
-
-
-def _select(xp: Any, place: Layout, operand: Operand, batch: list[np.ndarray], heads: np.ndarray) -> Operand:
-    """Some of the leading axes of an operand; heads become key heads of their own, without repeats."""
-    array, axes = operand.array, operand.axes
-    groups, repeats = len(place.lead) - 1, len(place.lead)
-    features = len(xp.shape(array)) - len(axes)
-    for axis, chosen in enumerate(batch):
-        if axes[axis]:
-            array = _along_axis(xp, array, chosen, axis)
-    sizes = xp.shape(array)
-    if axes[repeats]:
-        full = (*sizes[:groups], place.lead[-1], *sizes[repeats:])
-        together = (*sizes[:groups], place.lead[-1] * place.repeats, 1, *sizes[repeats + 1 :])
-        array = xp.reshape(xp.broadcast_to(array, full), together)
-        array = _along_axis(xp, array, heads, groups)
-    elif axes[groups]:
-        array = _along_axis(xp, array, heads // place.repeats, groups)
-    return place.operand(xp, array, features)
-
-
-def _split_index(index: Any, outer: int) -> tuple[tuple, tuple | None]:
-    """What an index says of the leading axes, and of the last two (None: nothing)."""
-    index = index if isinstance(index, tuple) else (index,)
-    explicit = len(index)
-    dots = [place for place, at in enumerate(index) if at is Ellipsis]
-    if dots:
-        before, after = index[: dots[0]], index[dots[0] + 1 :]
-        explicit = len(before) if not after else outer + 2
-        index = (*before, *(slice(None),) * max(outer + 2 - len(before) - len(after), 0), *after)
-    if len(index) > outer + 2:
-        raise OutOfRangeError(f"{WHO}: need at most {outer + 2} indices; got {len(index)}; leave some out.")
-    leading, tile = index[:outer], index[outer:]
-    if all(isinstance(at, slice) and at == slice(None) for at in leading):
-        leading = ()
-    return leading, (*tile, slice(None))[:2] if explicit > outer else None
-
-
 def _densely(value: Any) -> Any:
     """What holds weights, with dense tensors in their place."""
     if isinstance(value, AttentionWeights):
@@ -511,10 +483,6 @@ def _densely(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _densely(each) for name, each in value.items()}
     return type(value)(_densely(each) for each in value) if type(value) in (list, tuple) else value
-
-
-def _filled(leading: tuple, outer: tuple) -> tuple:
-    return (*leading, *(slice(None),) * (len(outer) - len(leading)))
 
 
 def _bins(size: int, bins: int) -> np.ndarray:

@@ -6,7 +6,6 @@ in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,10 +35,12 @@ def _runs(ids: Any) -> Any:
     return (ids[..., 1:] != ids[..., :-1]).sum(-1)
 
 
-def attend(problem: Any, query: Any, key: Any, value: Any, kernel: Callable | None = None) -> Any:
+def attend(problem: Any, query: Any, key: Any, value: Any, kernel: Any = None) -> Any:
     """Output `(N, H, T, W)` of query `(N, H, T, W)` and key and value `(N, G, T, W)`, with the kernel's gradient."""
     if kernel is None:
-        from torch.nn.attention.varlen import varlen_attn as kernel
+        from torch.nn.attention import varlen
+
+        kernel = varlen.varlen_attn
     examples, heads, length, width = query.shape
     packed = [array.transpose(1, 2).reshape(examples * length, -1, width) for array in (query, key, value)]
     starts = _starts(problem, examples)

@@ -7,13 +7,16 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from regard import masks
 from regard._backends import get_backend
 from regard.attention import make_problem
+from regard.errors import UnsupportedError
 from regard.masks import Mask, Window
-from regard.models.watch import Seen, nothing_seen
+from regard.models.seen import Seen, Values
+from regard.models.watch import nothing_seen
 from regard.weights import AttentionWeights
 
 WHAT = "torch.nn.functional.scaled_dot_product_attention"
@@ -30,11 +33,12 @@ class Recorder(TorchFunctionMode):
     threads and exceptions leave everything as it was. Which module calls is read off the stack.
     """
 
-    def __init__(self, model: torch.nn.Module, layers: list | None, heads: list | None) -> None:
+    def __init__(self, model: torch.nn.Module, layers: list | None, heads: list | None, values: bool) -> None:
         super().__init__()
         self._names = {id(module): name for name, module in model.named_modules()}
-        self._model, self._layers, self._heads = model, layers, heads
+        self._model, self._layers, self._heads, self._values = model, layers, heads, values
         self._calls = 0
+        self._latest: _Kept | None = None  # whose projection is still to come
         self.seen = Seen()
 
     def start(self) -> Seen:
@@ -42,49 +46,191 @@ class Recorder(TorchFunctionMode):
         return self.seen
 
     def stop(self) -> None:
+        self._latest = None
         self.__exit__(None, None, None)
 
     def check(self) -> None:
         if not self._calls:
             raise nothing_seen((type(module).__name__ for module in self._model.modules()), WHAT)
 
-    def _calling(self) -> str | None:
-        """The name of the innermost module of the model that is running, or None."""
+    def _calling(self) -> tuple[str, Any] | None:
+        """The innermost module of the model that is running, with its name, or None."""
         frame: FrameType | None = sys._getframe(2)
         while frame is not None:
             if "self" in frame.f_code.co_varnames[:1]:
-                name = self._names.get(id(frame.f_locals.get("self")))
+                module = frame.f_locals.get("self")
+                name = self._names.get(id(module))
                 if name is not None:
-                    return name
+                    return name, module
             frame = frame.f_back
         return None
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if function is torch.nn.functional.scaled_dot_product_attention:
-            name = self._calling()
-            if name is not None:
-                self._record(name, *args, **kwargs)
+        if function is functional.scaled_dot_product_attention:
+            return self._attention(_called, function, args, kwargs)
+        if function is functional.multi_head_attention_forward:
+            return self._attention(_called_whole, function, args, kwargs)
+        if self._latest is not None:
+            self._look_for_projection(function, args)
         return function(*args, **kwargs)
 
-    def _record(
-        self,
-        name: str,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        attn_mask: torch.Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> None:
+    def _attention(self, read: Any, function: Any, args: tuple, kwargs: dict) -> Any:
+        calling = self._calling()
+        result = function(*args, **kwargs)
+        if calling is None:
+            return result
+        name, module = calling
         number = self._calls
         self._calls += 1
         if self._layers is not None and name not in self._layers and number not in self._layers:
-            return
-        weights = weights_of(query, key, attn_mask, is_causal, scale)
-        self.seen.append(name, weights if self._heads is None else _some_heads(weights, self._heads))
+            return result
+        query, key, value, mask, causal, scale, projection = read(module, *args, **kwargs)
+        weights = weights_of(query, key, mask, causal, scale)
+        kept = None
+        if self._values:
+            kept = _Kept(weights.shape[-3], value, result[0] if isinstance(result, tuple) else result, projection)
+            self._latest = kept if projection is None else None
+        if self._heads is not None:
+            weights = weights.heads(self._heads)
+        self.seen.append(name, weights, None if kept is None else kept.values(self._heads))
+        return result
+
+    def _look_for_projection(self, function: Any, args: tuple) -> None:
+        """The first linear layer behind an attention, of as many inputs as its heads have outputs together."""
+        kept = self._latest
+        assert kept is not None
+        matrix = None
+        if function is functional.linear:
+            matrix = args[1].T
+        elif function is torch.addmm:  # GPT-2's
+            matrix = args[2]
+        if matrix is not None:
+            if matrix.shape[0] == kept.heads * kept.value.shape[-1]:
+                kept.projection = matrix
+            self._latest = None
+
+
+class _Kept:
+    """Value, output and projection of one attention, the last two of which come later."""
+
+    def __init__(self, heads: int, value: torch.Tensor, output: torch.Tensor, projection: torch.Tensor | None) -> None:
+        self.heads, self.value, self.projection = heads, value, projection
+        self._output = output if output.requires_grad else None
+        if self._output is not None:
+            self._output.retain_grad()
+
+    def values(self, heads: list | None) -> Values:
+        if heads is not None:
+            raise UnsupportedError(
+                "watch: need all heads to keep values; got heads and values=True; leave heads out and choose later."
+            )
+        return Values(frozen(self.value.detach()), self._gradient, lambda: self.projection)
+
+    def _gradient(self) -> torch.Tensor | None:
+        if self._output is None or self._output.grad is None:
+            return None
+        gradient = self._output.grad
+        if gradient.ndim == 4 or self.projection is None:
+            return gradient
+        gradient = gradient if gradient.ndim == 3 else gradient.unsqueeze(1)  # of nn.MultiheadAttention: (T, B, d)
+        return (gradient @ self.projection.T).unflatten(-1, (self.heads, -1)).permute(1, 2, 0, 3)
+
+
+def _called(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> tuple:
+    """Query, key, value, mask, causal, scale and projection of a call of `scaled_dot_product_attention`."""
+    query, attn_mask = _unpacked(module, query, attn_mask)
+    return query, key, value, attn_mask, is_causal, scale, None
+
+
+def _unpacked(
+    module: torch.nn.Module, query: torch.Tensor, mask: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """transformers hands over the heads that share a key as if they were positions, while it generates."""
+    repeats = getattr(module, "num_key_value_groups", 1)
+    heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
+    if repeats == 1 or query.ndim != 4 or query.shape[2] != repeats or query.shape[1] * repeats != heads:
+        return query, mask
+    whole = query.reshape(query.shape[0], heads, 1, query.shape[-1])
+    if mask is not None and mask.shape[1] != 1:
+        mask = mask.reshape(mask.shape[0], heads, 1, mask.shape[-1])
+    return whole, mask
+
+
+def _called_whole(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: torch.Tensor | None,
+    in_proj_bias: torch.Tensor | None,
+    bias_k: torch.Tensor | None,
+    bias_v: torch.Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: torch.Tensor,
+    out_proj_bias: torch.Tensor | None,
+    training: bool = True,
+    key_padding_mask: torch.Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: torch.Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: torch.Tensor | None = None,
+    k_proj_weight: torch.Tensor | None = None,
+    v_proj_weight: torch.Tensor | None = None,
+    static_k: torch.Tensor | None = None,
+    static_v: torch.Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> tuple:
+    """The same of `nn.MultiheadAttention`, whose call hides the inner one: query and key are projected once more."""
+    if bias_k is not None or add_zero_attn or static_k is not None:
+        raise UnsupportedError(
+            "watch: need a MultiheadAttention without add_bias_kv, add_zero_attn and static keys; got one with; leave "
+            "it out by layers."
+        )
+    given = [array if array.ndim == 3 else array.unsqueeze(1) for array in (query, key, value)]
+    matrices: Any = (q_proj_weight, k_proj_weight, v_proj_weight)
+    if not use_separate_proj_weight and in_proj_weight is not None:
+        matrices = in_proj_weight.chunk(3)
+    biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
+    query, key, value = (
+        functional.linear(array, matrix, bias).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
+        for array, matrix, bias in zip(given, matrices, biases, strict=True)
+    )
+    mask = _merged(attn_mask, key_padding_mask, query)
+    return query, key, value, mask, is_causal and mask is None, None, out_proj_weight.T
+
+
+def _merged(mask: torch.Tensor | None, padding: torch.Tensor | None, query: torch.Tensor) -> torch.Tensor | None:
+    """PyTorch's two masks, whose True means hidden and whose numbers are added, as one whose True means seen."""
+    parts = []
+    if mask is not None:
+        shape = (-1, query.shape[1], *mask.shape[-2:]) if mask.ndim == 3 else (1, 1, *mask.shape[-2:])
+        parts.append(mask.reshape(shape))
+    if padding is not None:
+        parts.append(padding.reshape(query.shape[0], 1, 1, -1))
+    if not parts:
+        return None
+    if all(part.dtype == torch.bool for part in parts):
+        return ~(parts[0] | parts[-1])
+    numbers = [
+        torch.zeros_like(part, dtype=query.dtype).masked_fill(part, -torch.inf) if part.dtype == torch.bool else part
+        for part in parts
+    ]
+    return sum(numbers[1:], numbers[0])
 
 
 def frozen(key: torch.Tensor) -> torch.Tensor:
@@ -109,7 +255,3 @@ def weights_of(
     backend = get_backend("watch", query=query)
     problem, _ = make_problem(backend, query, frozen(key), key, mask=mask, bias=bias, scale=scale)
     return AttentionWeights(problem, kernel="the model's own", reason="watched")
-
-
-def _some_heads(weights: AttentionWeights, heads: list[int]) -> AttentionWeights:
-    return weights.heads(heads)

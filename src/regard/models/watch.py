@@ -3,56 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from regard.errors import DtypeError, OutOfRangeError, UnsupportedError
-from regard.weights import AttentionWeights
-
-
-class Seen:
-    """The weights that a watched model computed, in call order, by number or by the name of the module.
-
-    A module that ran several times (a loop of generation, say) has one entry a run; its name gives the last.
-    """
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._weights: list[AttentionWeights] = []
-
-    def append(self, name: str, weights: AttentionWeights) -> None:
-        self.names.append(name)
-        self._weights.append(weights)
-
-    def __len__(self) -> int:
-        return len(self._weights)
-
-    def __iter__(self) -> Iterator[AttentionWeights]:
-        return iter(self._weights)
-
-    def __getitem__(self, which: int | str) -> AttentionWeights:
-        if isinstance(which, str):
-            return self._weights[self._last(which)]
-        if not -len(self) <= which < len(self):
-            raise OutOfRangeError(f"watch: need the number of an attention seen, below {len(self)}; got {which}.")
-        return self._weights[which]
-
-    def _last(self, name: str) -> int:
-        if name not in self.names:
-            raise OutOfRangeError(f"watch: need the name of a module seen, one of {self.names}; got {name!r}.")
-        return len(self.names) - 1 - self.names[::-1].index(name)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the queries and keys that are kept."""
-        return sum(weights.nbytes for weights in self._weights)
-
-    def __repr__(self) -> str:
-        return (
-            f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {', '.join(dict.fromkeys(self.names))})"
-        )
+from regard.errors import DtypeError, UnsupportedError
+from regard.models.seen import Seen
 
 
 class watch(AbstractContextManager):  # noqa: N801 (used like a function)
@@ -66,6 +23,8 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
             transformers (by default), timm, diffusers and PyTorch's own do.
         layers: Which attentions to keep: names of modules (as in `seen.names`) or numbers in call order; default all.
         heads: Which heads to keep; default all.
+        values: Keep values and, with gradients on, the outputs' gradients too: for `seen.relevance()` and for what
+            weighs by value.
 
     Raises:
         DtypeError: Something that is no model.
@@ -87,10 +46,14 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
     """
 
     def __init__(
-        self, model: Any, layers: Iterable[int | str] | None = None, heads: Iterable[int] | None = None
+        self,
+        model: Any,
+        layers: Iterable[int | str] | None = None,
+        heads: Iterable[int] | None = None,
+        values: bool = False,
     ) -> None:
         self._recorder = _recorder(
-            model, None if layers is None else list(layers), None if heads is None else list(heads)
+            model, None if layers is None else list(layers), None if heads is None else list(heads), values
         )
 
     def __enter__(self) -> Seen:
@@ -104,12 +67,12 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
             self._recorder.check()
 
 
-def _recorder(model: Any, layers: list | None, heads: list | None) -> Any:
+def _recorder(model: Any, layers: list | None, heads: list | None, values: bool) -> Any:
     if "torch" in sys.modules:
         from regard.models import torch
 
         if torch.is_model(model):
-            return torch.Recorder(model, layers, heads)
+            return torch.Recorder(model, layers, heads, values)
     raise DtypeError(f"watch: need a PyTorch module; got {type(model).__name__}; pass the model itself.")
 
 

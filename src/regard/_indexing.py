@@ -1,0 +1,67 @@
+"""Parts of lazy weights: what an index says, and what it takes of each array in block space."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from regard._backends.protocol import Array
+from regard._layout import Layout, Operand
+from regard.errors import OutOfRangeError
+
+
+def taken(xp: Any, operand: Operand, queries: np.ndarray, keys: np.ndarray) -> Array:
+    """Some rows and columns of an operand."""
+    array, axes = operand.array, operand.axes
+    for axis, chosen in ((len(axes) - 2, queries), (len(axes) - 1, keys)):
+        if axes[axis]:
+            array = _along_axis(xp, array, chosen, axis)
+    return array
+
+
+def _along_axis(xp: Any, array: Array, chosen: np.ndarray, axis: int) -> Array:
+    """A slice where the indices are consecutive (nothing is copied then), else a gather."""
+    if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen) and (np.diff(chosen) == 1).all():
+        return array[(slice(None),) * axis + (slice(int(chosen[0]), int(chosen[-1]) + 1),)]
+    return xp.take(array, xp.asarray(chosen, array), axis)
+
+
+def select(xp: Any, place: Layout, operand: Operand, batch: list[np.ndarray], heads: np.ndarray) -> Operand:
+    """Some of the leading axes of an operand; heads become key heads of their own, without repeats."""
+    array, axes = operand.array, operand.axes
+    groups, repeats = len(place.lead) - 1, len(place.lead)
+    features = len(xp.shape(array)) - len(axes)
+    for axis, chosen in enumerate(batch):
+        if axes[axis]:
+            array = _along_axis(xp, array, chosen, axis)
+    sizes = xp.shape(array)
+    if axes[repeats]:
+        full = (*sizes[:groups], place.lead[-1], *sizes[repeats:])
+        together = (*sizes[:groups], place.lead[-1] * place.repeats, 1, *sizes[repeats + 1 :])
+        array = xp.reshape(xp.broadcast_to(array, full), together)
+        array = _along_axis(xp, array, heads, groups)
+    elif axes[groups]:
+        array = _along_axis(xp, array, heads // place.repeats, groups)
+    return place.operand(xp, array, features)
+
+
+def split_index(index: Any, outer: int) -> tuple[tuple, tuple | None]:
+    """What an index says of the leading axes, and of the last two (None: nothing)."""
+    index = index if isinstance(index, tuple) else (index,)
+    explicit = len(index)
+    dots = [place for place, at in enumerate(index) if at is Ellipsis]
+    if dots:
+        before, after = index[: dots[0]], index[dots[0] + 1 :]
+        explicit = len(before) if not after else outer + 2
+        index = (*before, *(slice(None),) * max(outer + 2 - len(before) - len(after), 0), *after)
+    if len(index) > outer + 2:
+        raise OutOfRangeError(f"AttentionWeights: need at most {outer + 2} indices; got {len(index)}; leave some out.")
+    leading, tile = index[:outer], index[outer:]
+    if all(isinstance(at, slice) and at == slice(None) for at in leading):
+        leading = ()
+    return leading, (*tile, slice(None))[:2] if explicit > outer else None
+
+
+def filled(leading: tuple, outer: tuple) -> tuple:
+    return (*leading, *(slice(None),) * (len(outer) - len(leading)))

@@ -1,0 +1,263 @@
+"""What a watched model attended to, layer by layer and through the layers, in memory linear in the length."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from regard import _check
+from regard._backends.protocol import Array
+from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
+from regard.models.summary import Summary, summarise
+from regard.weights import AttentionWeights
+
+
+@dataclass(frozen=True)
+class Values:
+    """What else of one attention is kept with `values=True`.
+
+    Attributes:
+        value: `(B, G, S, E)`.
+        gradient: gives the gradient of the output, `(B, H, T, E)`, or None before a backward pass.
+        projection: gives the matrix that the heads' outputs are multiplied by, `(H E, d)`, or None if there was none.
+    """
+
+    value: Array
+    gradient: Callable[[], Array | None]
+    projection: Callable[[], Array | None]
+
+
+@dataclass(frozen=True)
+class _Attended:
+    name: str
+    weights: AttentionWeights
+    values: Values | None
+
+
+class Seen:
+    """The weights that a watched model computed, in call order, by number or by the name of the module.
+
+    A module that ran several times (a loop of generation, say) has one entry a run; its name gives the last.
+    """
+
+    def __init__(self) -> None:
+        self._attended: list[_Attended] = []
+
+    def append(self, name: str, weights: AttentionWeights, values: Values | None = None) -> None:
+        self._attended.append(_Attended(name, weights, values))
+
+    @property
+    def names(self) -> list[str]:
+        return [each.name for each in self._attended]
+
+    def __len__(self) -> int:
+        return len(self._attended)
+
+    def __iter__(self) -> Iterator[AttentionWeights]:
+        return (each.weights for each in self._attended)
+
+    def __getitem__(self, which: int | str) -> AttentionWeights:
+        if isinstance(which, str):
+            return self._attended[self._last(which)].weights
+        if not -len(self) <= which < len(self):
+            raise OutOfRangeError(f"watch: need the number of an attention seen, below {len(self)}; got {which}.")
+        return self._attended[which].weights
+
+    def _last(self, name: str) -> int:
+        if name not in self.names:
+            raise OutOfRangeError(f"watch: need the name of a module seen, one of {self.names}; got {name!r}.")
+        return len(self.names) - 1 - self.names[::-1].index(name)
+
+    def only(self, pattern: str) -> Seen:
+        """Those whose names fit a pattern: `seen.only("encoder.*")`, `seen.only("*.encoder_attn")`.
+
+        Raises:
+            OutOfRangeError: There is none.
+        """
+        chosen = Seen()
+        chosen._attended = [each for each in self._attended if fnmatch.fnmatchcase(each.name, pattern)]
+        if not chosen:
+            raise OutOfRangeError(f"watch: need a pattern that fits a module seen, of {self.names}; got {pattern!r}.")
+        return chosen
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is kept: queries and keys, and values where they are."""
+        kept = sum(weights.nbytes for weights in self)
+        values = (each.values.value for each in self._attended if each.values is not None)
+        return kept + sum(value.nbytes for value in values)
+
+    def __repr__(self) -> str:
+        return (
+            f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {', '.join(dict.fromkeys(self.names))})"
+        )
+
+    # Through the layers.
+
+    def received(self, queries: Any = None, by_value: bool = False) -> Array:
+        """How much attention each key receives in each layer and head, sum_i P_ij: `(layers, B, H, S)`.
+
+        Args:
+            queries: From which queries; default all.
+            by_value: Weigh each key by the length of what it contributes, |f(v_j)|, where f is the projection behind
+                the heads: a key that is much attended to may say little. Needs `watch(..., values=True)`.
+
+        Raises:
+            ShapeError: Attentions of several shapes; choose with `only`.
+
+        Source: with `by_value`, Kobayashi et al. 2020, arXiv 2004.10102, equation 5, summed over the queries.
+        """
+        self._alike("received")
+        received = [weights.received(queries) for weights in self]
+        if by_value:
+            received = [one * other for one, other in zip(received, self._norms("received"), strict=True)]
+        return _stacked(self[0]._xp, received)
+
+    def norms(self) -> Array:
+        """How long what each key contributes is before it is weighed, |f(v_j)|: `(layers, B, H, S)`.
+
+        Needs `watch(..., values=True)`. Multiply a tile of weights by it to have the value-aware weights of
+        Kobayashi et al. 2020, arXiv 2004.10102, equation 5: `seen[0][..., :9, :9] * seen.norms()[0][..., None, :9]`.
+        """
+        self._alike("norms")
+        return _stacked(self[0]._xp, self._norms("norms"))
+
+    def _norms(self, who: str) -> list[Array]:
+        return [_norm(each, self._values(who, each)) for each in self._attended]
+
+    def rollout(self, queries: Any = None, residual: float = 0.5) -> Array:
+        """How much of each input token flows into the last layer's tokens, if attention were all: `(B, S)`.
+
+        Each layer passes on `residual I + (1 - residual) mean_h P_h`; the product of all of them is multiplied from
+        its top by the rows that are asked for, so no n x n matrix is made.
+
+        Args:
+            queries: Into which tokens of the last layer: a number gives `(B, S)`, several `(B, k, S)`; default the
+                mean of all, `(B, S)`.
+            residual: The part that goes past the attention.
+
+        Raises:
+            ShapeError: Attentions that are not self-attentions of one length; choose with `only`.
+
+        Source: Abnar and Zuidema 2020, arXiv 2005.00928, section 3.
+        """
+        flow, xp = self._start("rollout", queries)
+        for each in reversed(self._attended):
+            passed = each.weights.T @ flow
+            heads = each.weights.shape[-3]
+            flow = residual * flow + (1 - residual) / heads * xp.sum(passed, -3)
+        return self._finish(flow, queries, xp)
+
+    def relevance(self, queries: Any = 0) -> Array:
+        """How much each input token matters to what was differentiated, through all layers: `(B, S)`.
+
+        Watch with `values=True`, call `backward()` on what is to be explained (a class's logit), then ask. Each layer
+        adds `mean_h max(dP_h * P_h, 0)` times what is above it; a gradient dP is made a tile at a time.
+
+        Args:
+            queries: The token that the model decides by: a number gives `(B, S)`, several `(B, k, S)`. Default 0, the
+                first; the last, -1, for a decoder; None for the mean of all.
+
+        Raises:
+            UnsupportedError: Before a backward pass, or watched without `values=True`.
+            ShapeError: Attentions that are not self-attentions of one length; choose with `only`.
+
+        Source: Chefer, Gur and Wolf 2021, arXiv 2103.15679, equations 5 and 6.
+        """
+        flow, xp = self._start("relevance", queries)
+        for each in reversed(self._attended):
+            kept = self._values("relevance", each)
+            gradient = kept.gradient()
+            if gradient is None:
+                raise UnsupportedError(
+                    f"relevance: need the gradient of the output of {each.name}; there is none; call backward() on "
+                    "what is to be explained, with gradients on, before asking."
+                )
+            passed = each.weights.relevance(kept.value, gradient, flow)
+            flow = flow + xp.sum(passed, -3) / each.weights.shape[-3]
+        return self._finish(flow, queries, xp)
+
+    def summary(self, special: Any = None, separators: Any = None, real: Any = None) -> Summary:
+        """A row for each layer and head: how it attends, averaged over examples and queries. See `Summary`.
+
+        Args:
+            special: Which keys are special tokens, boolean `(B, S)` or `(S,)`.
+            separators: Which keys are separators, likewise.
+            real: Which queries count, boolean `(B, T)`: the attention mask of the tokenizer; default all.
+        """
+        if not self:
+            raise OutOfRangeError("summary: need an attention seen; got none; run the model inside the with.")
+        return summarise(self.names, list(self), special, separators, real)
+
+    def _alike(self, who: str) -> None:
+        self._require(who, [_check._sizes(weights.shape) for weights in self], "attentions of one shape")
+
+    def _require(self, who: str, found: Sequence[str], what: str) -> None:
+        kinds = Counter(found)
+        if len(kinds) != 1:
+            seen = " and ".join(f"{count} of {shape}" for shape, count in kinds.items()) or "none"
+            raise ShapeError(f"{who}: need {what}; got {seen}; choose with seen.only('encoder.*'), say.")
+
+    def _values(self, who: str, each: _Attended) -> Values:
+        if each.values is None:
+            raise UnsupportedError(f"{who}: need the values of {each.name}; not kept; use watch(model, values=True).")
+        return each.values
+
+    def _start(self, who: str, queries: Any) -> tuple[Array, Any]:
+        """The rows asked for, `(1, 1, T, k)`, and the verbs of the framework."""
+        lengths = [f"{weights.shape[-2]} x {weights.shape[-1]}" for weights in self]
+        self._require(who, lengths, "self-attentions of one length")
+        queries_seen, keys = self[0].shape[-2:]
+        if queries_seen != keys:
+            raise ShapeError(f"{who}: need self-attentions; got {lengths[0]}; choose with seen.only('encoder.*'), say.")
+        if queries is None:
+            rows = np.full((1, keys), 1 / keys)
+        else:
+            _check.index(who, "query", queries, keys)
+            rows = _rows(queries, keys)
+        weights = self[0]
+        xp, like = weights._xp, weights._problem.query.array
+        return xp.asarray(rows.T[None, None].astype(weights._problem.dtype), like), xp
+
+    def _finish(self, flow: Array, queries: Any, xp: Any) -> Array:
+        """`(B, 1, S, k)` as `(B, S)` or `(B, k, S)`."""
+        batch, _, length, count = xp.shape(flow)
+        single = queries is None or (np.ndim(queries) == 0 and not isinstance(queries, slice))
+        if single:
+            return xp.reshape(flow, (batch, length))
+        return xp.swapaxes(xp.reshape(flow, (batch, length, count)), -1, -2)
+
+
+def _rows(queries: Any, keys: int) -> np.ndarray:
+    chosen = np.atleast_1d(np.arange(keys)[queries])
+    rows = np.zeros((len(chosen), keys))
+    rows[np.arange(len(chosen)), chosen] = 1
+    return rows
+
+
+def _stacked(xp: Any, arrays: Sequence[Array]) -> Array:
+    return xp.concatenate([xp.reshape(array, (1, *xp.shape(array))) for array in arrays], 0)
+
+
+def _norm(each: _Attended, kept: Values) -> Array:
+    """|v_j W_h| through W_h W_h^T, `(B, H, S)`: E numbers a key instead of the d that v_j W_h has."""
+    xp = each.weights._xp
+    projection = kept.projection()
+    heads = each.weights.shape[-3]
+    *batch, groups, length, width = xp.shape(kept.value)
+    if projection is None or xp.shape(projection)[0] != heads * width:
+        raise UnsupportedError(
+            f"norms: need the linear layer behind the heads of {each.name}; saw none of {heads * width} inputs."
+        )
+    dtype = each.weights._problem.dtype
+    by_head = xp.reshape(xp.cast(projection, dtype), (heads, width, -1))
+    squares = xp.matmul(by_head, xp.swapaxes(by_head, -1, -2))
+    value = xp.reshape(xp.cast(kept.value, dtype), (*batch, groups, 1, length, width))
+    squares = xp.reshape(squares, (groups, heads // groups, width, width))
+    lengths = xp.sqrt(xp.maximum(xp.sum(xp.matmul(value, squares) * value, -1), 0.0))
+    return xp.reshape(lengths, (*batch, heads, length))

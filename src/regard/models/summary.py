@@ -1,0 +1,148 @@
+"""How every head of a model attends, in numbers: one row for each layer and head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from regard._questions import Distance, Entropy, Max, MaxScore, Neighbour, Product
+from regard.errors import ShapeError
+from regard.weights import AttentionWeights, _for_heads
+
+COLUMNS = (
+    "entropy", "largest_weight", "largest_score", "distance", "first", "special", "separators", "previous",
+    "redundancy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Each measure as one array for each layer, `(H,)`.
+
+    Attributes:
+        names: the layers' modules.
+        entropy: mean over the queries, in nats.
+        largest_weight: mean over the queries of each one's largest weight.
+        largest_score: the largest score before the softmax of all queries.
+        distance: mean distance attended over, in positions.
+        first, special, separators: mean weight on the first key, on special tokens and on separators; NaN where not
+            told which they are.
+        previous: mean weight on the key before the query.
+        redundancy: cosine similarity of the head's weights, as one long vector, to those of the head of its layer
+            that is most like it; NaN for a single head. (Compare Bian et al. 2021, "On Attention Redundancy".)
+    """
+
+    names: list[str]
+    entropy: list[np.ndarray]
+    largest_weight: list[np.ndarray]
+    largest_score: list[np.ndarray]
+    distance: list[np.ndarray]
+    first: list[np.ndarray]
+    special: list[np.ndarray]
+    separators: list[np.ndarray]
+    previous: list[np.ndarray]
+    redundancy: list[np.ndarray]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary for each layer and head, for `pandas.DataFrame` or a CSV file."""
+        return [
+            {"layer": layer, "name": name, "head": head}
+            | {column: float(getattr(self, column)[layer][head]) for column in COLUMNS}
+            for layer, name in enumerate(self.names)
+            for head in range(len(self.entropy[layer]))
+        ]
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        shown = [column for column in COLUMNS if not all(np.isnan(row[column]) for row in rows)]
+        lines = [["layer", "head", *(column.replace("_", " ") for column in shown)]]
+        lines += [[str(row["layer"]), str(row["head"]), *(f"{row[column]:.3f}" for column in shown)] for row in rows]
+        widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
+        return "\n".join(
+            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
+        )
+
+
+def summarise(
+    names: list[str], layers: Sequence[AttentionWeights], special: Any, separators: Any, real: Any
+) -> Summary:
+    """See `Seen.summary`. Two passes over the scores of each layer."""
+    found: dict[str, list[np.ndarray]] = {column: [] for column in COLUMNS}
+    for weights in layers:
+        for column, values in _of_layer(weights, special, separators, real).items():
+            found[column].append(values)
+    return Summary(names, **found)
+
+
+def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: Any) -> dict[str, np.ndarray]:
+    *batch, _, queries, keys = weights.shape
+    counted = _flags("real", real, batch, queries, weights)
+    sets = [np.broadcast_to(np.arange(keys) == 0, (*batch, keys))]
+    sets += [_flags("special", special, batch, keys, weights), _flags("separators", separators, batch, keys, weights)]
+    xp = weights._xp
+    indicators = np.stack(sets, -1).astype(weights._problem.dtype)[..., None, :, :]
+    operand = _for_heads(xp, weights._layout, xp.asarray(indicators, weights._problem.query.array), keys=True)
+    questions: list[Any] = [Entropy(), Max(), MaxScore(), Distance(), Neighbour(-1), Product(len(sets))]
+    entropy, largest, score, distance, previous, masses = (
+        np.asarray(_numpy(xp, answer), np.float64) for answer in weights._ask(questions, [operand])
+    )
+    mean = _mean_over(counted)
+    return {
+        "entropy": mean(entropy),
+        "largest_weight": mean(largest),
+        "largest_score": np.where(counted[..., None, :], score, -np.inf).max(-1).reshape(-1, score.shape[-2]).max(0),
+        "distance": mean(distance),
+        "first": mean(masses[..., 0]),
+        "special": mean(masses[..., 1]) if special is not None else np.full(score.shape[-2], np.nan),
+        "separators": mean(masses[..., 2]) if separators is not None else np.full(score.shape[-2], np.nan),
+        "previous": mean(previous),
+        "redundancy": _redundancy(weights, counted),
+    }
+
+
+def _flags(name: str, given: Any, batch: Sequence[int], length: int, weights: AttentionWeights) -> np.ndarray:
+    """As booleans `(*batch, length)`; all True for `real` and all False for the others where nothing is given."""
+    if given is None:
+        return np.full((*batch, length), name == "real")
+    given = np.asarray(_numpy(weights._xp, given) if weights._xp.is_array(given) else given, bool)
+    if given.shape not in ((length,), (*batch, length)):
+        raise ShapeError(
+            f"summary: need {name} of shape ({length},) or {(*batch, length)}; got {given.shape}; say which tokens "
+            "of each example are meant."
+        )
+    return np.broadcast_to(given, (*batch, length))
+
+
+def _numpy(xp: Any, array: Any) -> np.ndarray:
+    if hasattr(array, "cpu"):
+        array = array.cpu()  # a statistic is small: it may wait for an accelerator
+    return xp.concrete(xp.stop_gradient(array))
+
+
+def _mean_over(counted: np.ndarray) -> Any:
+    share = counted[..., None, :] / max(int(counted.sum()), 1)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        """Of `(*batch, H, T)` over the queries that count: `(H,)`."""
+        return (values * share).sum(-1).reshape(-1, values.shape[-2]).sum(0)
+
+    return mean
+
+
+def _redundancy(weights: AttentionWeights, counted: np.ndarray) -> np.ndarray:
+    """From the products of the heads' weights with each other, added up over tiles."""
+    xp, heads = weights._xp, weights.shape[-3]
+
+    def products(tile: Any, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        share = xp.asarray(counted[..., None, queries, None].astype(xp.dtype_name(tile)), tile)
+        flat = xp.reshape(tile * share, (-1, heads, len(queries) * len(keys)))
+        return np.asarray(_numpy(xp, xp.outer(flat, flat)), np.float64).sum(0)
+
+    total = weights.reduce(products, lambda one, two: one + two, np.zeros((heads, heads)))
+    length = np.sqrt(np.maximum(np.diag(total), np.finfo(np.float64).tiny))
+    cosine = total / length / length[:, None]
+    np.fill_diagonal(cosine, -np.inf)
+    return cosine.max(-1) if heads > 1 else np.full(1, np.nan)

@@ -1,0 +1,234 @@
+"""What is asked of all layers at once, against the formulas of the papers written out with dense weights."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+import regard
+from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
+
+LAYERS, HEADS, LENGTH, WIDTH = 3, 3, 11, 24
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=50, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=31
+    )
+    model = BertForSequenceClassification(config).eval()
+    for parameter in model.parameters():
+        parameter.data.mul_(4)  # so that weights are far from uniform
+    return model
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    torch.manual_seed(1)
+    ids = torch.randint(3, 50, (2, LENGTH))
+    mask = torch.ones_like(ids)
+    mask[0, 8:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@pytest.fixture(scope="module")
+def seen(model, inputs):
+    with regard.watch(model, values=True) as seen:
+        output = model(**inputs)
+    output.logits[:, 1].sum().backward()
+    model.zero_grad()
+    return seen
+
+
+@pytest.fixture(scope="module")
+def dense(model, inputs):
+    """Eager weights and their gradients."""
+    model.set_attn_implementation("eager")
+    output = model(**inputs, output_attentions=True)
+    for weights in output.attentions:
+        weights.retain_grad()
+    output.logits[:, 1].sum().backward()
+    model.zero_grad()
+    model.set_attn_implementation("sdpa")
+    return output.attentions
+
+
+def close(ours, theirs):
+    torch.testing.assert_close(torch.as_tensor(ours).float(), theirs.float(), atol=2e-5, rtol=2e-4)
+
+
+def test_rollout_is_the_product_of_half_identity_and_half_weights(seen, dense):
+    product = torch.eye(LENGTH)
+    for weights in dense:
+        product = (0.5 * torch.eye(LENGTH) + 0.5 * weights.mean(1)) @ product
+    close(seen.rollout(), product.mean(1))
+    close(seen.rollout(3), product[:, 3])
+    close(seen.rollout([1, -1]), product[:, [1, -1]])
+    close(seen.rollout(slice(2, 5)), product[:, 2:5])
+    kept = torch.eye(LENGTH)
+    for weights in dense:
+        kept = (0.25 * torch.eye(LENGTH) + 0.75 * weights.mean(1)) @ kept
+    close(seen.rollout(0, residual=0.25), kept[:, 0])
+
+
+def test_relevance_is_chefers(seen, dense):
+    product = torch.eye(LENGTH).expand(2, LENGTH, LENGTH)
+    for weights in dense:
+        product = product + (weights.grad * weights).clamp(min=0).mean(1) @ product
+    assert (
+        float((product[:, 0] - torch.eye(LENGTH)[0]).detach().abs().max()) > 1e-3
+    )  # there is something to be wrong about
+    product = product.detach()
+    close(seen.relevance().detach(), product[:, 0])
+    close(seen.relevance([0, 4]).detach(), product[:, [0, 4]])
+
+
+def test_norms_are_those_of_values_behind_the_projection(model, seen, inputs):
+    states = model.bert(**inputs, output_hidden_states=True).hidden_states
+    for number, layer in enumerate(model.bert.encoder.layer):
+        value = layer.attention.self.value(states[number]).unflatten(-1, (HEADS, -1))
+        matrix = layer.attention.output.dense.weight.unflatten(-1, (HEADS, -1))
+        expected = torch.einsum("bshe,dhe->bhsd", value, matrix).norm(dim=-1)
+        close(seen.norms()[number], expected)
+        close(seen.received(by_value=True)[number], seen[number].received() * expected)
+
+
+def test_received(seen, dense):
+    close(seen.received(), torch.stack([weights.sum(-2) for weights in dense]))
+    close(seen.received(queries=[0, 2]), torch.stack([weights[:, :, [0, 2]].sum(-2) for weights in dense]))
+
+
+def test_summary(seen, dense, inputs):
+    special, real = inputs["input_ids"] < 6, inputs["attention_mask"].bool()
+    summary = seen.summary(special=special, real=real)
+    positions = torch.arange(LENGTH)
+    distances = (positions[:, None] - positions).abs().float()
+    for layer, weights in enumerate(dense):
+        rows = weights.detach().transpose(1, 2)[real]  # (queries that count, H, S)
+        before = torch.nn.functional.pad(weights.detach().diagonal(-1, -2, -1), (1, 0))
+        others = {
+            "entropy": -(rows * rows.clamp(min=1e-30).log()).sum(-1).mean(0),
+            "largest_weight": rows.amax(-1).mean(0),
+            "distance": (weights.detach() * distances).sum(-1).transpose(1, 2)[real].mean(0),
+            "first": rows[..., 0].mean(0),
+            "special": (weights.detach() * special[:, None, None]).sum(-1).transpose(1, 2)[real].mean(0),
+            "previous": before.transpose(1, 2)[real].mean(0),
+        }
+        for name, expected in others.items():
+            close(getattr(summary, name)[layer], expected)
+        flat = rows.transpose(0, 1).flatten(1)
+        cosine = torch.nn.functional.cosine_similarity(flat[:, None], flat[None], dim=-1).fill_diagonal_(-1)
+        close(summary.redundancy[layer], cosine.amax(-1))
+    assert np.isnan(summary.separators).all()
+    assert len(summary.rows()) == LAYERS * HEADS
+    assert summary.rows()[-1]["name"] == "bert.encoder.layer.2.attention.self"
+    lines = str(summary).splitlines()
+    assert len(lines) == 1 + LAYERS * HEADS
+    assert "largest score" in lines[0]
+    assert "separators" not in lines[0]
+
+
+def test_only(seen):
+    assert seen.only("*.layer.1.*").names == ["bert.encoder.layer.1.attention.self"]
+    with pytest.raises(OutOfRangeError, match="need a pattern that fits a module seen"):
+        seen.only("decoder.*")
+
+
+def test_values_are_counted(model, inputs, seen):
+    with torch.no_grad(), regard.watch(model) as without:
+        model(**inputs)
+    assert seen.nbytes - without.nbytes == LAYERS * 2 * LENGTH * WIDTH * 4
+
+
+def test_errors(model, inputs, seen):
+    with torch.no_grad(), regard.watch(model) as without:
+        model(**inputs)
+    with pytest.raises(UnsupportedError) as error:
+        without.relevance()
+    assert str(error.value) == (
+        "relevance: need the values of bert.encoder.layer.2.attention.self; not kept; use watch(model, values=True)."
+    )
+    with torch.no_grad(), regard.watch(model, values=True) as before:
+        model(**inputs)
+    with pytest.raises(UnsupportedError) as error:
+        before.relevance()
+    assert str(error.value) == (
+        "relevance: need the gradient of the output of bert.encoder.layer.2.attention.self; there is none; call "
+        "backward() on what is to be explained, with gradients on, before asking."
+    )
+    with pytest.raises(OutOfRangeError):
+        seen.rollout(LENGTH)
+    with pytest.raises(ShapeError) as error:
+        seen.summary(special=[True])
+    assert str(error.value) == (
+        "summary: need special of shape (11,) or (2, 11); got (1,); say which tokens of each example are meant."
+    )
+    with regard.watch(model) as both:
+        model(**inputs)
+        model(inputs["input_ids"][:, :7])
+    with pytest.raises(ShapeError) as error:
+        both.rollout()
+    assert str(error.value) == (
+        "rollout: need self-attentions of one length; got 3 of 11 x 11 and 3 of 7 x 7; choose with "
+        "seen.only('encoder.*'), say."
+    )
+    with (
+        pytest.raises(UnsupportedError, match="need all heads to keep values"),
+        regard.watch(model, heads=[0], values=True),
+    ):
+        model(**inputs)
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("kind", ["boolean", "numbers"])
+def test_multihead_attention_and_transformer_encoders_of_pytorch(mode, kind):
+    torch.manual_seed(0)
+    layer = torch.nn.TransformerEncoderLayer(24, 4, 31, batch_first=True, dropout=0.0)
+    model = getattr(torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), mode)()
+    states = torch.randn(2, 9, 24)
+    padding = torch.zeros(2, 9, dtype=torch.bool)
+    padding[1, 6:] = True
+    if kind == "numbers":
+        padding = torch.zeros(2, 9).masked_fill(padding, -torch.inf)
+    with torch.set_grad_enabled(mode == "train"):
+        expected = model(states, src_key_padding_mask=padding)
+        with regard.watch(model) as seen:
+            output = model(states, src_key_padding_mask=padding)
+        attention = model.layers[0].self_attn
+        weights = attention(states, states, states, key_padding_mask=padding, average_attn_weights=False)[1]
+    real = ~torch.isinf(padding) if kind == "numbers" else ~padding
+    torch.testing.assert_close(output[real], expected[real], atol=1e-6, rtol=1e-5)
+    assert seen.names == ["layers.0.self_attn", "layers.1.self_attn"]
+    close(seen[0].dense().detach(), weights.detach())
+
+
+def test_relevance_of_multihead_attention():
+    torch.manual_seed(0)
+    attention = torch.nn.MultiheadAttention(12, 3)
+    states = torch.randn(7, 2, 12, requires_grad=True)
+    causal = torch.nn.Transformer.generate_square_subsequent_mask(7)
+    with regard.watch(attention, values=True) as seen:
+        output, weights = attention(states, states, states, attn_mask=causal, average_attn_weights=False)
+    output[-1].pow(2).sum().backward()
+    close(seen[0].dense().detach(), weights.detach())
+
+    query, key, value = (
+        torch.nn.functional.linear(states.detach(), matrix).unflatten(-1, (3, 4)).permute(1, 2, 0, 3)
+        for matrix in attention.in_proj_weight.detach().chunk(3)
+    )
+    weights = torch.softmax(query @ key.mT / 2 + causal, -1).requires_grad_()
+    heads = (weights @ value).permute(2, 0, 1, 3).flatten(-2)
+    torch.nn.functional.linear(heads, attention.out_proj.weight, attention.out_proj.bias)[-1].pow(2).sum().backward()
+    expected = torch.eye(7) + (weights * weights.grad).clamp(min=0).mean(1)
+    close(seen.relevance(-1).detach(), expected[:, -1].detach())
+
+
+def test_multihead_attention_that_adds_keys_is_refused():
+    attention = torch.nn.MultiheadAttention(12, 3, add_zero_attn=True)
+    states = torch.randn(7, 2, 12)
+    with (
+        pytest.raises(UnsupportedError, match="need a MultiheadAttention without add_bias_kv"),
+        regard.watch(attention),
+    ):
+        attention(states, states, states)
