@@ -125,7 +125,7 @@ def grid(
     rows = [
         _rows(layout, size, mask, _shares(leaves, known, part), least_width) for part in itertools.product(*lead_spans)
     ]
-    if xp.name == "jax":
+    if xp.loops():
         rows = _fewer_widths(layout, rows)
     return Grid(lead_spans, layout.repeats, tuple(rows), layout.keys, layout.shift)
 

@@ -20,6 +20,8 @@ def _backend(framework: str) -> Backend:
     return importlib.import_module(f"regard._backends.{framework}")  # type: ignore[return-value]
 
 
+_backend.autograph_info__ = None  # type: ignore[attr-defined]  # TensorFlow's AutoGraph leaves it alone, and is silent
+
 _known: dict[type, Backend] = {}  # what the types of arrays seen so far belong to, since looking takes a while
 
 

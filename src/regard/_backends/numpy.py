@@ -191,6 +191,10 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
+def loops() -> bool:
+    return False
+
+
 def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
     raise NotImplementedError("NumPy has no gradients")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,10 @@ def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
 
 
 def cut(array: Any, block: Any, axes: tuple) -> Any:
-    return array[block.index(axes)]
+    if isinstance(block.starts[-2], int) or not all(isinstance(size, int) for size in block.sizes):
+        return array[block.index(axes)]
+    starts, sizes = block.window(axes, array.shape)
+    return tf.slice(array, tf.stack(starts), sizes)
 
 
 def mix(bits: Any, coordinate: Any) -> Any:
@@ -162,18 +166,100 @@ def fraction(bits: Any) -> Any:
 def sweep(task: Any, operands: Any) -> tuple:
     """Blocks in order, each after the one before: a graph would run them all at once, and hold n x n numbers."""
     if task.grid.blocks is None:
-        return _loop(task, operands)
+        return _loop_of_unknown(task, operands)
     if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
+    leading = len(task.grid.lead_spans)
     chunks: dict[tuple, list] = {}
-    before: list[Any] = []
-    for block in task.grid.blocks:
-        with tf.control_dependencies(before if not tf.executing_eagerly() else []):
-            pieces = [_widen(*both, block) for both in zip(task.outputs, task.evaluate(operands, block), strict=True)]
-        before = pieces
-        _append(task.outputs, chunks.setdefault(block.starts[: len(task.grid.lead_spans)], []), pieces)
+    evaluated = _one_by_one if tf.executing_eagerly() else _by_loops
+    for block, pieces in evaluated(task, operands):
+        _append(task.outputs, chunks.setdefault(block.starts[:leading], []), block, pieces)
     whole = {place: [_join(*both) for both in zip(task.outputs, parts, strict=True)] for place, parts in chunks.items()}
     return tuple(_assemble(task, whole, ()))
+
+
+def loops() -> bool:
+    return not tf.executing_eagerly()
+
+
+def _one_by_one(task: Any, operands: Any) -> Any:
+    for block in task.grid.blocks:
+        yield block, _evaluated(task, operands, block)
+
+
+def _evaluated(task: Any, operands: Any, block: Any) -> list:
+    return [_widen(*both, block) for both in zip(task.outputs, task.evaluate(operands, block), strict=True)]
+
+
+def _by_loops(task: Any, operands: Any) -> Any:
+    """Blocks of one shape share one loop, whose body is traced once: a graph of all blocks takes a minute to trace.
+
+    Gives `(block, pieces)`: of what has rows, one for each block; of what is added up, None but for the last block of
+    each chunk of the leading axes, which has the chunk's sum.
+    """
+    before: list[Any] = []
+    for _, group in itertools.groupby(sorted(task.grid.blocks, key=_kind), key=_kind):
+        blocks = sorted(group, key=lambda block: block.starts)
+        with tf.control_dependencies(before):
+            pieces = _loop(task, operands, blocks)
+        before = [found[-1] for found in pieces]
+        yield from zip(blocks, zip(*pieces, strict=True), strict=True)
+
+
+def _kind(block: Any) -> tuple:
+    return (block.sizes, block.masked)
+
+
+def _loop(task: Any, operands: Any, blocks: list) -> list[list]:
+    """For each output a list as long as the blocks, see `_by_loops`."""
+    if len(blocks) == 1:
+        return [[piece] for piece in _evaluated(task, operands, blocks[0])]
+    leading = len(task.grid.lead_spans)
+    places = sorted({block.starts[:leading] for block in blocks})
+    chunk_of = [places.index(block.starts[:leading]) for block in blocks]
+    starts, chunks = tf.constant([block.starts for block in blocks]), tf.constant(chunk_of)
+    shapes = [_piece_shape(output, blocks[0]) for output in task.outputs]
+
+    def array(output: Any, shape: tuple) -> Any:
+        if output.axes[-2]:
+            return tf.TensorArray(output.dtype_name, len(blocks), element_shape=shape)
+        nothing = tf.fill(shape, tf.constant(0 if output.merge == "add" else -np.inf, output.dtype_name))
+        return tf.TensorArray(output.dtype_name, len(places), element_shape=shape, clear_after_read=False).unstack(
+            tf.stack([nothing] * len(places))
+        )
+
+    def step(number: Any, *arrays: Any) -> tuple:
+        here = blocks[0].moved(tuple(tf.unstack(starts[number])))
+        chunk = chunks[number]
+        written = []
+        for output, array, piece, shape in zip(
+            task.outputs, arrays, _evaluated(task, operands, here), shapes, strict=True
+        ):
+            piece = tf.ensure_shape(tf.broadcast_to(piece, shape), shape)
+            if output.axes[-2]:
+                written.append(array.write(number, piece))
+            else:
+                written.append(array.write(chunk, _together(output, array.read(chunk), piece)))
+        return (number + 1, *written)
+
+    arrays = [array(output, shape) for output, shape in zip(task.outputs, shapes, strict=True)]
+    _, *arrays = tf.while_loop(lambda number, *_: number < len(blocks), step, (0, *arrays), parallel_iterations=1)
+    last = {chunk: number for number, chunk in enumerate(chunk_of)}
+    results = []
+    for output, found in zip(task.outputs, arrays, strict=True):
+        pieces = tf.unstack(found.stack(), len(blocks) if output.axes[-2] else len(places))
+        if not output.axes[-2]:
+            pieces = [pieces[chunk] if last[chunk] == number else None for number, chunk in enumerate(chunk_of)]
+        results.append(pieces)
+    return results
+
+
+def _piece_shape(output: Any, block: Any) -> tuple:
+    """Of what a block gives to an output, widened along the keys."""
+    space = [size if varies else 1 for size, varies in zip(block.sizes, output.axes, strict=True)]
+    if output.axes[-1]:
+        space[-1] = output.shape[len(output.axes) - 1]
+    return (*space, *output.shape[len(output.axes) :])
 
 
 def _widen(output: Any, piece: Any, block: Any) -> Any:
@@ -181,30 +267,34 @@ def _widen(output: Any, piece: Any, block: Any) -> Any:
     axis = len(output.axes) - 1
     if not output.axes[axis]:
         return piece
+    before, after = block.starts[-1], output.shape[axis] - block.starts[-1] - block.sizes[-1]
     missing = [[0, 0]] * piece.shape.rank
-    before = block.starts[-1]
-    missing[axis] = [before, output.shape[axis] - before - block.sizes[-1]]
+    missing[axis] = [before, after]
     return tf.pad(piece, missing, constant_values=tf.constant(0 if output.merge == "add" else -np.inf, piece.dtype))
 
 
-def _append(outputs: Any, parts: list, pieces: list) -> None:
+def _append(outputs: Any, parts: list, block: Any, pieces: Any) -> None:
     """Rows are kept to be put side by side; what has no rows is added up, so that it does not pile up."""
     if not parts:
-        parts.extend([piece] for piece in pieces)
-        return
+        parts.extend({} for _ in pieces)
     for output, part, piece in zip(outputs, parts, pieces, strict=True):
         if output.axes[-2]:
-            part.append(piece)
-        else:
-            part[0] = _together(output, part[0], piece)
+            part[block.starts[-2]] = piece
+        elif piece is not None:
+            part[0] = _together(output, part[0], piece) if part else piece
 
 
 def _together(output: Any, one: Any, two: Any) -> Any:
     return one + two if output.merge == "add" else tf.maximum(one, two)
 
 
-def _join(output: Any, parts: list) -> Any:
-    return parts[0] if len(parts) == 1 else tf.concat(parts, len(output.axes) - 2)
+def _join(output: Any, parts: dict) -> Any:
+    """The parts of each row's start, in order."""
+    return next(iter(parts.values())) if len(parts) == 1 else tf.concat(_in_order(parts), len(output.axes) - 2)
+
+
+def _in_order(parts: dict) -> list:
+    return [parts[start] for start in sorted(parts)]
 
 
 def _assemble(task: Any, whole: dict, place: tuple) -> list:
@@ -227,7 +317,7 @@ def _assemble(task: Any, whole: dict, place: tuple) -> list:
     return results
 
 
-def _loop(task: Any, operands: Any) -> tuple:
+def _loop_of_unknown(task: Any, operands: Any) -> tuple:
     """Blocks of rows one after the other, where sizes are known only as the graph runs."""
     rows = [output.axes[-2] for output in task.outputs]
     first = [

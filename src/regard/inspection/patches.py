@@ -1,0 +1,45 @@
+"""Scores of the patches of a picture, laid over the picture."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from regard.errors import ShapeError
+
+
+def patch_map(scores: Any, grid: tuple[int, int] | None = None, prefix: int | None = None) -> np.ndarray:
+    """What each patch was given, as a picture: `(..., S)` to `(..., rows, columns)`.
+
+    Args:
+        scores: One number for each key: a row of weights (CLS to patches, a patch to patches), received attention,
+            rollout, relevance.
+        grid: Rows and columns of patches; default a square.
+        prefix: How many keys before the patches belong to none (CLS, registers); default what is more than the grid,
+            and for no grid what is more than the largest square.
+
+    Raises:
+        ShapeError: The keys are not as many as the patches.
+    """
+    scores = scores.detach().float().cpu() if hasattr(scores, "detach") else scores
+    scores = np.asarray(scores, np.float64)
+    length = scores.shape[-1]
+    if grid is None:
+        side = int(np.sqrt(length - (prefix or 0)))
+        grid = (side, side)
+    prefix = length - grid[0] * grid[1] if prefix is None else prefix
+    if prefix < 0 or length - prefix != grid[0] * grid[1]:
+        raise ShapeError(f"patch_map: need {prefix} + {grid[0]} x {grid[1]} keys; got {length}; say grid= and prefix=.")
+    return scores[..., prefix:].reshape(*scores.shape[:-1], *grid)
+
+
+def upsampled(patches: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map of patches `(rows, columns)` as large as the picture `(height, width)`, bilinear, edges kept."""
+    from scipy.ndimage import map_coordinates
+
+    places = [
+        np.clip((np.arange(whole) + 0.5) * several / whole - 0.5, 0, several - 1)
+        for several, whole in zip(patches.shape, size, strict=True)
+    ]
+    return map_coordinates(np.asarray(patches, np.float64), np.meshgrid(*places, indexing="ij"), order=1)
