@@ -16,7 +16,8 @@ from regard._layout import Layout, Operand
 from regard._rules import Span
 
 TILE_BYTES = {"numpy": 2 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
-FEWEST_ROWS, MOST_ROWS = 16, 256
+FEWEST_ROWS = 16
+MOST_ROWS = {"numpy": 256, "torch": 256, "jax": 256, "tensorflow": 512}
 
 
 @dataclass(frozen=True)
@@ -100,20 +101,20 @@ class DynamicGrid:
 
 def grid(
     xp: Backend, layout: Layout, mask: Any, leaves: Sequence[Operand],
-    least_width: int = 1, budget: int | None = None, most_rows: int = MOST_ROWS, together: bool = False,
+    least_width: int = 1, budget: int | None = None, most_rows: int | None = None, together: bool = False,
 ) -> Any:  # fmt: skip
     """The blocks of one attention: tiles that stay in the processor's cache, without what no query may see.
 
     A block is at least `least_width` keys wide, and its tile at most `budget` numbers and `most_rows` high, where
     that can be. With `together`, no block is of a part of the leading axes.
     """
-    budget = budget or TILE_BYTES[xp.name] // 4
+    budget, most_rows = budget or TILE_BYTES[xp.name] // 4, most_rows or MOST_ROWS[xp.name]
     if not all(isinstance(size, int) for size in layout.space):
         size = budget // xp.maximum(_product(layout.lead) * layout.repeats * layout.keys, 1)
-        size = xp.minimum(xp.maximum(size, FEWEST_ROWS), MOST_ROWS)
+        size = xp.minimum(xp.maximum(size, FEWEST_ROWS), most_rows)
         return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
     known = [xp.concrete(leaf.array) for leaf in leaves]
-    width = _widest(layout, mask, leaves, known)
+    width = _widest(layout, mask, leaves, known, most_rows)
     if together:
         chunk, size = tuple(layout.lead), _rows_within(budget, layout, layout.lead, width, most_rows)
     else:
@@ -151,12 +152,12 @@ def _product(sizes: Sequence[Any]) -> Any:
     return result
 
 
-def _widest(layout: Layout, mask: Any, leaves: Sequence[Operand], known: Sequence[Any]) -> int:
+def _widest(layout: Layout, mask: Any, leaves: Sequence[Operand], known: Sequence[Any], most_rows: int) -> int:
     """About how many keys the highest tile looks at: those of the first, the middle and the last rows."""
     if mask is None or not layout.keys:
         return layout.keys
     shares = _shares(leaves, known, tuple((0, size) for size in layout.lead))
-    height = min(layout.queries, MOST_ROWS)
+    height = min(layout.queries, most_rows)
     starts = {0, (layout.queries - height) // 2, layout.queries - height}
     return max(_seen(layout, start, height, mask, shares, 1).width for start in starts)
 
@@ -169,7 +170,7 @@ def _sizes(
     Rows come first: few heads in a tile are faster than few rows, in every framework.
     """
     chunk = [1 if alone else size for size, alone in zip(layout.lead, ragged, strict=True)]
-    least = min(layout.queries, MOST_ROWS) * layout.repeats * width
+    least = min(layout.queries, most_rows) * layout.repeats * width
     for axis in range(len(chunk)):
         others = _product(chunk) // max(chunk[axis], 1)
         if _product(chunk) * least <= budget:

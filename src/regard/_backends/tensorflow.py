@@ -171,7 +171,8 @@ def sweep(task: Any, operands: Any) -> tuple:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     leading = len(task.grid.lead_spans)
     chunks: dict[tuple, list] = {}
-    evaluated = _one_by_one if tf.executing_eagerly() else _by_loops
+    few = tf.executing_eagerly() or len(task.grid.blocks) <= _FEW
+    evaluated = _one_by_one if few else _by_loops
     for block, pieces in evaluated(task, operands):
         _append(task.outputs, chunks.setdefault(block.starts[:leading], []), block, pieces)
     whole = {place: [_join(*both) for both in zip(task.outputs, parts, strict=True)] for place, parts in chunks.items()}
@@ -182,9 +183,15 @@ def loops() -> bool:
     return not tf.executing_eagerly()
 
 
+_FEW = 16  # blocks that a graph has side by side: a loop takes a tenth longer, and more of them long to trace
+
+
 def _one_by_one(task: Any, operands: Any) -> Any:
+    before: list[Any] = []
     for block in task.grid.blocks:
-        yield block, _evaluated(task, operands, block)
+        with tf.control_dependencies(before if not tf.executing_eagerly() else []):
+            before = _evaluated(task, operands, block)
+        yield block, before
 
 
 def _evaluated(task: Any, operands: Any, block: Any) -> list:
