@@ -7,62 +7,7 @@ from transformers.utils import logging
 
 import regard
 import regard.models.transformers
-
-TOKENS = {"vocab_size": 50, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-TEXT = {
-    **TOKENS,
-    "hidden_size": 24,
-    "intermediate_size": 30,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 6,
-}
-GROUPED = {**TEXT, "num_key_value_heads": 2}
-PAIR = {
-    **TOKENS,
-    "d_model": 24,
-    "encoder_layers": 2,
-    "decoder_layers": 2,
-    "encoder_attention_heads": 4,
-    "decoder_attention_heads": 4,
-    "encoder_ffn_dim": 30,
-    "decoder_ffn_dim": 30,
-}
-IMAGE = {
-    "hidden_size": 24,
-    "intermediate_size": 30,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "image_size": 16,
-    "patch_size": 4,
-}
-SOUND = {"hidden_size": 24, "intermediate_size": 30, "num_hidden_layers": 2, "num_attention_heads": 4}
-ENCODERS = {
-    "Bert": TEXT,
-    "Roberta": {**TEXT, "max_position_embeddings": 60},
-    "Electra": TEXT,
-    "Albert": {**TEXT, "embedding_size": 12},
-    "DistilBert": {**TOKENS, "dim": 24, "hidden_dim": 30, "n_layers": 2, "n_heads": 4},
-    "ModernBert": {**TEXT, "num_hidden_layers": 4, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2},
-    "EuroBert": GROUPED,
-    "GPT2": {**TOKENS, "n_positions": 40, "n_embd": 24, "n_layer": 2, "n_head": 3},
-    "Llama": GROUPED,
-    "Qwen2": GROUPED,
-    "Gemma2": {**GROUPED, "head_dim": 8, "sliding_window": 5},
-}
-PAIRS = {
-    "Bart": PAIR,
-    "Marian": {**PAIR, "decoder_start_token_id": 0},
-    "T5": {
-        **TOKENS, "d_model": 24, "d_kv": 6, "d_ff": 30, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0,
-    },
-}  # fmt: skip
-IMAGES = {
-    "ViT": IMAGE,
-    "DeiT": IMAGE,
-    "Dinov2": IMAGE,
-    "SiglipVision": IMAGE,
-    "CLIPVision": {**IMAGE, "projection_dim": 24},
-}
+from models.families import ENCODERS, GROUPED, IMAGES, PAIRS, TEXT, WAV2VEC2, WHISPER, difference, make, text
 
 
 @pytest.fixture(autouse=True)
@@ -72,12 +17,6 @@ def _quiet():
     logging.set_verbosity_warning()
 
 
-def make(name, options, suffix="Model"):
-    torch.manual_seed(0)
-    config = getattr(transformers, f"{name}Config")(**options)
-    return getattr(transformers, f"{name}{suffix}")(config).eval()
-
-
 def both(model, **inputs):
     found = []
     with torch.no_grad():
@@ -85,20 +24,6 @@ def both(model, **inputs):
             model.set_attn_implementation(implementation)
             found.append(model(**inputs, output_attentions=True))
     return found
-
-
-def difference(ours, theirs, rows=None):
-    dense = ours.dense()
-    if rows is not None:  # what padding itself attends to differs, and means nothing
-        dense, theirs = dense.transpose(1, 2)[rows], theirs.transpose(1, 2)[rows]
-    return float((dense - theirs).abs().max())
-
-
-def text():
-    ids = torch.randint(3, 50, (2, 23), generator=torch.Generator().manual_seed(0))
-    mask = torch.ones_like(ids)
-    mask[0, 15:] = 0
-    return ids, mask
 
 
 @pytest.mark.parametrize("name", ENCODERS)
@@ -135,21 +60,16 @@ def test_image_encoders(name):
 
 
 def test_whisper():
-    options = {**PAIR, "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 16}
     features = torch.rand(2, 8, 40, generator=torch.Generator().manual_seed(0))
     ids, _ = text()
-    eager, lazy = both(make("Whisper", options), input_features=features, decoder_input_ids=ids[:, :5])
+    eager, lazy = both(make("Whisper", WHISPER), input_features=features, decoder_input_ids=ids[:, :5])
     for kind in ("encoder_attentions", "decoder_attentions", "cross_attentions"):
         assert max(map(difference, getattr(lazy, kind), getattr(eager, kind))) < 2e-6
 
 
 def test_wav2vec2():
-    options = {
-        **SOUND, "vocab_size": 20, "conv_dim": (8, 8), "conv_kernel": (10, 3), "conv_stride": (5, 2),
-        "num_feat_extract_layers": 2, "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
-    }  # fmt: skip
     sound = torch.randn(2, 400, generator=torch.Generator().manual_seed(0))
-    eager, lazy = both(make("Wav2Vec2", options), input_values=sound)
+    eager, lazy = both(make("Wav2Vec2", WAV2VEC2), input_values=sound)
     assert max(map(difference, lazy.attentions, eager.attentions)) < 2e-6
 
 
