@@ -135,3 +135,23 @@ def test_a_mask_function_that_we_do_not_know_is_called():
     weights = regard.attention(array, array, array, mask=rule).weights
     expected = regard.attention(array, array, array, mask=dense).weights
     torch.testing.assert_close(weights.dense(), expected.dense())
+
+
+def test_word_timestamps_of_whisper_are_eagers():
+    options = {**WHISPER, "decoder_start_token_id": 1, "max_target_positions": 20}
+    model = make("Whisper", options, "ForConditionalGeneration")
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    settings = model.generation_config
+    settings.alignment_heads = [[0, 0], [1, 2]]
+    settings.no_timestamps_token_id, settings.is_multilingual, settings.return_timestamps = 45, False, False
+    features = torch.rand(2, 8, 40, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for implementation in ("eager", "regard"):
+        model.set_attn_implementation(implementation)
+        found[implementation] = model.generate(
+            features, return_token_timestamps=True, max_new_tokens=10, return_dict_in_generate=True
+        )
+    assert torch.equal(found["eager"]["sequences"], found["regard"]["sequences"])
+    assert torch.equal(found["eager"]["token_timestamps"], found["regard"]["token_timestamps"])
+    assert float(found["regard"]["token_timestamps"].max()) > 0
