@@ -3,6 +3,7 @@
 make bench                everything (an hour on two cores); writes docs/benchmarks.json, docs/benchmarks.md and a plot
 make bench EXTENT=brief   beyond 2048 positions only width 64 in float32 (a quarter of an hour); writes them too
 make bench EXTENT=quick   a look, in a few minutes; writes nothing
+make bench EXTENT="brief numpy"   one group again (torch, jax, tensorflow, numpy, questions, memory), in its place
 """
 
 from __future__ import annotations
@@ -34,18 +35,31 @@ TARGETS = [
 
 def main() -> None:
     extent = next((name for name in ("brief", "quick") if name in sys.argv), "full")
-    chosen = [group for group in GROUPS if group in sys.argv] or list(GROUPS)
+    chosen = [group for group in (*GROUPS, "memory") if group in sys.argv] or [*GROUPS, "memory"]
     rows = []
-    for group in chosen:
+    for group in (group for group in chosen if group in GROUPS):
         print(f"measuring {group} ...", flush=True)
         rows += alone(Path(__file__).with_name("attention.py"), group, extent)
     print("\n".join(describe(row) for row in rows))
-    memory = measure_memory(extent)
+    memory = measure_memory(extent) if "memory" in chosen else []
     missed = [row for row in rows if (target := target_of(row)) and row.get("speed", target) < target]
     for row in missed:
         print(f"short of {target_of(row)}x:", describe(row))
-    if extent != "quick" and len(chosen) == len(GROUPS):
-        write(rows, memory, extent)
+    if extent != "quick":
+        write(*_in_place(rows, memory, chosen), extent)
+
+
+def _in_place(rows: list[dict], memory: list[dict], chosen: list[str]) -> tuple[list[dict], list[dict]]:
+    """Of groups that were not measured now, what was measured last."""
+    path = ROOT / "docs" / "benchmarks.json"
+    before = json.loads(path.read_text()) if path.is_file() else {"rows": [], "memory": []}
+    rows += [row for row in before["rows"] if _group(row) not in chosen]
+    rows.sort(key=lambda row: GROUPS.index(_group(row)))
+    return rows, memory if "memory" in chosen else before.get("memory", [])
+
+
+def _group(row: dict) -> str:
+    return row["framework"] if row["what"].startswith("forward") else "questions"
 
 
 def target_of(row: dict) -> float | None:

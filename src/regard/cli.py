@@ -279,31 +279,58 @@ def evaluate(
 @app.command()
 @guarded
 def look(
-    run: RunFolder,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="the text to look at")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a run directory, a checkpoint's directory or a name on the hub")
+    ],
+    given: Annotated[str, typer.Argument(metavar="INPUT", help="a text, or the file of a picture or a sound (.wav)")],
+    method: Annotated[
+        str | None,
+        typer.Option("--method", help="weights, received (default), rollout or relevance, through all layers"),
+    ] = None,
     layer: Annotated[int | None, typer.Option("--layer", help="one layer, from 0; the mean of all if left out")] = None,
     head: Annotated[int | None, typer.Option("--head", help="one head, from 0; the mean of all if left out")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TOKEN", help="what this token, or its number, attends to")
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="also write an interactive page")] = False,
     png: Annotated[bool, typer.Option("--png", help="also write a picture")] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="the page or picture to write, .html or .png")
     ] = None,
 ) -> None:
-    """Show what a run attends to in a text."""
-    from regard.finetuning.look import look_at
-    from regard.finetuning.run import Run
+    """Show what a model attends to in a text, a picture or a sound."""
+    from regard.inspection.look import METHODS, Look, position
+    from regard.models import transformers_look
 
     _silence()
-    paths = _outputs(Path(run), html, png, output)
-    seen = look_at(Run.load(run), text, layer, head)
-    example = seen.attention.example
-    rows = [[token, _shade(share), f"{share:.1%}", targets] for token, share, targets in seen.table()]
-    title = f"{example.predicted} {example.confidence:.3f} ({seen.which})"
-    _print_table(title, ["token", "", "received", "attends most to"], rows)
-    _warn_of_cuts([{"tokens_cut": seen.cut}])
+    paths = _outputs(Path(model) if Path(model).is_dir() else Path(), html, png, output)
+    if method not in (None, *METHODS):
+        raise ConfigError(f"look: need a method, one of {', '.join(METHODS)}; got '{method}'.")
+    looked = transformers_look.look(*_model(model), given, gradients=method == "relevance")
+    chosen = None if start is None else position(looked.labels, start)
+    mapped = method is None and not (layer is head is None) and chosen is None
+    seen = Look(looked, method or ("weights" if mapped else "received"), layer, head, chosen, given)
+    rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
+    title = f"{looked.answer} ({seen.which})".strip()
+    header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
+    if looked.words:
+        _print_table("words", ["word", "from (s)", "to (s)"], [[w, f"{a:.2f}", f"{b:.2f}"] for w, a, b in looked.words])
+    _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
+    _warn_of_cuts([{"tokens_cut": looked.cut}])
     for path in paths:
         seen.write(path)
         typer.echo(f"Written: {path}")
+
+
+def _model(name: str) -> tuple[Any, Any]:
+    """Model and processor of a run, a checkpoint or a name."""
+    from regard.finetuning.run import STATE, Run
+    from regard.models import transformers_look
+
+    if (Path(name) / STATE).is_file():
+        run = Run.load(name)
+        return run.model, run.processor
+    return transformers_look.load(name)
 
 
 def _shade(share: float, width: int = 20) -> str:

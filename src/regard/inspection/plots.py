@@ -19,6 +19,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import FancyBboxPatch
 
 from regard.errors import ShapeError
+from regard.inspection.patches import upsampled
 from regard.inspection.report.content import Confusion, Curve, Metric
 from regard.inspection.report.measures import number
 
@@ -320,6 +321,102 @@ def tokens(
     figure.colorbar(image, ax=axes, label="value", fraction=0.03, pad=0.01)
     if title:
         axes.set_title(_drawable(title), loc="left", **_plain())
+    return _finish(figure, path)
+
+
+def image_overlay(
+    picture: Any, patches: Any, title: str | None = None, *, path: str | os.PathLike[str] | None = None
+) -> Figure:
+    """A picture, and beside it the same under what each of its patches was given.
+
+    Args:
+        picture: `(height, width, 3)` or `(height, width)`, numbers in 0..1.
+        patches: One number for each patch, `(rows, columns)`, as `patches.patch_map` makes them.
+        title: Above both.
+        path: Where to write the figure, if at all.
+
+    Raises:
+        ShapeError: Something else than one picture and one map.
+    """
+    picture, patches = _numpy(picture), _numpy(patches)
+    if picture.ndim not in (2, 3) or patches.ndim != 2:
+        raise ShapeError(
+            f"image_overlay: need a picture (height, width, 3) and a map (rows, columns); got {picture.shape} and "
+            f"{patches.shape}; choose one example."
+        )
+    figure = _figure(9, 4.6)
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        axes.imshow(picture, cmap="gray")
+        axes.set_axis_off()
+    image = right.imshow(upsampled(patches, picture.shape[:2]), cmap="inferno", alpha=0.6)
+    figure.colorbar(image, ax=right, label="share", shrink=0.8)
+    if title:
+        figure.suptitle(_drawable(title), **_plain())
+    return _finish(figure, path)
+
+
+def words_in_time(
+    words: Sequence[tuple[str, float, float]],
+    received: Any,
+    moment: float,
+    title: str | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """Words over the seconds in which they were said, above what each moment received.
+
+    Args:
+        words: Each with its first and its last second.
+        received: One number for each moment.
+        moment: How long each is, in seconds.
+        title: Above it.
+        path: Where to write the figure, if at all.
+    """
+    end = max(last for *_, last in words)
+    received = _numpy(received)
+    figure = _figure(11, 3.8)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
+    for place, (word, first, last) in enumerate(words):
+        row = place % 3
+        above.barh(row, last - first, left=first, height=0.9, color=_COLOURS[place % 2], alpha=0.35)
+        above.text((first + last) / 2, row, _drawable(word), ha="center", va="center", fontsize=8, **_plain())
+    above.invert_yaxis()
+    above.set_yticks([])
+    below.plot(np.arange(len(received)) * moment, received, color=_MODEL)
+    below.set_xlim(0, end)
+    _label(below, x="seconds", y="received")
+    if title:
+        figure.suptitle(_drawable(title[:120]), fontsize=9, **_plain())
+    return _finish(figure, path)
+
+
+def faithfulness(found: Any, title: str | None = None, *, path: str | os.PathLike[str] | None = None) -> Figure:
+    """The score as the most important inputs go, and as they alone are kept, beside random rankings.
+
+    Args:
+        found: A `Faithfulness`.
+        title: Above both.
+        path: Where to write the figure, if at all.
+    """
+    figure = _figure(9, 3.6)
+    for axes, name, mine, others in zip(
+        figure.subplots(1, 2, sharey=True),
+        ("taken away", "kept alone"),
+        (found.deletion, found.insertion),
+        (found.random_deletion, found.random_insertion),
+        strict=True,
+    ):
+        shares = 100 * found.shares
+        low, high = np.quantile(others, (0.025, 0.975), axis=0)
+        axes.fill_between(shares, low, high, color=_BASELINE, alpha=0.5, label="95 % of random rankings")
+        axes.plot(shares, others.mean(0), color="#707070", linestyle="--", label="their mean")
+        axes.plot(shares, mine, color=_MODEL, marker="o", label="this ranking")
+        axes.axhline(found.whole, color="black", linewidth=0.8, linestyle=":", label="all inputs")
+        _label(axes, x=f"most important {name} (%)", y="score" if name == "taken away" else "")
+    axes.legend(fontsize=8)
+    if title:
+        figure.suptitle(_drawable(title), **_plain())
     return _finish(figure, path)
 
 

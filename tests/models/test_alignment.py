@@ -6,7 +6,7 @@ import torch
 
 import regard
 from regard.errors import ShapeError
-from regard.inspection.alignment import align, time_warping
+from regard.models.alignment import align, time_warping
 
 
 def every_path(rows, columns):

@@ -1,0 +1,273 @@
+"""Any model of transformers, shown one text, picture or sound: what it attends to while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers.utils import logging
+
+from regard.errors import ConfigError, DataError, UnsupportedError
+from regard.models.alignment import align
+from regard.models.seen import Seen
+from regard.models.watch import watch
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+SOUNDS = (".wav",)
+OTHER_SOUNDS = (".mp3", ".flac", ".ogg", ".m4a", ".opus", ".g722")
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What one input made a model attend to.
+
+    Attributes:
+        kind: "text", "image" or "audio".
+        labels: one for each position that is attended to: tokens, patches by row and column, or seconds.
+        seen: the self-attentions, one for each layer, of the part that reads the input.
+        answer: what the model says of the input, if it has a head that says something.
+        decides: the position that it decides by, 0 or -1.
+        cut: tokens of the text that the model did not read.
+        picture: the picture as the model saw it, `(height, width, 3)` in 0..1.
+        grid: its rows and columns of patches.
+        moment: how long each position of a sound is, in seconds.
+        words: the words of a recogniser, each with its first and last second.
+    """
+
+    kind: str
+    labels: list[str]
+    seen: Seen
+    answer: str = ""
+    decides: int = 0
+    cut: int = 0
+    picture: np.ndarray | None = None
+    grid: tuple[int, int] | None = None
+    moment: float = 0.0
+    words: list[tuple[str, float, float]] = field(default_factory=list)
+
+
+def load(name: str) -> tuple[Any, Any]:
+    """A model with the head that its checkpoint has, and what prepares its inputs, by directory or hub name.
+
+    Raises:
+        ConfigError: There is no such checkpoint, or nothing that prepares inputs for it.
+    """
+    with _silent():
+        try:
+            config = transformers.AutoConfig.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{name}: need a run, the directory of a checkpoint or a name on the hub; got none of these "
+                f"({str(error).splitlines()[0][:120]}); check the spelling, and the network for a name on the hub."
+            ) from None
+        kind = getattr(transformers, (config.architectures or ["AutoModel"])[0], transformers.AutoModel)
+        model = kind.from_pretrained(name, attn_implementation="sdpa").eval()
+        for prepare in (transformers.AutoProcessor, transformers.AutoTokenizer, transformers.AutoImageProcessor,
+                        transformers.AutoFeatureExtractor):  # fmt: skip
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ImportError):
+                return model, prepare.from_pretrained(name)
+    raise ConfigError(f"{name}: need a tokenizer, image processor or feature extractor beside the model; found none.")
+
+
+def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Looked:
+    """Shows a model a text, or the file of a picture or a sound.
+
+    Args:
+        model, processor: as `load` gives them.
+        given: a text, or the path of a picture or of a WAV file.
+        gradients: keep what `seen.relevance` needs: the most likely answer is differentiated.
+
+    Raises:
+        DataError: A file that does not decode, or is not there.
+        UnsupportedError: No attention can be seen.
+    """
+    ending = Path(given).suffix.lower() if len(given) < 500 else ""
+    if ending in OTHER_SOUNDS:
+        raise DataError(f"{given}: need a sound as a .wav file; got {ending}; convert it, say with ffmpeg.")
+    if ending in PICTURES:
+        return _look_at_picture(model, processor, given, gradients)
+    if ending in SOUNDS:
+        return _listen(model, processor, given)
+    return _read(model, processor, given, gradients)
+
+
+def _watched(model: Any, batch: Any, gradients: bool, **options: Any) -> tuple[Seen, Any]:
+    with torch.set_grad_enabled(gradients), watch(model, values=gradients) as seen:
+        output = model(**batch, **options)
+    if gradients:
+        logits = getattr(output, "logits", None)
+        if logits is None:
+            raise UnsupportedError(
+                "relevance: need a model with a head that decides something; got one that only encodes; use "
+                "--method rollout."
+            )
+        decided = logits[:, -1] if logits.ndim == 3 else logits
+        decided.amax(-1).sum().backward()
+    return seen, output
+
+
+def _answer(model: Any, output: Any) -> str:
+    logits = getattr(output, "logits", None)
+    if logits is None or logits.ndim != 2:
+        return ""
+    chances = logits[0].detach().float().softmax(-1)
+    best = int(chances.argmax())
+    return f"{model.config.id2label.get(best, best)} {float(chances[best]):.3f}"
+
+
+def _read(model: Any, processor: Any, text: str, gradients: bool) -> Looked:
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
+        raise DataError("look: need the file of a picture or a sound for this model; got a text; name the file.")
+    most = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 10**9))
+    whole = tokenizer(text, verbose=False)["input_ids"]
+    batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=most, verbose=False).to(model.device)
+    options = {}
+    if model.config.is_encoder_decoder:
+        options["decoder_input_ids"] = torch.full((1, 1), model.config.decoder_start_token_id or 0)
+    seen, output = _watched(model, batch, gradients, **options)
+    length = batch["input_ids"].shape[1]
+    causal = not model.config.is_encoder_decoder and getattr(output, "past_key_values", None) is not None
+    return Looked(
+        "text",
+        tokenizer.convert_ids_to_tokens(batch["input_ids"][0]),
+        _of_length(seen, length),
+        _answer(model, output),
+        -1 if causal else 0,
+        max(len(whole) - length, 0),
+    )
+
+
+def _of_length(seen: Seen, length: int) -> Seen:
+    """The self-attentions over the input, without a decoder's and without cross-attention."""
+    chosen = Seen()
+    chosen._attended = [each for each in seen._attended if each.weights.shape[-2:] == (length, length)]
+    if not chosen:
+        raise UnsupportedError(f"look: need self-attentions over {length} positions; saw {seen!r}.")
+    return chosen
+
+
+def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> Looked:
+    from PIL import Image, UnidentifiedImageError
+
+    processor = getattr(processor, "image_processor", processor)
+    if not hasattr(processor, "image_mean") and not hasattr(processor, "do_rescale"):
+        raise DataError(f"{path}: need a model that reads pictures; got one that does not; give it a text.")
+    try:
+        with Image.open(path) as opened:
+            picture = opened.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"{path}: need a picture; got a file that does not decode ({error}); check it.") from None
+    pixels = processor(images=picture, return_tensors="pt")["pixel_values"].to(model.device)
+    seen, output = _watched(model, {"pixel_values": pixels}, gradients)
+    length = seen[0].shape[-1]
+    patch = model.config.patch_size
+    sizes = (patch, patch) if isinstance(patch, int) else tuple(patch)
+    grid = (pixels.shape[-2] // sizes[0], pixels.shape[-1] // sizes[1])
+    prefix = length - grid[0] * grid[1]
+    labels = [f"[{place}]" for place in range(prefix)]
+    labels += [f"row {place // grid[1]}, column {place % grid[1]}" for place in range(grid[0] * grid[1])]
+    shown = pixels[0].permute(1, 2, 0).float().cpu().numpy()
+    shown = (shown - shown.min()) / max(float(np.ptp(shown)), 1e-9)
+    return Looked("image", labels, _of_length(seen, length), _answer(model, output), picture=shown[..., :3], grid=grid)
+
+
+def _listen(model: Any, processor: Any, path: str) -> Looked:
+    extractor = getattr(processor, "feature_extractor", processor)
+    if not hasattr(extractor, "sampling_rate"):
+        raise DataError(f"{path}: need a model that listens; got one that does not; give it a text.")
+    rate = extractor.sampling_rate
+    sound = read_sound(path, rate)
+    batch = extractor(sound, sampling_rate=rate, return_tensors="pt")
+    batch = {name: array for name, array in batch.items() if name in ("input_features", "input_values")}
+    words: list[tuple[str, float, float]] = []
+    if model.config.is_encoder_decoder and hasattr(model, "generate"):
+        words = transcribe(model, processor, batch, len(sound) / rate)
+        batch["decoder_input_ids"] = torch.full((1, 1), model.config.decoder_start_token_id or 0)
+    with torch.no_grad(), watch(model) as seen:
+        model(**batch)
+    length = next(weights.shape[-1] for weights in seen if weights.shape[-2] == weights.shape[-1] > 1)
+    whole = getattr(extractor, "chunk_length", None) if "input_features" in batch else None
+    seconds = (whole or len(sound) / rate) / length
+    labels = [f"{place * seconds:.2f} s" for place in range(length)]
+    said = " ".join(word for word, *_ in words)
+    return Looked("audio", labels, _of_length(seen, length), said, moment=seconds, words=words)
+
+
+def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:
+    """What a recogniser that writes hears, word by word, each with its seconds from the cross-attention.
+
+    Source: Radford et al. 2022, arXiv 2212.04356: the heads named in the generation configuration (else all of the
+    upper half of the layers) are averaged and warped.
+    """
+    tokenizer = processor.tokenizer
+    with torch.no_grad(), _silent():
+        ids = model.generate(**batch, max_new_tokens=min(200, model.config.max_target_positions - 8))
+        ids = ids["sequences"] if isinstance(ids, dict) else ids
+        start = torch.full((1, 1), model.config.decoder_start_token_id)
+        ids = ids if int(ids[0, 0]) == int(start) else torch.cat([start, ids], 1)
+        with watch(model) as seen:
+            model(**batch, decoder_input_ids=ids)
+    cross = [weights for weights in seen if weights.shape[-2] == ids.shape[1] != weights.shape[-1]]
+    heads = getattr(model.generation_config, "alignment_heads", None)
+    if not heads:
+        heads = [(layer, head) for layer in range(len(cross) // 2, len(cross)) for head in range(cross[0].shape[-3])]
+    frames = cross[0].shape[-1]
+    step = processor.feature_extractor.chunk_length / frames
+    used = max(min(round(seconds / step), frames), 1)
+    special = torch.isin(ids[0], torch.tensor(tokenizer.all_special_ids))
+    rows = torch.nonzero(~special).flatten().tolist()
+    if not rows:
+        return []
+    maps = [weights[0].dense()[:, :, :used] for weights in cross]
+    found = align([part[:, rows] for part in maps], heads=[tuple(pair) for pair in heads])
+    spans = found.spans() * step
+    words: list[tuple[str, float, float]] = []
+    for place, (first, last) in zip(rows, spans, strict=True):
+        piece = tokenizer.decode([int(ids[0, place])])
+        if words and not piece.startswith(" "):
+            word, began, _ = words[-1]
+            words[-1] = (word + piece, began, float(last))
+        else:
+            words.append((piece.strip(), float(first), float(last)))
+    return words
+
+
+def read_sound(path: str, rate: int) -> np.ndarray:
+    """A WAV file as one channel at this rate, in -1..1.
+
+    Raises:
+        DataError: It is not there or does not decode.
+    """
+    from scipy.io import wavfile
+    from scipy.signal import resample_poly
+
+    try:
+        found, sound = wavfile.read(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: need a sound; got a file that does not decode ({error}); check it.") from None
+    if sound.dtype.kind == "u":  # eight bits, around 128
+        sound = sound.astype(np.float32) / 128 - 1
+    elif sound.dtype.kind == "i":
+        sound = sound.astype(np.float32) / -float(np.iinfo(sound.dtype).min)
+    sound = sound.mean(-1) if sound.ndim == 2 else sound
+    common = int(np.gcd(found, rate))
+    return resample_poly(sound, rate // common, found // common).astype(np.float32)
+
+
+@contextlib.contextmanager
+def _silent() -> Any:
+    """Without transformers' remarks and bars."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        logging.enable_progress_bar()
