@@ -1,0 +1,143 @@
+"""`regard look` on checkpoints of every kind, as the command line runs it, and what it refuses."""
+
+import wave
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from PIL import Image
+from typer.testing import CliRunner
+
+from models.families import IMAGE, TEXT, WAV2VEC2, make
+from regard.cli import app
+from regard.inspection.look import Look
+from regard.models import transformers_look
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "film", "is", "slow", "but", "fine", "##r"]
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    """A classifier of texts, saved as anybody's checkpoint is."""
+    folder = tmp_path_factory.mktemp("reader")
+    model = make("Bert", {**TEXT, "num_labels": 2, "id2label": {0: "bad", 1: "good"}}, "ForSequenceClassification")
+    for parameter in model.parameters():
+        parameter.data.mul_(3)
+    model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=40).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def viewer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("viewer")
+    make("ViT", {**IMAGE, "num_labels": 3}, "ForImageClassification").save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pictures") / "square.png"
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[10:30, 20:40] = (200, 60, 30)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["look", *map(str, arguments)], env={"COLUMNS": "200"})
+
+
+def refused(*arguments):
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    return result.stderr.removeprefix("regard: ").strip()
+
+
+TOLD = "the film is slow but finer"
+
+
+@pytest.mark.parametrize("method", ["weights", "received", "rollout", "relevance"])
+def test_a_text(reader, tmp_path, method):
+    result = run(reader, TOLD, "--method", method, "-o", tmp_path / "look.png")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines()]
+    rows = {line[0]: line for line in lines if line and line[0] in WORDS}
+    assert list(rows) == ["[CLS]", "the", "film", "is", "slow", "but", "fine", "##r", "[SEP]"]
+    assert sum(float(line[2].rstrip("%")) for line in rows.values()) == pytest.approx(100, abs=0.5)
+    assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
+    assert lines[0][0] in ("good", "bad")
+
+
+def test_from_a_token(reader):
+    by_name, by_number = run(reader, TOLD, "--from", "slow"), run(reader, TOLD, "--from", 4)
+    assert by_name.stdout == by_number.stdout
+    assert "from slow" in by_name.stdout
+    model, tokenizer = transformers_look.load(str(reader))
+    looked = transformers_look.look(model, tokenizer, TOLD)
+    dense = torch.stack([weights[0].dense() for weights in looked.seen])  # (layers, heads, n, n)
+    np.testing.assert_allclose(Look(looked, start=4).scores, dense.mean((0, 1))[4], rtol=1e-4)
+    np.testing.assert_allclose(Look(looked, layer=1, head=2, start=4).scores, dense[1, 2, 4], rtol=1e-4)
+    np.testing.assert_allclose(Look(looked, "rollout", start=4).scores, looked.seen.rollout(4)[0], rtol=1e-4)
+
+
+def test_pages(reader, viewer, picture, tmp_path):
+    assert run(reader, TOLD, "-o", tmp_path / "text.html").exit_code == 0
+    assert "slow" in (tmp_path / "text.html").read_text()
+    assert run(viewer, picture, "-o", tmp_path / "picture.html").exit_code == 0
+    assert "data:image/png;base64" in (tmp_path / "picture.html").read_text()
+
+
+@pytest.mark.parametrize("method", ["received", "rollout", "relevance"])
+def test_a_picture(viewer, picture, tmp_path, method):
+    result = run(viewer, picture, "--method", method, "-o", tmp_path / "look.png")
+    assert result.exit_code == 0, result.output
+    assert "row 2, column 1" in result.stdout
+    assert (tmp_path / "look.png").stat().st_size > 5000
+
+
+def test_a_sound(tmp_path):
+    folder = tmp_path / "listener"
+    make("Wav2Vec2", WAV2VEC2).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setnchannels(2)
+        file.setsampwidth(2)
+        file.setframerate(8000)  # the model wants 16,000
+        file.writeframes((np.random.default_rng(0).normal(size=(800, 2)) * 3000).astype("<i2").tobytes())
+    result = run(folder, tmp_path / "sound.wav")
+    assert result.exit_code == 0, result.output
+    assert "0.00 s" in result.stdout
+    sound = transformers_look.read_sound(str(tmp_path / "sound.wav"), 16000)
+    assert sound.shape == (1600,)
+    assert 0.05 < sound.std() < 0.1
+
+
+def test_refusals(reader, viewer, picture, tmp_path):
+    assert refused(reader, TOLD, "--method", "guess") == (
+        "look: need a method, one of weights, received, rollout, relevance; got 'guess'."
+    )
+    assert refused(reader, TOLD, "--from", "quick").startswith(
+        "look: need a token of the input, or its number, from 0 to 8; got 'quick'; of [CLS], the,"
+    )
+    assert refused(reader, TOLD, "--head", 6) == "look: need a head from 0 to 5; got 6; choose one of those."
+    assert refused(reader, TOLD, "--head", 1, "--method", "rollout") == (
+        "look: need no --layer and no --head with rollout, which goes through all of them."
+    )
+    assert refused(viewer, TOLD) == (
+        "look: need the file of a picture or a sound for this model; got a text; name the file."
+    )
+    assert refused(reader, picture).endswith("need a model that reads pictures; got one that does not; give it a text.")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    assert "need a picture; got a file that does not decode" in refused(viewer, broken)
+    broken = tmp_path / "broken.wav"
+    broken.write_bytes(b"no sound")
+    assert "need a model that listens" in refused(reader, broken)
+    assert refused(reader, "x.mp3") == "x.mp3: need a sound as a .wav file; got .mp3; convert it, say with ffmpeg."
+    assert "need a run, the directory of a checkpoint or a name on the hub" in refused(tmp_path / "nothing", TOLD)
