@@ -2,7 +2,7 @@
 #   make demo      fine-tune a sentiment classifier, measure it, and write a report: runs/demo/report.html
 #   make test      every test but the slow ones          make test-all   those too
 #   make lint      style, errors and types               make bench      measure speed and memory
-#   make docs      build the documentation into site/    make clean      remove what the others made
+#   make docs      build the documentation into site/    make test-browser   the report in a real browser
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +15,7 @@ export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench docs
+.PHONY: help demo test test-all test-browser browser lint bench docs
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -50,8 +50,17 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -m "not slow"
 
-test-all: $(VENV)/.test
+test-all: $(VENV)/.test browser
 	$(BIN)/python -m pytest
+
+test-browser: $(VENV)/.test browser
+	$(BIN)/python -m pytest tests/inspection/test_browser.py
+
+# Without a browser the tests that need one are skipped, and pytest says so.
+browser:
+	@command -v chromium chromium-browser google-chrome > /dev/null || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+		|| echo "make: found no Chromium and could not install it; the tests in a browser will be skipped."
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff format --check .

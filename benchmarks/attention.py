@@ -41,7 +41,7 @@ def programs(framework: str, length: int, width: int, dtype: str):
     """What is compared: `(what, ours, the peer's or None where it does not fit, the peer's name)`."""
     makers = {
         "torch": torch_programs, "jax": jax_programs, "tensorflow": tensorflow_programs, "numpy": numpy_programs,
-        "questions": question_programs,
+        "questions": question_programs, "watch": watch_programs,
     }  # fmt: skip
     return makers[framework](length, width, dtype)
 
@@ -203,6 +203,53 @@ def question_programs(length: int, width: int, dtype: str):
         yield "window of 256", window, fused, "full fused"
 
 
+def watch_programs(length: int, width: int, dtype: str):
+    """What all layers of an encoder of BERT's size attend to: watched, by eager attentions; and recording alone."""
+    import torch
+    from transformers import BertConfig, BertModel
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    torch.manual_seed(0)
+    layers, heads = BertConfig().num_hidden_layers, BertConfig().num_attention_heads
+    models = {
+        kind: BertModel(BertConfig(max_position_embeddings=length, attn_implementation=kind)).eval()
+        for kind in ("sdpa", "eager")
+    }
+    ids = torch.randint(1000, 20000, (1, length))
+
+    def watched():
+        with torch.no_grad(), regard.watch(models["sdpa"]) as seen:
+            models["sdpa"](ids)
+            return [weights.ask("received", "entropy") for weights in seen]
+
+    def eager():
+        with torch.no_grad():
+            attentions = models["eager"](ids, output_attentions=True).attentions
+            return [(weights.sum(-2), -(weights * weights.clamp(min=1e-30).log()).sum(-1)) for weights in attentions]
+
+    def recorded():
+        with torch.no_grad(), regard.watch(models["sdpa"]):
+            return models["sdpa"](ids)
+
+    def plain():
+        with torch.no_grad():
+            return models["sdpa"](ids)
+
+    dense = (layers + 3) * heads * length * length * 4
+    yield "watch, 2 questions", watched, eager if dense <= DENSE_LIMIT else None, "eager attentions"
+    yield "watch, recording", recorded, plain, "the model alone"
+
+
+def watching(extent: str) -> list[dict]:
+    lengths = {"full": (128, 512, 2048, 8192), "brief": (128, 512, 2048), "quick": (128, 512)}[extent]
+    return [
+        compare("torch", what, length, 64, "float32", *those)
+        for length in lengths
+        for what, *those in watch_programs(length, 64, "float32")
+    ]
+
+
 def questions(quick: bool) -> list[dict]:
     lengths = {"4 questions": 4096, "output+questions": 8192, "window of 256": 16384}
     return [
@@ -215,7 +262,8 @@ def questions(quick: bool) -> list[dict]:
 
 def main() -> None:
     framework, extent = sys.argv[1:]
-    found = questions(extent == "quick") if framework == "questions" else rows(framework, extent)
+    others = {"questions": lambda: questions(extent == "quick"), "watch": lambda: watching(extent)}
+    found = others[framework]() if framework in others else rows(framework, extent)
     print(json.dumps(found))
 
 

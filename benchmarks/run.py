@@ -3,7 +3,7 @@
 make bench                everything (an hour on two cores); writes docs/benchmarks.json, docs/benchmarks.md and a plot
 make bench EXTENT=brief   beyond 2048 positions only width 64 in float32 (a quarter of an hour); writes them too
 make bench EXTENT=quick   a look, in a few minutes; writes nothing
-make bench EXTENT="brief numpy"   one group again (torch, jax, tensorflow, numpy, questions, memory), in its place
+make bench EXTENT="brief numpy"   one group again of those in GROUPS, or memory; the rest stays
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from attention import describe
 from measure import alone
 
 ROOT = Path(__file__).parents[1]
-GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions")
+GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch")
+FRAMEWORKS = GROUPS[:4]
 # (framework, what, n, at least this many times the peer's speed)
 TARGETS = [
     ("torch", "forward", None, 0.97),
@@ -30,6 +31,8 @@ TARGETS = [
     ("torch", "4 questions", 4096, 3.0),
     ("torch", "output+questions", 8192, 0.4),
     ("torch", "window of 256", 16384, 10.0),
+    ("torch", "watch, 2 questions", 2048, 2.0),
+    ("torch", "watch, recording", None, 0.95),
 ]
 
 
@@ -59,7 +62,9 @@ def _in_place(rows: list[dict], memory: list[dict], chosen: list[str]) -> tuple[
 
 
 def _group(row: dict) -> str:
-    return row["framework"] if row["what"].startswith("forward") else "questions"
+    if row["what"].startswith("forward"):
+        return row["framework"]
+    return "watch" if row["what"].startswith("watch") else "questions"
 
 
 def target_of(row: dict) -> float | None:
@@ -75,8 +80,9 @@ def target_of(row: dict) -> float | None:
 
 def measure_memory(extent: str) -> list[dict]:
     """Megabytes at the peak, each program in a process of its own: forward by length, and the questions."""
-    steps = [(group, "forward", n) for group in GROUPS[:-1] for n in (1024, 2048, 4096, 8192, 16384)]
-    steps = [*steps, ("questions", "4 questions", 4096)] if extent != "quick" else []
+    steps = [(group, "forward", n) for group in FRAMEWORKS for n in (1024, 2048, 4096, 8192, 16384)]
+    steps += [("questions", "4 questions", 4096), ("watch", "watch, 2 questions", 2048)]
+    steps = steps if extent != "quick" else []
     rows = []
     for framework, what, length in steps:
         row = {"framework": framework, "what": what, "n": length}
@@ -138,11 +144,10 @@ def plot(rows: list[dict], memory: list[dict], path: Path) -> None:
     """Time and memory over the length, forward, width 64, float32."""
     from matplotlib.figure import Figure
 
-    frameworks = [group for group in GROUPS if group != "questions"]
     figure = Figure(figsize=(12, 6), layout="constrained")
     chosen = [row for row in rows if (row["what"], row["d"], row["dtype"]) == ("forward", 64, "float32")]
-    above, below = figure.subplots(2, len(frameworks))
-    for framework, time, space in zip(frameworks, above, below, strict=True):
+    above, below = figure.subplots(2, len(FRAMEWORKS))
+    for framework, time, space in zip(FRAMEWORKS, above, below, strict=True):
         mine = [row for row in chosen if row["framework"] == framework]
         _lines(time, mine, "ms", mine[0]["peer"])
         _lines(space, [row for row in memory if row["framework"] == framework], "mb", mine[0]["peer"])

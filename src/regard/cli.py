@@ -314,8 +314,10 @@ def look(
     title = f"{looked.answer} ({seen.which})".strip()
     header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
     if looked.words:
-        _print_table("words", ["word", "from (s)", "to (s)"], [[w, f"{a:.2f}", f"{b:.2f}"] for w, a, b in looked.words])
-    _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
+        times = [[word, f"{first:.2f}", f"{last:.2f}"] for word, first, last in looked.words]
+        _print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
+    else:
+        _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
     _warn_of_cuts([{"tokens_cut": looked.cut}])
     for path in paths:
         seen.write(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -220,8 +221,9 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     frames = cross[0].shape[-1]
     step = processor.feature_extractor.chunk_length / frames
     used = max(min(round(seconds / step), frames), 1)
-    special = torch.isin(ids[0], torch.tensor(tokenizer.all_special_ids))
-    rows = torch.nonzero(~special).flatten().tolist()
+    tokens = tokenizer.convert_ids_to_tokens(ids[0])
+    special = set(tokenizer.all_special_tokens)
+    rows = [row for row, token in enumerate(tokens) if token not in special and not re.fullmatch(r"<\|.*\|>", token)]
     if not rows:
         return []
     maps = [weights[0].dense()[:, :, :used] for weights in cross]
@@ -235,7 +237,8 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
             words[-1] = (word + piece, began, float(last))
         else:
             words.append((piece.strip(), float(first), float(last)))
-    return words
+    ends = [*(first for _, first, _ in words[1:]), words[-1][2]]  # one ends where the next begins
+    return [(word, first, end) for (word, first, _), end in zip(words, ends, strict=True)]
 
 
 def read_sound(path: str, rate: int) -> np.ndarray:
