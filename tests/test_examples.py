@@ -1,9 +1,13 @@
 """The examples run as a reader would run them."""
 
 import os
+import shutil
 import subprocess
 import sys
+import wave
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,3 +29,42 @@ def test_the_article(tmp_path):
     [losses] = [line.partition(": ")[2].split(" -> ") for line in lines if line.startswith("loss")]
     assert [float(loss) for loss in losses] == sorted(map(float, losses), reverse=True)
     assert (tmp_path / "attention.png").stat().st_size > 10_000
+
+
+def run(script, *arguments, **options):
+    done = subprocess.run(
+        [sys.executable, *([str(ROOT / script)] if script.endswith(".py") else ["-m", script]), *map(str, arguments)],
+        capture_output=True, text=True, check=False, **options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_which_patches_decide(tmp_path):
+    lines = run("examples/digits/look.py", tmp_path).splitlines()
+    [accuracy] = [float(line.split()[1].rstrip(";")) for line in lines if line.startswith("accuracy")]
+    assert accuracy > 0.93
+    told = {line.split()[0]: int(line.split()[-3]) for line in lines if "told from random in" in line}
+    assert list(told) == ["received", "rollout", "relevance"]
+    assert told["relevance"] >= 10  # of 20 digits, better than 97.5 % of random rankings
+    assert (tmp_path / "digits-look.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="the sounds come from a Debian package")
+def test_words_and_their_seconds(tmp_path):
+    """Whisper tiny.en itself on a sentence from a novel."""
+    run("examples/speech/get_model.py", tmp_path)
+    run("examples/speech/get_data.py", tmp_path)
+    sentence = tmp_path / "sense_and_sensibility_01_austen_64kb-0880.wav"
+    told = run("regard.cli", "look", tmp_path / "whisper-tiny.en", sentence, env={**os.environ, "COLUMNS": "200"})
+    rows = [line.split() for line in told.splitlines() if line[-1:].isdigit()]
+    words = [word.strip(".").lower().replace("-", " ") for word, *_ in rows]
+    assert " ".join(words) == "he was not an ill disposed young man"
+    times = [float(time) for _, *pair in rows for time in pair]
+    assert times == sorted(times)
+    with wave.open(str(sentence)) as file:
+        seconds = file.getnframes() / file.getframerate()
+    assert times[0] < 1
+    assert seconds - 1 < times[-1] <= seconds + 0.1

@@ -15,9 +15,9 @@ from regard._blockwise import Block
 from regard._layout import Layout, Operand
 from regard._rules import Span
 
-TILE_BYTES = {"numpy": 2 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
+TILE_BYTES = {"numpy": 4 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
 FEWEST_ROWS = 16
-MOST_ROWS = {"numpy": 256, "torch": 256, "jax": 256, "tensorflow": 512}
+MOST_ROWS = {"numpy": 512, "torch": 256, "jax": 256, "tensorflow": 512}
 
 
 @dataclass(frozen=True)
