@@ -169,6 +169,7 @@ def _lines(axis: Any, rows: list[dict], unit: str, peer: str) -> None:
     axis.set(xscale="log", yscale="log", xlabel="length n")
     axis.set_xticks(lengths, [str(n) for n in lengths])
     axis.minorticks_off()
+    axis.tick_params(axis="x", labelrotation=30)
     axis.grid(alpha=0.3)
     axis.legend(fontsize="x-small")
 

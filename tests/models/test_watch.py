@@ -148,7 +148,7 @@ def test_masks_of_other_families(kind, config):
 def test_errors(model):
     with pytest.raises(DtypeError) as error:
         regard.watch("bert")
-    assert str(error.value) == "watch: need a PyTorch module; got str; pass the model itself."
+    assert str(error.value) == "watch: need a PyTorch module or a Keras model; got str; pass the model itself."
     with pytest.raises(UnsupportedError) as error, regard.watch(torch.nn.Linear(2, 2)) as seen:
         torch.zeros(1)
     assert str(error.value) == (

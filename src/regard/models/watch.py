@@ -20,7 +20,8 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
 
     Args:
         model: Any PyTorch module that calls `torch.nn.functional.scaled_dot_product_attention`, as models of
-            transformers (by default), timm, diffusers and PyTorch's own do.
+            transformers (by default), timm, diffusers and PyTorch's own do; or a Keras model with Keras' own attention
+            layers, on any of its backends, called eagerly.
         layers: Which attentions to keep: names of modules (as in `seen.names`) or numbers in call order; default all.
         heads: Which heads to keep; default all.
         values: Keep values and, with gradients on, the outputs' gradients too: for `seen.relevance()` and for what
@@ -68,12 +69,19 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
 
 
 def _recorder(model: Any, layers: list | None, heads: list | None, values: bool) -> Any:
+    if "keras" in sys.modules:  # before PyTorch, whose modules Keras' layers are on its PyTorch backend
+        from regard.models import keras
+
+        if keras.is_model(model):
+            return keras.Recorder(model, layers, heads, values)
     if "torch" in sys.modules:
         from regard.models import torch
 
         if torch.is_model(model):
             return torch.Recorder(model, layers, heads, values)
-    raise DtypeError(f"watch: need a PyTorch module; got {type(model).__name__}; pass the model itself.")
+    raise DtypeError(
+        f"watch: need a PyTorch module or a Keras model; got {type(model).__name__}; pass the model itself."
+    )
 
 
 def nothing_seen(modules: Iterable[str], what: str) -> UnsupportedError:

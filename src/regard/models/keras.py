@@ -1,0 +1,143 @@
+"""Watching Keras models: what their attention layers hand to `_compute_attention` is kept on its way.
+
+Keras' `MultiHeadAttention` and `GroupQueryAttention` say that users may override that method; so do the layers of
+KerasHub that derive from them. On Keras' TensorFlow, JAX and PyTorch backends, called eagerly: `model(inputs)`.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import keras
+from keras import ops
+
+from regard import masks
+from regard._backends import get_backend
+from regard.attention import make_problem
+from regard.errors import UnsupportedError
+from regard.masks import Mask, Window
+from regard.models.seen import Seen, Values
+from regard.models.watch import nothing_seen
+from regard.weights import AttentionWeights
+
+WHAT = "keras.layers.MultiHeadAttention or GroupQueryAttention"
+KINDS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+
+_lock = threading.Lock()
+_watchers: dict[int, int] = {}  # how many watch a layer, by its id
+_here = threading.local()  # who watches in this thread
+
+
+def is_model(value: Any) -> bool:
+    return isinstance(value, keras.layers.Layer)
+
+
+class Recorder:
+    """Sees each attention of one model in this thread.
+
+    A layer's method is wrapped while anybody watches it, and given back with the last; who is told of a call is a
+    matter of the thread. Nothing else of the model is touched.
+    """
+
+    def __init__(self, model: Any, layers: list | None, heads: list | None, values: bool) -> None:
+        self._model, self._layers, self._heads, self._values = model, layers, heads, values
+        self._attentions = {id(layer): layer for layer in _layers_of(model) if isinstance(layer, KINDS)}
+        self._calls = self._compiled = 0
+        self.seen = Seen()
+
+    def start(self) -> Seen:
+        with _lock:
+            for identity, layer in self._attentions.items():
+                _watchers[identity] = _watchers.get(identity, 0) + 1
+                if _watchers[identity] == 1:
+                    layer.__dict__["_compute_attention"] = _wrapped(layer)
+        _here.recorders = [*getattr(_here, "recorders", []), self]
+        return self.seen
+
+    def stop(self) -> None:
+        _here.recorders = [each for each in _here.recorders if each is not self]
+        with _lock:
+            for identity, layer in self._attentions.items():
+                _watchers[identity] -= 1
+                if not _watchers[identity]:
+                    del _watchers[identity], layer.__dict__["_compute_attention"]
+
+    def check(self) -> None:
+        if self._calls:
+            return
+        if self._compiled:
+            raise UnsupportedError(
+                "watch: need a model that is called eagerly, model(inputs); it ran inside a compiled function, as in "
+                "predict and fit, where there are no values to keep; call it."
+            )
+        raise nothing_seen((type(layer).__name__ for layer in _layers_of(self._model)), WHAT)
+
+    def record(self, layer: Any, query: Any, key: Any, value: Any, mask: Any, causal: bool) -> None:
+        if id(layer) not in self._attentions:
+            return
+        if _symbolic(query):
+            self._compiled += 1
+            return
+        number, name = self._calls, layer.path
+        self._calls += 1
+        if self._layers is not None and name not in self._layers and number not in self._layers:
+            return
+        if len(query.shape) != 4:
+            raise UnsupportedError(
+                f"watch: need attention along one axis; got query {tuple(query.shape)} in {name}; leave it out."
+            )
+        query, key, value = (ops.moveaxis(array, 2, 1) for array in (query, key, value))
+        weights = _weights(query, key, mask, causal, _scale(layer))
+        kept = Values(value, lambda: None, lambda: _projection(layer)) if self._values else None
+        self.seen.append(name, weights if self._heads is None else weights.heads(self._heads), kept)
+
+
+def _layers_of(model: Any) -> list[Any]:
+    return list(model._flatten_layers(include_self=True, recursive=True))
+
+
+def _wrapped(layer: Any) -> Any:
+    original = type(layer)._compute_attention
+
+    def compute_attention(
+        query: Any, key: Any, value: Any, attention_mask: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        for recorder in getattr(_here, "recorders", []):
+            causal = kwargs.get("use_causal_mask", False)
+            recorder.record(layer, query, key, value, attention_mask, causal)
+        return original(layer, query, key, value, attention_mask, *args, **kwargs)
+
+    return compute_attention
+
+
+def _symbolic(array: Any) -> bool:
+    """Whether there are no values: while a model is built or compiled."""
+    if isinstance(array, keras.KerasTensor):
+        return True
+    backend = get_backend("watch", query=array)
+    return backend.name != "torch" and backend.concrete(array[:1, :1, :1]) is None
+
+
+def _scale(layer: Any) -> float:
+    found = getattr(layer, "_inverse_sqrt_key_dim", None)
+    return float(layer._inverse_sqrt_head_dim if found is None else found)
+
+
+def _projection(layer: Any) -> Any:
+    kernel = layer._output_dense.kernel
+    kernel = ops.convert_to_tensor(kernel)
+    return ops.reshape(kernel, (-1, kernel.shape[-1]))
+
+
+def _weights(query: Any, key: Any, mask: Any, causal: bool, scale: float) -> AttentionWeights:
+    """Of `(B, N, T, D)`; Keras' causal mask has its corner top-left, its other masks are `(B, T, S)`."""
+    rule: Mask | None = None
+    if causal:
+        rule = Mask(Window(None, query.shape[-2] - key.shape[-2]))
+    if mask is not None:
+        mask = ops.cast(mask, "bool")
+        seen = masks.boolean(mask if len(mask.shape) == 4 else ops.expand_dims(mask, 1))
+        rule = seen if rule is None else rule & seen
+    problem, _ = make_problem(get_backend("watch", query=query), query, key, key, mask=rule, scale=scale)
+    return AttentionWeights(problem, kernel="the model's own", reason="watched")

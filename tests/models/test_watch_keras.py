@@ -1,0 +1,121 @@
+"""`watch` on Keras' own attention layers, on its three backends, each in its own process, since Keras chooses once."""
+
+import subprocess
+import sys
+
+import pytest
+
+START = """
+import sys, threading, warnings
+import torch
+import numpy as np, keras
+import regard
+from regard.errors import UnsupportedError
+random = np.random.default_rng(0)
+numpy = keras.ops.convert_to_numpy
+
+def close(weights, scores):
+    np.testing.assert_allclose(numpy(weights.dense()), numpy(scores), atol=2e-6)
+"""
+CHECKS = {
+    "scores of every kind": """
+        states, memory = random.random((2, 7, 12), dtype="float32"), random.random((2, 5, 12), dtype="float32")
+        mask = np.ones((2, 7, 7), bool)
+        mask[0, :, 4:] = False
+        causal = {"use_causal_mask": True}
+        for options in ({}, causal, {"attention_mask": mask}, {"attention_mask": mask, **causal}):
+            layer = keras.layers.MultiHeadAttention(3, 4)
+            layer(states, states)
+            with regard.watch(layer) as seen:
+                output = layer(states, states, **options)
+            expected, scores = layer(states, states, return_attention_scores=True, **options)
+            close(seen[0], scores)
+            np.testing.assert_allclose(numpy(output), numpy(expected), atol=1e-5)
+        layer = keras.layers.GroupQueryAttention(4, 6, 2)
+        layer(states, memory)
+        with regard.watch(layer) as seen:
+            layer(states, memory)
+        close(seen[0], layer(states, memory, return_attention_scores=True)[1])
+        assert seen[0].shape == (2, 6, 7, 5)
+    """,
+    "a functional model with padding, left as it was": """
+        ids = np.array([[1, 2, 3, 0, 0], [3, 4, 5, 6, 7]])
+        inputs = keras.Input((None,), dtype="int32")
+        states = keras.layers.Embedding(9, 12, mask_zero=True)(inputs)
+        layers = [keras.layers.MultiHeadAttention(3, 4, name=f"attention_{number}") for number in range(2)]
+        for layer in layers:
+            states = states + layer(states, states)
+        model = keras.Model(inputs, states)
+        before = numpy(model(ids))
+        with regard.watch(model, values=True) as seen:
+            watched = numpy(model(ids))
+        assert (before == watched).all()
+        assert [name.split("/")[-1] for name in seen.names] == ["attention_0", "attention_1"], seen.names
+        real = ids != 0
+        assert (numpy(seen[0].received())[0][:, 3:] == 0).all()
+        np.testing.assert_allclose(numpy(seen.rollout()).sum(-1)[1], 1, rtol=1e-5)
+        assert seen.norms().shape == (2, 2, 3, 5)
+        assert len(str(seen.summary(real=real)).splitlines()) == 7
+        try:
+            with regard.watch(model, layers=[1], heads=[0, 2]) as seen:
+                model(ids)
+                raise ZeroDivisionError
+        except ZeroDivisionError:
+            pass
+        assert seen[0].shape == (2, 2, 5, 5) and len(seen) == 1
+        assert not any("_compute_attention" in layer.__dict__ for layer in layers)
+    """,
+    "nesting and threads": """
+        layer = keras.layers.MultiHeadAttention(3, 4)
+        states = random.random((3, 7, 12), dtype="float32")
+        layer(states, states)
+        found = {}
+        def run(count):
+            with regard.watch(layer) as seen:
+                for _ in range(5):
+                    layer(states[:count], states[:count])
+            found[count] = [weights.shape[0] for weights in seen]
+        with regard.watch(layer) as outer:
+            threads = [threading.Thread(target=run, args=(count,)) for count in (1, 2)]
+            [thread.start() for thread in threads]
+            layer(states, states)
+            [thread.join() for thread in threads]
+            run(3)
+        assert found == {1: [1] * 5, 2: [2] * 5, 3: [3] * 5}, found
+        assert len(outer) == 6
+        assert "_compute_attention" not in layer.__dict__
+    """,
+    "what cannot be seen says so": """
+        model = keras.Sequential([keras.layers.Dense(3)])
+        try:
+            with regard.watch(model):
+                model(np.zeros((2, 3), "float32"))
+        except UnsupportedError as error:
+            assert "Dense" in str(error) and "keras.layers.MultiHeadAttention" in str(error), error
+        else:
+            raise AssertionError
+        if keras.backend.backend() == "torch":
+            return
+        inputs = keras.Input((7, 12))
+        model = keras.Model(inputs, keras.layers.MultiHeadAttention(3, 4)(inputs, inputs))
+        try:
+            with regard.watch(model):
+                model.predict(np.zeros((2, 7, 12), "float32"), verbose=0)
+        except UnsupportedError as error:
+            assert "called eagerly" in str(error), error
+        else:
+            raise AssertionError
+    """,
+}
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_keras(backend, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", backend)
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    program = START + "".join(
+        f"def check():{body}\ntry:\n    check()\nexcept BaseException:\n    print({name!r}); raise\n"
+        for name, body in CHECKS.items()
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
