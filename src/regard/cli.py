@@ -292,6 +292,10 @@ def look(
     start: Annotated[
         str | None, typer.Option("--from", metavar="TOKEN", help="what this token, or its number, attends to")
     ] = None,
+    faithful: Annotated[
+        bool | None,
+        typer.Option(help="measure how far this explains the decision (on for up to 64 positions, then slow)"),
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="also write an interactive page")] = False,
     png: Annotated[bool, typer.Option("--png", help="also write a picture")] = False,
     output: Annotated[
@@ -319,6 +323,9 @@ def look(
     else:
         _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
     _warn_of_cuts([{"tokens_cut": looked.cut}])
+    if faithful or (faithful is None and len(looked.labels) <= 64):
+        found = seen.faithfulness()
+        typer.echo("" if found is None else f"As an explanation: {str(found).replace(chr(10), '; ')}.")
     for path in paths:
         seen.write(path)
         typer.echo(f"Written: {path}")

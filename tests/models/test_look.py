@@ -74,6 +74,25 @@ def test_a_text(reader, tmp_path, method):
     assert lines[0][0] in ("good", "bad")
 
 
+def test_faithfulness_beside_the_explanation(reader, viewer, picture):
+    told = run(reader, TOLD, "--method", "relevance").stdout
+    assert "As an explanation: comprehensiveness " in told
+    assert " random" in told
+    assert "As an explanation" not in run(reader, TOLD, "--no-faithful").stdout
+    assert "As an explanation" in run(viewer, picture, "--faithful").stdout
+    model, tokenizer = transformers_look.load(str(reader))
+    looked = transformers_look.look(model, tokenizer, TOLD)
+    kept = np.ones((2, 9), bool)
+    kept[1, 4] = False  # slow
+    whole, without = looked.score(kept)
+    assert whole == pytest.approx(float(looked.answer.split()[1]), abs=6e-4)
+    ids = tokenizer(TOLD, return_tensors="pt")
+    ids["attention_mask"][0, 4] = 0
+    expected = model(**ids).logits.softmax(-1)[0, list(model.config.id2label.values()).index(looked.answer.split()[0])]
+    assert without == pytest.approx(float(expected.detach()), abs=1e-5)
+    assert looked.removable.tolist() == [False, *[True] * 7, False]
+
+
 def test_from_a_token(reader):
     by_name, by_number = run(reader, TOLD, "--from", "slow"), run(reader, TOLD, "--from", 4)
     assert by_name.stdout == by_number.stdout

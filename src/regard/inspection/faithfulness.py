@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,12 +74,12 @@ class Faithfulness:
 
 
 def faithfulness(
-    score: Callable[[np.ndarray], Sequence[float]],
-    importance: Sequence[float],
+    score: Callable[[np.ndarray], Any],
+    importance: Any,
     shares: Sequence[float] = (0.01, 0.05, 0.1, 0.2, 0.5),
     repeats: int = 100,
     seed: int = 0,
-    removable: Sequence[bool] | None = None,
+    removable: Any = None,
 ) -> Faithfulness:
     """Measures how faithful a ranking is.
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from regard.errors import ConfigError
 from regard.inspection import plots
+from regard.inspection.faithfulness import Faithfulness, faithfulness
 from regard.inspection.patches import patch_map
 from regard.inspection.report import write_report
 from regard.inspection.report.content import Example, Report, TokenAttention
@@ -99,6 +100,12 @@ class Look:
         if len(self.looked.labels) > _MOST_MAPPED:
             return None
         return np.mean([self._heads(_numpy(weights[0].dense())).mean(0) for weights in self._layers], 0)
+
+    def faithfulness(self, repeats: int = 40) -> Faithfulness | None:
+        """How far the scores say what the model decides by; None where it decides nothing. See `faithfulness`."""
+        if self.looked.score is None:
+            return None
+        return faithfulness(self.looked.score, self.scores, repeats=repeats, removable=self.looked.removable)
 
     def table(self, most: int = 3, rows: int = 40) -> list[tuple[str, float, str]]:
         """For each position: its label, its share of the scores, and the positions that it attends to most.

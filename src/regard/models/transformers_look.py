@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ class Looked:
         picture: the picture as the model saw it, `(height, width, 3)` in 0..1.
         grid: its rows and columns of patches.
         moment: how long each position of a sound is, in seconds.
+        score: takes which positions are kept, booleans `(cases, n)`, and gives the probability of the answer in each
+            case; None for a model that decides nothing.
+        removable: which positions may be taken away, `(n,)`.
+        score: takes which positions are kept, booleans `(cases, n)`, and gives the probability of the answer in each
+            case; None for a model that decides nothing.
+        removable: which positions may be taken away, `(n,)`.
         words: the words of a recogniser, each with its first and last second.
     """
 
@@ -49,6 +56,8 @@ class Looked:
     picture: np.ndarray | None = None
     grid: tuple[int, int] | None = None
     moment: float = 0.0
+    score: Callable[[np.ndarray], np.ndarray] | None = None
+    removable: np.ndarray | None = None
     words: list[tuple[str, float, float]] = field(default_factory=list)
 
 
@@ -141,7 +150,51 @@ def _read(model: Any, processor: Any, text: str, gradients: bool) -> Looked:
         _answer(model, output),
         -1 if causal else 0,
         max(len(whole) - length, 0),
+        score=_score_without_tokens(model, batch, output) if _decides(output) else None,
+        removable=~np.isin(batch["input_ids"][0].numpy(force=True), tokenizer.all_special_ids),
     )
+
+
+_CASES = 64  # inputs that are scored at once
+
+
+def _decides(output: Any) -> bool:
+    logits = getattr(output, "logits", None)
+    return logits is not None and logits.ndim == 2
+
+
+def _score_without_tokens(model: Any, batch: Any, output: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """The probability of what was decided, where tokens that are not kept are hidden from all others."""
+    decided = int(output.logits[0].argmax())
+
+    def score(kept: np.ndarray) -> np.ndarray:
+        mask = torch.tensor(kept, dtype=torch.long, device=model.device)
+        found = []
+        with torch.no_grad():
+            for some in mask.split(_CASES):
+                inputs = {name: array.expand(len(some), -1) for name, array in batch.items()}
+                found.append(model(**{**inputs, "attention_mask": some}).logits.softmax(-1)[:, decided])
+        return torch.cat(found).float().cpu().numpy()
+
+    return score
+
+
+def _score_without_patches(model: Any, pixels: Any, output: Any, grid: tuple[int, int], prefix: int) -> Any:
+    """The probability of what was decided, where patches that are not kept have the picture's mean colour."""
+    decided = int(output.logits[0].argmax())
+    mean = pixels.mean((-2, -1), keepdim=True)
+
+    def score(kept: np.ndarray) -> np.ndarray:
+        shown = torch.tensor(kept[:, prefix:].reshape(-1, 1, *grid), device=model.device)
+        found = []
+        with torch.no_grad():
+            for some in shown.split(_CASES):
+                large = torch.nn.functional.interpolate(some.float(), pixels.shape[-2:]).bool()
+                pictures = torch.where(large, pixels, mean)
+                found.append(model(pixel_values=pictures).logits.softmax(-1)[:, decided])
+        return torch.cat(found).float().cpu().numpy()
+
+    return score
 
 
 def _of_length(seen: Seen, length: int) -> Seen:
@@ -175,7 +228,16 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
     labels += [f"row {place // grid[1]}, column {place % grid[1]}" for place in range(grid[0] * grid[1])]
     shown = pixels[0].permute(1, 2, 0).float().cpu().numpy()
     shown = (shown - shown.min()) / max(float(np.ptp(shown)), 1e-9)
-    return Looked("image", labels, _of_length(seen, length), _answer(model, output), picture=shown[..., :3], grid=grid)
+    return Looked(
+        "image",
+        labels,
+        _of_length(seen, length),
+        _answer(model, output),
+        picture=shown[..., :3],
+        grid=grid,
+        score=_score_without_patches(model, pixels, output, grid, prefix) if _decides(output) else None,
+        removable=np.arange(length) >= prefix,
+    )
 
 
 def _listen(model: Any, processor: Any, path: str) -> Looked:
