@@ -172,3 +172,30 @@ def test_families_whose_scores_are_their_own_say_so(name, options):
     model = make(name, options)
     with pytest.raises(UnsupportedError, match="saw no such call from its modules"), regard.watch(model):
         model(input_ids=ids, attention_mask=mask)
+
+
+def test_a_diffusion_transformer_of_diffusers():
+    from diffusers import DiTTransformer2DModel
+    from diffusers.models.attention_processor import AttnProcessor
+
+    torch.manual_seed(0)
+    model = DiTTransformer2DModel(
+        num_attention_heads=3, attention_head_dim=8, in_channels=4, num_layers=2, sample_size=8, patch_size=2,
+        num_embeds_ada_norm=10,
+    ).eval()  # fmt: skip
+    inputs = {"timestep": torch.tensor([1, 5]), "class_labels": torch.tensor([1, 2])}
+    noise, expected = torch.randn(2, 4, 8, 8), []
+    with torch.no_grad():
+        plain = model(noise, **inputs).sample
+        with regard.watch(model) as seen:
+            assert torch.equal(model(noise, **inputs).sample, plain)
+        assert seen.names == ["transformer_blocks.0.attn1", "transformer_blocks.1.attn1"]
+        for block in model.transformer_blocks:
+            block.attn1.set_processor(AttnProcessor())  # which computes the weights
+            compute = block.attn1.get_attention_scores
+            block.attn1.get_attention_scores = lambda *given, compute=compute: (
+                expected.append(compute(*given)) or expected[-1]
+            )
+        model(noise, **inputs)
+    for weights, dense in zip(seen, expected, strict=True):
+        assert float((weights.dense().flatten(0, 1) - dense).abs().max()) < 2e-6
