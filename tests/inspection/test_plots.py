@@ -301,3 +301,54 @@ def test_no_figure_is_registered_anywhere():
     before = len(_pylab_helpers.Gcf.figs)
     plots.heat_map(MATRIX)
     assert len(_pylab_helpers.Gcf.figs) == before
+
+
+# ---- through the layers ----------------------------------------------------------------------------------------------
+
+
+def test_alignment_shows_the_map_and_its_path():
+    from regard.models.alignment import align
+
+    weights = softmax_weights(1, 2, 9)[0][:, :6]
+    found = align(weights, smooth=1)
+    figure = draw(plots.alignment(found, list("abcdef"), list("ABCDEFGHI"), "words"))
+    axes = figure.axes[0]
+    np.testing.assert_allclose(image(axes), found.map)
+    np.testing.assert_array_equal(axes.lines[0].get_xdata(), found.keys)
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), found.queries)
+    assert (labels(axes.yaxis), labels(axes.xaxis)) == (list("abcdef"), list("ABCDEFGHI"))
+    with pytest.raises(ShapeError):
+        plots.alignment(found, list("abc"))
+
+
+def test_image_overlay_lays_the_patches_over_the_picture(tmp_path):
+    picture, patches = np.random.default_rng(0).random((16, 24, 3)), np.arange(6.0).reshape(2, 3)
+    figure = draw(plots.image_overlay(picture, patches, "a dog", path=tmp_path / "overlay.png"))
+    left, right = figure.axes[:2]
+    np.testing.assert_allclose(np.asarray(left.images[0].get_array()), picture)
+    over = np.asarray(right.images[1].get_array())
+    assert over.shape == (16, 24)
+    assert (over[0, 0], over[-1, -1]) == (0, 5)
+    assert (tmp_path / "overlay.png").stat().st_size > 1000
+    with pytest.raises(ShapeError) as error:
+        plots.image_overlay(picture, patches[0])
+    assert str(error.value) == (
+        "image_overlay: need a picture (height, width, 3) and a map (rows, columns); got (16, 24, 3) and (3,); choose "
+        "one example."
+    )
+
+
+def test_words_in_time_and_faithfulness_draw():
+    from regard.inspection.faithfulness import faithfulness
+
+    figure = draw(plots.words_in_time([("one", 0.0, 0.4), ("two", 0.4, 1.0)], np.arange(50.0), 0.02, "heard"))
+    above, below = figure.axes
+    assert [text.get_text() for text in above.texts] == ["one", "two"]
+    assert [bar.get_x() for bar in above.patches] == [0.0, 0.4]
+    assert below.lines[0].get_xdata()[-1] == pytest.approx(0.98)
+    effect = np.arange(1.0, 11.0)
+    found = faithfulness(lambda kept: kept @ effect, effect, repeats=5)
+    figure = draw(plots.faithfulness(found, "how far"))
+    for axes, mine in zip(figure.axes, (found.deletion, found.insertion), strict=True):
+        [ours] = [line for line in axes.lines if line.get_label() == "this ranking"]
+        np.testing.assert_allclose(ours.get_ydata(), mine)

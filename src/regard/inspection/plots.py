@@ -196,6 +196,44 @@ def heat_map(
     return _finish(figure, path)
 
 
+def alignment(
+    found: Any,
+    query_labels: Sequence[str] | None = None,
+    key_labels: Sequence[str] | None = None,
+    title: str | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+) -> Figure:
+    """What goes with what: the map that an alignment runs through, and its path.
+
+    Args:
+        found: An `Alignment`, as `regard.models.alignment.align` gives it.
+        query_labels: The queries' words; at most 40 of them are written.
+        key_labels: The keys' words.
+        title: Above the map.
+        path: Where to write the figure, if at all.
+
+    Raises:
+        ShapeError: labels that are not one for each position.
+    """
+    values = _numpy(found.map)
+    shape = (int(values.shape[0]), int(values.shape[1]))
+    _check_labels("alignment", "query_labels", query_labels, shape[0])
+    _check_labels("alignment", "key_labels", key_labels, shape[1])
+    figure = _figure(8.2, 5.6)
+    axes = figure.add_subplot()
+    image = _draw_map(axes, _shrunk(values, MAX_CELLS), shape, Normalize())
+    axes.plot(found.keys, found.queries, color=_COLOURS[1], linewidth=1.5, label="path")
+    axes.legend(loc="upper right", fontsize=8)
+    _label(axes, x="key", y="query", title=title or "")
+    if key_labels is not None:
+        _ticks(axes.xaxis, key_labels, rotation=90, fontsize=8)
+    if query_labels is not None:
+        _ticks(axes.yaxis, query_labels, fontsize=8)
+    figure.colorbar(image, ax=axes, label="standard deviations above the mean", shrink=0.8)
+    return _finish(figure, path)
+
+
 def head_grid(weights: Any, title: str | None = None, *, path: str | os.PathLike[str] | None = None) -> Figure:
     """Every head of every layer as a small map with its own scale, layers downwards, heads to the right.
 
