@@ -45,9 +45,10 @@ def test_which_patches_decide(tmp_path):
     lines = run("examples/digits/look.py", tmp_path).splitlines()
     [accuracy] = [float(line.split()[1].rstrip(";")) for line in lines if line.startswith("accuracy")]
     assert accuracy > 0.93
-    told = {line.split()[0]: int(line.split()[-3]) for line in lines if "told from random in" in line}
-    assert list(told) == ["received", "rollout", "relevance"]
-    assert told["relevance"] >= 10  # of 20 digits, better than 97.5 % of random rankings
+    beyond = {line.split()[0]: float(line.split()[5].rstrip(";")) for line in lines if "beyond random" in line}
+    assert list(beyond) == ["received", "rollout", "relevance"]
+    assert beyond["rollout"] > 0.05  # of the probability of what was decided, mean of 20 digits
+    assert beyond["relevance"] > 0.0
     assert (tmp_path / "digits-look.png").stat().st_size > 10_000
 
 
@@ -57,11 +58,11 @@ def test_words_and_their_seconds(tmp_path):
     """Whisper tiny.en itself on a sentence from a novel."""
     run("examples/speech/get_model.py", tmp_path)
     run("examples/speech/get_data.py", tmp_path)
-    sentence = tmp_path / "sense_and_sensibility_01_austen_64kb-0880.wav"
+    sentence = tmp_path / "sense_and_sensibility_01_austen_64kb-0890.wav"
     told = run("regard.cli", "look", tmp_path / "whisper-tiny.en", sentence, env={**os.environ, "COLUMNS": "200"})
-    rows = [line.split() for line in told.splitlines() if line[-1:].isdigit()]
+    rows = [line.split() for line in told.splitlines() if line.rstrip()[-1:].isdigit()]
     words = [word.strip(".").lower().replace("-", " ") for word, *_ in rows]
-    assert " ".join(words) == "he was not an ill disposed young man"
+    assert " ".join(words) == "unless to be rather cold hearted and rather selfish is to be ill disposed"
     times = [float(time) for _, *pair in rows for time in pair]
     assert times == sorted(times)
     with wave.open(str(sentence)) as file:

@@ -39,14 +39,14 @@ def main(folder: Path) -> None:
     shown = torch.tensor(test[:20])[:, None]
     rankings = explanations(model, shown)
     print("Mean over 20 digits: how far the probability falls without the most important patches, and by how much")
-    print("further than with random ones (above 0: better than random).")
+    print("further than with random ones (above 0: better than random, on average).")
     for name, scores in rankings.items():
         measured = [measure(model, picture, score) for picture, score in zip(shown, scores, strict=True)]
         gains = [each.beyond_random()["comprehensiveness"] for each in measured]
-        beyond, better = np.mean([mean for mean, _, _ in gains]), sum(low > 0 for _, low, _ in gains)
+        beyond, better = np.mean([mean for mean, _, _ in gains]), sum(mean > 0 for mean, _, _ in gains)
         mean = np.mean([each.comprehensiveness for each in measured])
         print(
-            f"{name:10} comprehensiveness {mean:.3f}, beyond random {beyond:+.3f}; told from random in {better} of 20"
+            f"{name:10} comprehensiveness {mean:.3f}, beyond random {beyond:+.3f}; better than random in {better} of 20"
         )
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "digits-look.png"

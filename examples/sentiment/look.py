@@ -38,9 +38,7 @@ def main(folder: Path) -> None:
     special = torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
     separators, real = ids == tokenizer.sep_token_id, batch["attention_mask"]
     summary = seen.summary(special=special, separators=separators, real=real)
-    print(f"{len(sentences)} sentences; the weights of all layers would take "
-          f"{sum(weights.shape[1] * weights.shape[2] ** 2 * len(sentences) * 4 for weights in seen) / 1e6:.0f} MB, "
-          f"kept are {seen.nbytes / 1e6:.0f} MB")  # fmt: skip
+    print(f"{len(sentences)} sentences, {int(real.sum())} tokens; kept {seen.nbytes / 1e6:.0f} MB of queries and keys")
     print(summary)
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from regard._layout import Layout, Operand
 from regard._rules import Span
 
 TILE_BYTES = {"numpy": 4 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
-FEWEST_ROWS = 16
+FEWEST_ROWS, NARROW_ROWS = 16, 64
 MOST_ROWS = {"numpy": 512, "torch": 256, "jax": 256, "tensorflow": 512}
 
 
@@ -114,6 +114,8 @@ def grid(
         size = xp.minimum(xp.maximum(size, FEWEST_ROWS), most_rows)
         return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
     known = [xp.concrete(leaf.array) for leaf in leaves]
+    # Rows as many as the keys that one of them sees: a tile of a narrow window is then at least half full.
+    most_rows = min(most_rows, max(NARROW_ROWS, _widest(layout, mask, leaves, known, 1)))
     width = _widest(layout, mask, leaves, known, most_rows)
     if together:
         chunk, size = tuple(layout.lead), _rows_within(budget, layout, layout.lead, width, most_rows)
