@@ -57,6 +57,7 @@ IMAGES = {
     "Dinov2": IMAGE,
     "SiglipVision": IMAGE,
     "CLIPVision": {**IMAGE, "projection_dim": 24},
+    "DINOv3ViT": {**IMAGE, "hidden_size": 32, "num_register_tokens": 2},  # rotary: widths of heads by four
 }
 
 WHISPER = {**PAIR, "num_mel_bins": 8, "max_source_positions": 20, "max_target_positions": 16}
