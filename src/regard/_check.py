@@ -359,6 +359,19 @@ def multiplied(who: str, xp: Backend, values: Array, size: Any, letter: str) -> 
     return xp.asarray(values, values) if found.name == xp.name else xp.asarray(values, None)
 
 
+def pulled_back(who: str, xp: Backend, place: Layout, value: Array, gradient: Array) -> None:
+    """A value for each key, and the gradient of an output for each query, of one width."""
+    values, gradients = xp.shape(value), xp.shape(gradient)
+    wanted = (*values[:-2], place.keys, gradients[-1]), (*gradients[:-2], place.queries, gradients[-1])
+    if any(
+        _differ(*sizes) for pair in ((values, wanted[0]), (gradients, wanted[1])) for sizes in zip(*pair, strict=True)
+    ):
+        raise ShapeError(
+            f"{who}: need value (..., S, E) and gradient (..., T, E) with S = {place.keys}, T = {place.queries}; got "
+            f"{_sizes(values)} and {_sizes(gradients)}."
+        )
+
+
 def count(who: str, name: str, number: Any, axis: str, size: Any) -> int:
     if not isinstance(number, numbers.Integral) or isinstance(number, bool):
         raise DtypeError(f"{who}: need {name} as a whole number; got {type(number).__name__}.")

@@ -1,4 +1,4 @@
-"""Parts of lazy weights: what an index says, and what it takes of each array in block space."""
+"""Parts of lazy weights: what an index says, what it takes of each array, and how values meet heads, in block space."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from regard import _check
 from regard._backends.protocol import Array
 from regard._layout import Layout, Operand
 from regard.errors import OutOfRangeError
@@ -65,3 +66,20 @@ def split_index(index: Any, outer: int) -> tuple[tuple, tuple | None]:
 
 def filled(leading: tuple, outer: tuple) -> tuple:
     return (*leading, *(slice(None),) * (len(outer) - len(leading)))
+
+
+def for_heads(xp: Any, place: Layout, values: Array, keys: bool) -> Operand:
+    """`(..., S, X)` or `(..., T, X)` with one set of values for each query head, each key head, or all."""
+    sizes = xp.shape(values)
+    _check.heads_of_values("AttentionWeights" if keys else "AttentionWeights.T", place, sizes)
+    own = sizes[-3] if len(sizes) > 2 else 1
+    heads = place.outer[-1] if place.outer else 1
+    if isinstance(own, int) and own not in (1, heads):
+        array = place.key(xp, values).array  # (*lead, 1, 1, S, X)
+        lengths = (1, xp.shape(array)[-2]) if keys else (xp.shape(array)[-2], 1)
+        array = xp.reshape(array, (*xp.shape(array)[:-3], *lengths, xp.shape(array)[-1]))
+    else:
+        array = place.from_heads(xp, values, 2)  # (*lead, R, S, X)
+        *lead, length, width = xp.shape(array)
+        array = xp.reshape(array, (*lead, *((1, length) if keys else (length, 1)), width))
+    return place.operand(xp, array, 1)

@@ -9,8 +9,11 @@ So a block is one slice an axis for everything, and "of size one" means *broadca
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from regard._backends.protocol import Array, Backend
 
@@ -110,3 +113,13 @@ class Layout:
 def varies(size: Any) -> bool:
     """Whether an axis of this size is more than one; an unknown size (a tensor) is, for all that is known."""
     return not isinstance(size, int) or size != 1
+
+
+def itemsize(dtype: str) -> int:
+    """Bytes of one number."""
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def nbytes(xp: Any, array: Array) -> int:
+    """Bytes of an array; not every framework's arrays say it themselves."""
+    return math.prod(xp.shape(array)) * itemsize(xp.dtype_name(array))

@@ -323,11 +323,12 @@ def look(
     else:
         _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
     _warn_of_cuts([{"tokens_cut": looked.cut}])
-    if faithful or (faithful is None and len(looked.labels) <= 64):
-        found = seen.faithfulness()
-        typer.echo("" if found is None else f"As an explanation: {str(found).replace(chr(10), '; ')}.")
+    measured = faithful or (faithful is None and len(looked.labels) <= 64)
+    found = seen.faithfulness() if measured else None
+    if found is not None:
+        typer.echo(f"As an explanation: {str(found).replace(chr(10), '; ')}.")
     for path in paths:
-        seen.write(path)
+        seen.write(path, found)
         typer.echo(f"Written: {path}")
 
 

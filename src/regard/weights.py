@@ -11,8 +11,8 @@ import numpy as np
 from regard import _check
 from regard._backends.protocol import Array
 from regard._blockwise import log_weights
-from regard._indexing import filled, select, split_index, taken
-from regard._layout import Layout, Operand
+from regard._indexing import filled, for_heads, select, split_index, taken
+from regard._layout import Layout, Operand, itemsize, nbytes
 from regard._problem import Problem
 from regard._questions import (
     ArgMax,
@@ -155,11 +155,11 @@ class AttentionWeights:
         """Bytes of what it keeps: query, key, the rules' arrays and the log-sum-exp."""
         xp = self._xp
         arrays = [self._problem.query.array, self._problem.key.array, *(leaf.array for leaf in self._problem.leaves)]
-        kept = sum(math.prod(xp.shape(array)) * _itemsize(xp.dtype_name(array)) for array in arrays)
-        return kept + math.prod((*self._layout.outer, self._layout.queries)) * _itemsize(self._problem.dtype)
+        kept = sum(nbytes(xp, array) for array in arrays)
+        return kept + math.prod((*self._layout.outer, self._layout.queries)) * itemsize(self._problem.dtype)
 
     def _dense_bytes(self) -> int:
-        return math.prod(self.shape) * _itemsize(self._problem.given)
+        return math.prod(self.shape) * itemsize(self._problem.given)
 
     # Parts of it.
 
@@ -261,12 +261,12 @@ class AttentionWeights:
         """`weights @ x`: exact sums of x `(..., S, X)` by the weights, `(..., H, T, X)`."""
         xp = self._xp
         values = _check.multiplied(WHO, xp, values, self._layout.keys, "S")
-        operand = _for_heads(xp, self._layout, values, keys=True)
+        operand = for_heads(xp, self._layout, values, keys=True)
         careful = self._problem.scores.mask is not None and self._problem.spoiled(operand)
         [answer] = self._ask([Product(xp.shape(values)[-1], careful)], [operand])
         return xp.cast(answer, xp.dtype_name(values))
 
-    def relevance(self, value: Array, gradient: Array, values: Array) -> Array:
+    def relevance(self, value: Array, gradient: Array, above: Array) -> Array:
         """Sums by the weights that mattered, sum_i max(P_ij (g_i . v_j), 0) y_i, for each key: `(..., H, S, Y)`.
 
         The gradient of a score with respect to the weight P_ij is g_i . v_j, where g is its gradient with respect to
@@ -275,18 +275,22 @@ class AttentionWeights:
         Args:
             value: The values of the attention, `(..., G, S, E)`.
             gradient: The gradient of the output, `(..., H, T, E)`.
-            values: What is summed, y `(..., T, Y)`.
+            above: What is summed, y `(..., T, Y)`.
+
+        Raises:
+            ShapeError: Arrays of other shapes.
 
         Source: Chefer, Gur and Wolf 2021, arXiv 2103.15679, equation 5, before the mean over heads.
         """
         xp, place = self._xp, self._layout
-        values = _check.multiplied(f"{WHO}.relevance", xp, values, place.queries, "T")
+        above = _check.multiplied(f"{WHO}.relevance", xp, above, place.queries, "T")
+        _check.pulled_back(f"{WHO}.relevance", xp, place, value, gradient)
         extras = [
             place.query(xp, xp.cast(gradient, self._problem.dtype)),
             place.key(xp, xp.cast(value, self._problem.dtype)),
-            _for_heads(xp, place, values, keys=False),
+            for_heads(xp, place, above, keys=False),
         ]
-        return self._ask([GradientWeighted(xp.shape(values)[-1])], extras)[0]
+        return self._ask([GradientWeighted(xp.shape(above)[-1])], extras)[0]
 
     # Questions.
 
@@ -451,29 +455,12 @@ class TransposedWeights:
         weights = self._weights
         xp, place = weights._xp, weights._layout
         values = _check.multiplied(f"{WHO}.T", xp, values, place.queries, "T")
-        operand = _for_heads(xp, place, values, keys=False)
+        operand = for_heads(xp, place, values, keys=False)
         [answer] = weights._ask([TransposedProduct(xp.shape(values)[-1])], [operand])
         return xp.cast(answer, xp.dtype_name(values))
 
     def __repr__(self) -> str:
         return f"TransposedWeights(shape={_check._sizes(self.shape)})"
-
-
-def _for_heads(xp: Any, place: Layout, values: Array, keys: bool) -> Operand:
-    """`(..., S, X)` or `(..., T, X)` with one set of values for each query head, each key head, or all."""
-    sizes = xp.shape(values)
-    _check.heads_of_values(WHO if keys else f"{WHO}.T", place, sizes)
-    own = sizes[-3] if len(sizes) > 2 else 1
-    heads = place.outer[-1] if place.outer else 1
-    if isinstance(own, int) and own not in (1, heads):
-        array = place.key(xp, values).array  # (*lead, 1, 1, S, X)
-        lengths = (1, xp.shape(array)[-2]) if keys else (xp.shape(array)[-2], 1)
-        array = xp.reshape(array, (*xp.shape(array)[:-3], *lengths, xp.shape(array)[-1]))
-    else:
-        array = place.from_heads(xp, values, 2)  # (*lead, R, S, X)
-        *lead, length, width = xp.shape(array)
-        array = xp.reshape(array, (*lead, *((1, length) if keys else (length, 1)), width))
-    return place.operand(xp, array, 1)
 
 
 def _densely(value: Any) -> Any:
@@ -488,10 +475,6 @@ def _densely(value: Any) -> Any:
 def _bins(size: int, bins: int) -> np.ndarray:
     """The bin of each of `size` positions: bin b begins at floor(b size / bins)."""
     return ((np.arange(size) + 1) * bins - 1) // size
-
-
-def _itemsize(dtype: str) -> int:
-    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
 
 
 def _readable(size: float) -> str:

@@ -1,5 +1,7 @@
 """Reports to try the page on: a full one with a distinct value everywhere, a bare one, and random weights."""
 
+import base64
+
 import numpy as np
 
 from regard.inspection.report import (
@@ -8,7 +10,9 @@ from regard.inspection.report import (
     Example,
     Finding,
     Metric,
+    Picture,
     Report,
+    Table,
     TokenAttention,
 )
 
@@ -18,6 +22,9 @@ def softmax_weights(layers, heads, n, seed=0):
     return (scores / scores.sum(-1, keepdims=True)).astype(np.float32)
 
 
+PIXEL = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 TOKENS = ["[CLS]", "un", "##for", "##get", "##table", "film", "[SEP]"]
 
 
@@ -41,6 +48,8 @@ def full(**changes):
             Example("Very sure indeed.", "complaint", "praise", 0.993),
         ],
         "attention": [TokenAttention(right, TOKENS, softmax_weights(3, 5, len(TOKENS)))],
+        "pictures": [Picture("Where it looked", PIXEL, "One point of it.")],
+        "tables": [Table("Largest shares", ["position", "share"], [["row 3, column 5", "17.3 %"]])],
         "findings": [Finding("ok", "All rows were read."), Finding("error", "Seven labels are empty.")],
         "notes": ["The test set was looked at once."],
         "config": "task: text-classification\nseed: 1729\n",

@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 from page_checks import Page, problems
-from reports import TOKENS, bare, full, softmax_weights
+from reports import PIXEL, TOKENS, bare, full, softmax_weights
 
 from regard.errors import ShapeError
 from regard.inspection.report import (
@@ -19,6 +19,8 @@ from regard.inspection.report import (
     Example,
     Finding,
     Metric,
+    Picture,
+    Table,
     TokenAttention,
     charts,
     measures,
@@ -56,7 +58,7 @@ SAID = """
 Film reviews|91.8 %|90.2 %|93.3 %|51.1 %|84.2 %|0.241|0.212|0.274|0.693|412.4|0.690 → 0.200|541|46|52|561|92.2 %|8.5 %
 587|613|61.4 %|99.3 %|Very sure indeed.|All rows were read.|Seven labels are empty.|1729|2 cores|looked at once
 task: text-classification|it is not by itself an explanation of the decision|the surprise at the truth
-the share of examples that get the right answer
+the share of examples that get the right answer|Where it looked|One point of it.|Largest shares|row 3, column 5|17.3 %
 """
 
 
@@ -87,6 +89,8 @@ SECTIONS = {
     "confusion": {"confusion": None},
     "mistakes": {"mistakes": []},
     "attention": {"attention": []},
+    "pictures": {"pictures": []},
+    "tables": {"tables": []},
     "facts": {"facts": []},
     "notes": {"notes": []},
     "config": {"config": ""},
@@ -146,6 +150,8 @@ def test_hostile_text_stays_text_everywhere():
         confusion=Confusion([HOSTILE, "b"], [[1, 2], [3, 4]]),
         mistakes=[example, dataclasses.replace(example, text=HOSTILE * 20)],
         attention=[TokenAttention(example, [HOSTILE, "b"], softmax_weights(1, 1, 2))],
+        pictures=[Picture(HOSTILE, PIXEL, HOSTILE)],
+        tables=[Table(HOSTILE, [HOSTILE], [[HOSTILE]])],
         findings=[Finding("ok", HOSTILE), Finding(HOSTILE, "unknown level")],
         notes=[HOSTILE],
         config=HOSTILE,
@@ -153,7 +159,7 @@ def test_hostile_text_stays_text_everywhere():
     html = render_report(report)
     page = Page(html)
     assert problems(html) == []
-    assert page.find("img") == []
+    assert [tag for tag in page.find("img") if not tag["src"].startswith("data:image/png;base64,")] == []
     assert len(page.scripts) == len(Page(render_report(full())).scripts)
     expected = re.sub(r"\s+", " ", HOSTILE)
     assert page.text.count(expected) >= 15

@@ -135,6 +135,28 @@ def test_only(seen):
         seen.only("decoder.*")
 
 
+def test_dense_and_over(model, inputs, seen, dense):
+    np.testing.assert_allclose(seen.dense(1), torch.stack(dense)[:, 1].detach(), atol=2e-6)
+    assert seen.over(LENGTH).names == seen.names
+    with pytest.raises(UnsupportedError) as error:
+        seen.over(LENGTH + 1)
+    assert str(error.value).startswith(
+        f"watch: need self-attentions over {LENGTH + 1} positions; saw Seen(3 attentions,"
+    )
+
+
+def test_relevance_of_other_shapes(seen):
+    value, gradient, above = torch.ones(2, HEADS, 7, 5), torch.ones(2, HEADS, LENGTH, 5), torch.ones(LENGTH, 1)
+    with pytest.raises(ShapeError) as error:
+        seen[0].relevance(value, gradient, above)
+    assert str(error.value) == (
+        "AttentionWeights.relevance: need value (..., S, E) and gradient (..., T, E) with S = 11, T = 11; got "
+        "(2, 3, 7, 5) and (2, 3, 11, 5)."
+    )
+    with pytest.raises(ShapeError, match="need value"):
+        seen[0].relevance(gradient, gradient[..., :3], above)
+
+
 def test_values_are_counted(model, inputs, seen):
     with torch.no_grad(), regard.watch(model) as without:
         model(**inputs)

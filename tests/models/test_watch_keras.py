@@ -55,6 +55,9 @@ CHECKS = {
         assert (numpy(seen[0].received())[0][:, 3:] == 0).all()
         np.testing.assert_allclose(numpy(seen.rollout()).sum(-1)[1], 1, rtol=1e-5)
         assert seen.norms().shape == (2, 2, 3, 5)
+        with regard.watch(model) as without:
+            model(ids)
+        assert seen.nbytes - without.nbytes == 2 * 2 * 3 * 5 * 4 * 4  # layers, batch, heads, keys, width, bytes
         assert len(str(seen.summary(real=real)).splitlines()) == 7
         try:
             with regard.watch(model, layers=[1], heads=[0, 2]) as seen:

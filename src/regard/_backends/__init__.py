@@ -10,6 +10,8 @@ import importlib
 import sys
 from typing import Any
 
+import numpy as np
+
 from regard._backends.protocol import Backend
 from regard.errors import DtypeError
 
@@ -35,6 +37,14 @@ def backend_of(array: Any) -> Backend | None:
             _known[type(array)] = _backend(framework)
             return _known[type(array)]
     return None
+
+
+def to_numpy(array: Any) -> Any:
+    """Any framework's array in NumPy: off its device, without its gradient, in a type that NumPy has."""
+    if hasattr(array, "detach"):  # PyTorch's
+        array = array.detach().cpu()
+        array = array.float() if str(array.dtype) == "torch.bfloat16" else array
+    return np.asarray(array)
 
 
 def get_backend(who: str, **arrays: Any) -> Backend:

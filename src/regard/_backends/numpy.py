@@ -108,8 +108,7 @@ def softmax(scores: Any) -> tuple[Any, Any, Any]:
     largest[largest == -np.inf] = 0.0
     exponentials = np.exp(np.subtract(scores, largest, out=scores), out=scores)
     total = sum(exponentials, -1)
-    with np.errstate(divide="ignore"):
-        return exponentials, total, largest + np.log(total)
+    return exponentials, total, largest + log(total)
 
 
 def outer(left: Any, right: Any) -> Any:

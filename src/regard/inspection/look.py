@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,17 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regard._backends import to_numpy
 from regard.errors import ConfigError
 from regard.inspection import plots
 from regard.inspection.faithfulness import Faithfulness, faithfulness
 from regard.inspection.patches import patch_map
 from regard.inspection.report import write_report
-from regard.inspection.report.content import Example, Report, TokenAttention
+from regard.inspection.report.content import Example, Picture, Report, Table, TokenAttention
 
 if TYPE_CHECKING:
     from regard.models.transformers_look import Looked
 
 METHODS = ("weights", "received", "rollout", "relevance")
+_CAVEAT = "Attention shows where a head looks; it is not by itself an explanation of the decision."
 _MOST_MAPPED = 1024  # positions up to which every pair is looked at
 
 
@@ -73,14 +73,15 @@ class Look:
         """One number for each position, which sum to one: how much it is attended to, or matters."""
         seen = self.looked.seen
         if self.method == "rollout":
-            found = _numpy(seen.rollout(self.start))[0]
+            found = to_numpy(seen.rollout(self.start))[0]
         elif self.method == "relevance":
-            found = _numpy(seen.relevance(self.looked.decides if self.start is None else self.start))[0]
+            start = self.looked.decides if self.start is None else self.start
             # The token itself is always 1; what the layers add to it is what is asked for.
-            found = found - np.eye(len(found))[self.looked.decides if self.start is None else self.start]
+            found = to_numpy(seen.relevance(start))[0].astype(np.float64)
+            found[start] -= 1
         else:
             rows = [weights.received(None if self.start is None else [self.start]) for weights in self._layers]
-            found = np.mean([self._heads(_numpy(row)[0]).mean(0) for row in rows], 0)
+            found = np.mean([self._heads(to_numpy(row)[0]).mean(0) for row in rows], 0)
         return found / max(float(found.sum()), 1e-30)
 
     @property
@@ -99,7 +100,7 @@ class Look:
         """The weights averaged over the chosen layers and heads, `(n, n)`; None where that would be too many."""
         if len(self.looked.labels) > _MOST_MAPPED:
             return None
-        return np.mean([self._heads(_numpy(weights[0].dense())).mean(0) for weights in self._layers], 0)
+        return np.mean([self._heads(to_numpy(weights[0].dense())).mean(0) for weights in self._layers], 0)
 
     def faithfulness(self, repeats: int = 40) -> Faithfulness | None:
         """How far the scores say what the model decides by; None where it decides nothing. See `faithfulness`."""
@@ -119,23 +120,23 @@ class Look:
         return [(labels[place], float(scores[place]), self._targets(int(place), most)) for place in order]
 
     def _targets(self, place: int, most: int) -> str:
-        if self.start is not None or self.looked.kind != "text" or self.method in ("rollout", "relevance"):
-            return ""
-        if self.map is None:
+        one_row = self.start is not None or self.method in ("rollout", "relevance")
+        if one_row or self.looked.kind != "text" or self.map is None:
             return ""
         row = self.map[place]
         order = np.argsort(-row, kind="stable")[:most]
         return ", ".join(f"{self.looked.labels[other]} {row[other]:.0%}" for other in order)
 
-    def write(self, path: Path) -> None:
-        """A page (`.html`) or a picture (`.png`)."""
+    def write(self, path: Path, found: Faithfulness | None = None) -> None:
+        """A page (`.html`), with how faithful this explanation was found if it was measured, or a picture (`.png`)."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        faithful = [] if found is None else [_curves(found)]
         if path.suffix == ".png":
             self._draw(path)
         elif self.looked.kind == "text" and len(self.looked.labels) <= _MOST_MAPPED:
-            self._write_page(path)
+            self._write_page(path, faithful)
         else:
-            self._write_pictures_page(path)
+            self._write_pictures_page(path, faithful)
 
     def _draw(self, path: Any) -> None:
         looked, title = self.looked, f"{self.looked.answer}  {self.which}".strip()
@@ -146,8 +147,7 @@ class Look:
         elif self.method != "weights" or self.start is not None:
             plots.tokens(looked.labels, self.scores, title, path=path)
         elif self.layer is None and self.head is None:
-            stacked = np.stack([_numpy(plots._shrunk(weights[0], plots.MAX_GRID_CELLS)) for weights in looked.seen])
-            plots.head_grid(stacked, "Every layer and head", path=path)
+            plots.head_grid([weights[0] for weights in looked.seen], "Every layer and head", path=path)
         elif self.map is not None:
             plots.heat_map(self.map, looked.labels, looked.labels, self.which, path=path)
         else:
@@ -156,33 +156,46 @@ class Look:
                 "--method received."
             )
 
-    def _write_page(self, path: Path) -> None:
+    def _write_page(self, path: Path, faithful: list[Picture]) -> None:
         """The explorer of the report: every layer, head and token."""
         looked = self.looked
         predicted, _, chance = looked.answer.rpartition(" ")
-        weights = np.stack([_numpy(weights[0].dense()) for weights in looked.seen])
-        layers, heads, length, _ = weights.shape
         told = f"Predicted {predicted} with probability {chance}." if looked.answer else "The model only encodes."
-        facts = [("Layers", str(layers)), ("Heads", str(heads)), ("Tokens", str(length))]
-        attention = TokenAttention(
-            Example(self.given, "", predicted, float(chance) if looked.answer else 0.0), looked.labels, weights
+        example = Example(self.given, "", predicted, float(chance) if looked.answer else float("nan"))
+        attention = TokenAttention(example, looked.labels, looked.seen.dense())
+        report = Report(
+            "What the model attends to", told, self._facts, metrics=[], attention=[attention], pictures=faithful
         )
-        write_report(Report("What the model attends to", told, facts, metrics=[], attention=[attention]), path)
+        write_report(report, path)
 
-    def _write_pictures_page(self, path: Path) -> None:
+    @property
+    def _facts(self) -> list[tuple[str, str]]:
+        seen = self.looked.seen
+        positions = {"text": "Tokens", "image": "Patches and special positions", "audio": "Positions"}
+        counts = (("Layers", len(seen)), ("Heads", seen[0].shape[-3]), (positions[self.looked.kind], seen[0].shape[-1]))
+        return [*((name, str(count)) for name, count in counts), ("Looked at", self.which)]
+
+    def _write_pictures_page(self, path: Path, faithful: list[Picture]) -> None:
         drawn = io.BytesIO()
         self._draw(drawn)
-        picture = base64.b64encode(drawn.getvalue()).decode()
-        rows = "".join(f"<tr><td>{html.escape(label)}<td>{share:.1%}" for label, share, _ in self.table())
-        title = html.escape(f"What the model attends to: {Path(self.given).name[:80]}")
-        path.write_text(
-            f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-            "<style>body{font:16px system-ui;max-width:60rem;margin:2rem auto}img{max-width:100%}</style>"
-            f"<h1>{title}</h1><p>{html.escape(self.looked.answer)} ({html.escape(self.which)})</p>"
-            f'<img alt="{html.escape(self.which)}" src="data:image/png;base64,{picture}">'
-            f"<table><tr><th>position<th>share{rows}</table></html>\n",
-            encoding="utf-8",
+        shares = Table("Largest shares", ["position", "share"], [[at, f"{share:.1%}"] for at, share, _ in self.table()])
+        write_report(
+            Report(
+                f"What the model attends to: {Path(self.given).name[:80]}",
+                self.looked.answer,
+                self._facts,
+                metrics=[],
+                pictures=[Picture(self.which, drawn.getvalue(), _CAVEAT), *faithful],
+                tables=[shares],
+            ),
+            path,
         )
+
+
+def _curves(found: Faithfulness) -> Picture:
+    drawn = io.BytesIO()
+    plots.faithfulness(found, path=drawn)
+    return Picture("How far this explains the decision.", drawn.getvalue(), "; ".join(str(found).splitlines()) + ".")
 
 
 def position(labels: list[str], asked: str) -> int:
@@ -209,7 +222,3 @@ def position(labels: list[str], asked: str) -> int:
 def _require(what: str, number: int | None, count: int) -> None:
     if number is not None and not 0 <= number < count:
         raise ConfigError(f"look: need a {what} from 0 to {count - 1}; got {number}; choose one of those.")
-
-
-def _numpy(array: Any) -> np.ndarray:
-    return np.asarray(plots._numpy(array), np.float64)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from regard._backends import to_numpy
 from regard.errors import ShapeError
 
 
@@ -22,8 +23,7 @@ def patch_map(scores: Any, grid: tuple[int, int] | None = None, prefix: int | No
     Raises:
         ShapeError: The keys are not as many as the patches.
     """
-    scores = scores.detach().float().cpu() if hasattr(scores, "detach") else scores
-    scores = np.asarray(scores, np.float64)
+    scores = to_numpy(scores).astype(np.float64)
     length = scores.shape[-1]
     if grid is None:
         side = int(np.sqrt(length - (prefix or 0)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from matplotlib import font_manager
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import FancyBboxPatch
 
+from regard._backends import to_numpy
 from regard.errors import ShapeError
 from regard.inspection.patches import upsampled
 from regard.inspection.report.content import Confusion, Curve, Metric
@@ -26,6 +27,8 @@ from regard.inspection.report.measures import number
 MAX_CELLS = 512  # rows or columns of one heat map, about as many as it has pixels
 MAX_GRID_CELLS = 64  # the same in a grid of heads
 MAX_LABELS = 40  # tick labels along one side
+
+Target = str | os.PathLike[str] | BinaryIO | None  # where a figure is written, if at all
 
 # Okabe and Ito's, the yellow darkened so that it can be seen on white.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b39b00", "#56b4e9", "#000000")
@@ -74,7 +77,7 @@ def _ticks(axis: Any, labels: Sequence[str], **options: Any) -> None:
     axis.set_ticklabels([_drawable(label) for label in labels[::every]], **_plain(), **options)
 
 
-def _finish(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
+def _finish(figure: Figure, path: Target) -> Figure:
     if path is not None:
         figure.savefig(path)
     return figure
@@ -87,11 +90,6 @@ def _figure(width: float, height: float) -> Figure:
 # ---- weights ---------------------------------------------------------------------------------------------------------
 
 
-def _numpy(array: Any) -> np.ndarray:
-    """Any framework's array in NumPy: off its device, without its gradient, in a type that NumPy has."""
-    return np.asarray(array.detach().cpu().float() if hasattr(array, "detach") else array)
-
-
 def _edges(length: int, count: int) -> np.ndarray:
     """Where `count` nearly equal blocks of `length` begin."""
     return np.arange(count) * length // count
@@ -101,11 +99,11 @@ def _pooled(weights: Any, rows: int, columns: int) -> np.ndarray:
     """Block means of the last two axes; a lazy matrix pools itself, and is never made whole."""
     height, width = weights.shape[-2:]
     if (rows, columns) == (height, width):
-        return _numpy(weights.dense() if hasattr(weights, "dense") else weights)
+        return to_numpy(weights.dense() if hasattr(weights, "dense") else weights)
     if hasattr(weights, "pool"):
-        return _numpy(weights.pool(rows, columns, reduce="mean"))
+        return to_numpy(weights.pool(rows, columns, reduce="mean"))
     row_edges, column_edges = _edges(height, rows), _edges(width, columns)
-    sums = np.add.reduceat(_numpy(weights), row_edges, axis=-2, dtype=np.float64)
+    sums = np.add.reduceat(to_numpy(weights), row_edges, axis=-2, dtype=np.float64)
     sums = np.add.reduceat(sums, column_edges, axis=-1)
     return sums / np.outer(np.diff(row_edges, append=height), np.diff(column_edges, append=width))
 
@@ -152,7 +150,7 @@ def heat_map(
     column_labels: Sequence[str] | None = None,
     title: str | None = None,
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: Target = None,
 ) -> Figure:
     """One head's weights: a row for each query, a column for each key, colour by the square root of the weight.
 
@@ -182,18 +180,33 @@ def heat_map(
     _check_labels(who, "column_labels", column_labels, shape[1])
     values = _shrunk(weights, MAX_CELLS)
     figure = _figure(7.2, 6.2)
-    axes = figure.add_subplot()
-    image = _draw_map(axes, values, shape, _norm(values))
+    axes = _labelled_map(figure, values, shape, row_labels, column_labels, _norm(values), "weight", title)
     if shape[0] == shape[1]:
         axes.set_box_aspect(1)
+    return _finish(figure, path)
+
+
+def _labelled_map(
+    figure: Figure,
+    values: np.ndarray,
+    shape: tuple[int, int],
+    row_labels: Sequence[str] | None,
+    column_labels: Sequence[str] | None,
+    norm: Normalize,
+    unit: str,
+    title: str | None,
+) -> Axes:
+    """A figure's one map of queries and keys, with their tokens and a scale."""
+    axes = figure.add_subplot()
+    image = _draw_map(axes, values, shape, norm)
     x, y = _position_label("key", shape[1], values.shape[1]), _position_label("query", shape[0], values.shape[0])
     _label(axes, x=x, y=y, title=title or "")
     if column_labels is not None:
         _ticks(axes.xaxis, column_labels, rotation=90, fontsize=8)
     if row_labels is not None:
         _ticks(axes.yaxis, row_labels, fontsize=8)
-    figure.colorbar(image, ax=axes, label="weight", shrink=0.8)
-    return _finish(figure, path)
+    figure.colorbar(image, ax=axes, label=unit, shrink=0.8)
+    return axes
 
 
 def alignment(
@@ -202,7 +215,7 @@ def alignment(
     key_labels: Sequence[str] | None = None,
     title: str | None = None,
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: Target = None,
 ) -> Figure:
     """What goes with what: the map that an alignment runs through, and its path.
 
@@ -216,25 +229,19 @@ def alignment(
     Raises:
         ShapeError: labels that are not one for each position.
     """
-    values = _numpy(found.map)
+    values = to_numpy(found.map)
     shape = (int(values.shape[0]), int(values.shape[1]))
     _check_labels("alignment", "query_labels", query_labels, shape[0])
     _check_labels("alignment", "key_labels", key_labels, shape[1])
     figure = _figure(8.2, 5.6)
-    axes = figure.add_subplot()
-    image = _draw_map(axes, _shrunk(values, MAX_CELLS), shape, Normalize())
+    shown, unit = _shrunk(values, MAX_CELLS), "standard deviations above the mean"
+    axes = _labelled_map(figure, shown, shape, query_labels, key_labels, Normalize(), unit, title)
     axes.plot(found.keys, found.queries, color=_COLOURS[1], linewidth=1.5, label="path")
     axes.legend(loc="upper right", fontsize=8)
-    _label(axes, x="key", y="query", title=title or "")
-    if key_labels is not None:
-        _ticks(axes.xaxis, key_labels, rotation=90, fontsize=8)
-    if query_labels is not None:
-        _ticks(axes.yaxis, query_labels, fontsize=8)
-    figure.colorbar(image, ax=axes, label="standard deviations above the mean", shrink=0.8)
     return _finish(figure, path)
 
 
-def head_grid(weights: Any, title: str | None = None, *, path: str | os.PathLike[str] | None = None) -> Figure:
+def head_grid(weights: Any, title: str | None = None, *, path: Target = None) -> Figure:
     """Every head of every layer as a small map with its own scale, layers downwards, heads to the right.
 
     Args:
@@ -278,7 +285,7 @@ def head_grid(weights: Any, title: str | None = None, *, path: str | os.PathLike
     return _finish(figure, path)
 
 
-def entropy_by_layer(entropies: Any, *, path: str | os.PathLike[str] | None = None) -> Figure:
+def entropy_by_layer(entropies: Any, *, path: Target = None) -> Figure:
     """The mean entropy of each head (a dot) and of each layer (the line): how widely they spread their attention.
 
     Shapes:
@@ -287,7 +294,7 @@ def entropy_by_layer(entropies: Any, *, path: str | os.PathLike[str] | None = No
     Raises:
         ShapeError: any other shape.
     """
-    values = _numpy(entropies).astype(np.float64)
+    values = to_numpy(entropies).astype(np.float64)
     _check_dimensions("entropy_by_layer", values, (2, 3), "(layers, heads) or (layers, heads, T)", "index the batch")
     if values.ndim == 3:
         values = values.mean(axis=-1)
@@ -315,7 +322,7 @@ def tokens(
     title: str | None = None,
     *,
     width: int = 80,
-    path: str | os.PathLike[str] | None = None,
+    path: Target = None,
 ) -> Figure:
     """The text itself, each token on the colour of its value and with the value beneath.
 
@@ -333,7 +340,7 @@ def tokens(
     Raises:
         ShapeError: unless there is one value for each token.
     """
-    values = _numpy(values).astype(np.float64)
+    values = to_numpy(values).astype(np.float64)
     if values.shape != (len(tokens),) or not len(tokens):
         raise ShapeError(
             f"tokens: need one value for each of {len(tokens)} tokens; got shape {values.shape}; give both."
@@ -362,9 +369,7 @@ def tokens(
     return _finish(figure, path)
 
 
-def image_overlay(
-    picture: Any, patches: Any, title: str | None = None, *, path: str | os.PathLike[str] | None = None
-) -> Figure:
+def image_overlay(picture: Any, patches: Any, title: str | None = None, *, path: Target = None) -> Figure:
     """A picture, and beside it the same under what each of its patches was given.
 
     Args:
@@ -376,7 +381,7 @@ def image_overlay(
     Raises:
         ShapeError: Something else than one picture and one map.
     """
-    picture, patches = _numpy(picture), _numpy(patches)
+    picture, patches = to_numpy(picture), to_numpy(patches)
     if picture.ndim not in (2, 3) or patches.ndim != 2:
         raise ShapeError(
             f"image_overlay: need a picture (height, width, 3) and a map (rows, columns); got {picture.shape} and "
@@ -400,7 +405,7 @@ def words_in_time(
     moment: float,
     title: str | None = None,
     *,
-    path: str | os.PathLike[str] | None = None,
+    path: Target = None,
 ) -> Figure:
     """Words over the seconds in which they were said, above what each moment received.
 
@@ -412,7 +417,7 @@ def words_in_time(
         path: Where to write the figure, if at all.
     """
     end = max(last for *_, last in words)
-    received = _numpy(received)
+    received = to_numpy(received)
     figure = _figure(11, 3.8)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
     for place, (word, first, last) in enumerate(words):
@@ -429,7 +434,7 @@ def words_in_time(
     return _finish(figure, path)
 
 
-def faithfulness(found: Any, title: str | None = None, *, path: str | os.PathLike[str] | None = None) -> Figure:
+def faithfulness(found: Any, title: str | None = None, *, path: Target = None) -> Figure:
     """The score as the most important inputs go, and as they alone are kept, beside random rankings.
 
     Args:
@@ -474,7 +479,7 @@ def _draw_token(axes: Axes, text: str, value: float, left: float, row: int, colo
 # ---- training and results --------------------------------------------------------------------------------------------
 
 
-def training_curves(curves: Sequence[Curve], *, path: str | os.PathLike[str] | None = None) -> Figure:
+def training_curves(curves: Sequence[Curve], *, path: Target = None) -> Figure:
     """The course of training, a panel for each of `curves`.
 
     Raises:
@@ -502,7 +507,7 @@ def training_curves(curves: Sequence[Curve], *, path: str | os.PathLike[str] | N
     return _finish(figure, path)
 
 
-def confusion(confusion: Confusion, *, path: str | os.PathLike[str] | None = None) -> Figure:
+def confusion(confusion: Confusion, *, path: Target = None) -> Figure:
     """How often each true label (row) was given each predicted one (column): counts, and colour by share of the row.
 
     Raises:
@@ -530,7 +535,7 @@ def confusion(confusion: Confusion, *, path: str | os.PathLike[str] | None = Non
     return _finish(figure, path)
 
 
-def metric_bars(metrics: Sequence[Metric], *, path: str | os.PathLike[str] | None = None) -> Figure:
+def metric_bars(metrics: Sequence[Metric], *, path: Target = None) -> Figure:
     """Each measure of the model, with its interval, beside the same measure of each baseline.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from regard._backends import to_numpy
 from regard.errors import ShapeError
 
 
@@ -51,7 +52,10 @@ def align(weights: Any, heads: Sequence[tuple[int, int]] | None = None, smooth: 
         )
     if heads is None:
         heads = [(layer, head) for layer, each in enumerate(layers) for head in range(each.shape[0])]
-    maps = np.stack([_numpy(layers[layer][head : head + 1])[0] for layer, head in heads])
+    chosen = (layers[layer][head : head + 1] for layer, head in heads)
+    maps = np.stack([to_numpy(each.dense() if hasattr(each, "dense") else each)[0] for each in chosen]).astype(
+        np.float64
+    )
     deviation = maps.std(-2, keepdims=True)
     maps = (maps - maps.mean(-2, keepdims=True)) / np.where(deviation > 0, deviation, 1)
     if smooth > 1 and maps.shape[-1] > smooth // 2:
@@ -60,13 +64,6 @@ def align(weights: Any, heads: Sequence[tuple[int, int]] | None = None, smooth: 
         maps = median_filter(maps, size=(1, 1, smooth), mode="mirror")
     mean = maps.mean(0)
     return Alignment(*time_warping(-mean), mean)
-
-
-def _numpy(weights: Any) -> np.ndarray:
-    weights = weights.dense() if hasattr(weights, "dense") else weights
-    if hasattr(weights, "detach"):
-        weights = weights.detach().float().cpu()
-    return np.asarray(weights, np.float64)
 
 
 def time_warping(cost: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

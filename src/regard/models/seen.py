@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from regard import _check
+from regard._backends import to_numpy
 from regard._backends.protocol import Array
+from regard._layout import nbytes
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
 from regard.models.summary import Summary, summarise
 from regard.weights import AttentionWeights
@@ -85,17 +87,40 @@ class Seen:
             raise OutOfRangeError(f"watch: need a pattern that fits a module seen, of {self.names}; got {pattern!r}.")
         return chosen
 
+    def over(self, length: int) -> Seen:
+        """The self-attentions over so many positions: without cross-attention, or another part's.
+
+        Raises:
+            UnsupportedError: There is none.
+        """
+        chosen = Seen()
+        chosen._attended = [each for each in self._attended if each.weights.shape[-2:] == (length, length)]
+        if not chosen:
+            raise UnsupportedError(f"watch: need self-attentions over {length} positions; saw {self!r}.")
+        return chosen
+
     @property
     def nbytes(self) -> int:
         """Bytes of what is kept: queries and keys, and values where they are."""
         kept = sum(weights.nbytes for weights in self)
-        values = (each.values.value for each in self._attended if each.values is not None)
-        return kept + sum(value.nbytes for value in values)
+        return kept + sum(
+            nbytes(each.weights._xp, each.values.value) for each in self._attended if each.values is not None
+        )
 
     def __repr__(self) -> str:
         return (
             f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {', '.join(dict.fromkeys(self.names))})"
         )
+
+    def dense(self, example: int = 0) -> np.ndarray:
+        """Every weight of one example in NumPy, `(layers, H, T, S)`; for lengths where that fits.
+
+        Raises:
+            ShapeError: Attentions of several shapes; choose with `only`.
+            TooLargeError: More than 1 GB in a layer.
+        """
+        self._alike("dense")
+        return np.stack([to_numpy(weights[example].dense()) for weights in self])
 
     # Through the layers.
 

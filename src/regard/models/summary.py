@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from regard._backends import to_numpy
+from regard._indexing import for_heads
 from regard._questions import Distance, Entropy, Max, MaxScore, Neighbour, Product
 from regard.errors import ShapeError
-from regard.weights import AttentionWeights, _for_heads
+from regard.weights import AttentionWeights
 
 COLUMNS = (
     "entropy", "largest_weight", "largest_score", "distance", "first", "special", "separators", "previous",
@@ -84,10 +86,10 @@ def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: An
     sets += [_flags("special", special, batch, keys, weights), _flags("separators", separators, batch, keys, weights)]
     xp = weights._xp
     indicators = np.stack(sets, -1).astype(weights._problem.dtype)[..., None, :, :]
-    operand = _for_heads(xp, weights._layout, xp.asarray(indicators, weights._problem.query.array), keys=True)
+    operand = for_heads(xp, weights._layout, xp.asarray(indicators, weights._problem.query.array), keys=True)
     questions: list[Any] = [Entropy(), Max(), MaxScore(), Distance(), Neighbour(-1), Product(len(sets))]
     entropy, largest, score, distance, previous, masses = (
-        np.asarray(_numpy(xp, answer), np.float64) for answer in weights._ask(questions, [operand])
+        np.asarray(to_numpy(answer), np.float64) for answer in weights._ask(questions, [operand])
     )
     mean = _mean_over(counted)
     return {
@@ -107,19 +109,13 @@ def _flags(name: str, given: Any, batch: Sequence[int], length: int, weights: At
     """As booleans `(*batch, length)`; all True for `real` and all False for the others where nothing is given."""
     if given is None:
         return np.full((*batch, length), name == "real")
-    given = np.asarray(_numpy(weights._xp, given) if weights._xp.is_array(given) else given, bool)
+    given = np.asarray(to_numpy(given), bool)
     if given.shape not in ((length,), (*batch, length)):
         raise ShapeError(
             f"summary: need {name} of shape ({length},) or {(*batch, length)}; got {given.shape}; say which tokens "
             "of each example are meant."
         )
     return np.broadcast_to(given, (*batch, length))
-
-
-def _numpy(xp: Any, array: Any) -> np.ndarray:
-    if hasattr(array, "cpu"):
-        array = array.cpu()  # a statistic is small: it may wait for an accelerator
-    return xp.concrete(xp.stop_gradient(array))
 
 
 def _mean_over(counted: np.ndarray) -> Any:
@@ -139,7 +135,7 @@ def _redundancy(weights: AttentionWeights, counted: np.ndarray) -> np.ndarray:
     def products(tile: Any, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
         share = xp.asarray(counted[..., None, queries, None].astype(xp.dtype_name(tile)), tile)
         flat = xp.reshape(tile * share, (-1, heads, len(queries) * len(keys)))
-        return np.asarray(_numpy(xp, xp.outer(flat, flat)), np.float64).sum(0)
+        return np.asarray(to_numpy(xp.outer(flat, flat)), np.float64).sum(0)
 
     total = weights.reduce(products, lambda one, two: one + two, np.zeros((heads, heads)))
     length = np.sqrt(np.maximum(np.diag(total), np.finfo(np.float64).tiny))

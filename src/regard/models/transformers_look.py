@@ -41,9 +41,6 @@ class Looked:
         score: takes which positions are kept, booleans `(cases, n)`, and gives the probability of the answer in each
             case; None for a model that decides nothing.
         removable: which positions may be taken away, `(n,)`.
-        score: takes which positions are kept, booleans `(cases, n)`, and gives the probability of the answer in each
-            case; None for a model that decides nothing.
-        removable: which positions may be taken away, `(n,)`.
         words: the words of a recogniser, each with its first and last second.
     """
 
@@ -103,7 +100,7 @@ def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Loo
         return _look_at_picture(model, processor, given, gradients)
     if ending in SOUNDS:
         return _listen(model, processor, given)
-    return _read(model, processor, given, gradients)
+    return read(model, processor, given, gradients)
 
 
 def _watched(model: Any, batch: Any, gradients: bool, **options: Any) -> tuple[Seen, Any]:
@@ -121,6 +118,11 @@ def _watched(model: Any, batch: Any, gradients: bool, **options: Any) -> tuple[S
     return seen, output
 
 
+def _start(model: Any) -> torch.Tensor:
+    """What a decoder begins with, `(1, 1)`."""
+    return torch.full((1, 1), model.config.decoder_start_token_id or 0, device=model.device)
+
+
 def _answer(model: Any, output: Any) -> str:
     logits = getattr(output, "logits", None)
     if logits is None or logits.ndim != 2:
@@ -130,7 +132,8 @@ def _answer(model: Any, output: Any) -> str:
     return f"{model.config.id2label.get(best, best)} {float(chances[best]):.3f}"
 
 
-def _read(model: Any, processor: Any, text: str, gradients: bool) -> Looked:
+def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Looked:
+    """Shows a model a text; see `look`."""
     tokenizer = getattr(processor, "tokenizer", processor)
     if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
         raise DataError("look: need the file of a picture or a sound for this model; got a text; name the file.")
@@ -139,14 +142,14 @@ def _read(model: Any, processor: Any, text: str, gradients: bool) -> Looked:
     batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=most, verbose=False).to(model.device)
     options = {}
     if model.config.is_encoder_decoder:
-        options["decoder_input_ids"] = torch.full((1, 1), model.config.decoder_start_token_id or 0)
+        options["decoder_input_ids"] = _start(model)
     seen, output = _watched(model, batch, gradients, **options)
     length = batch["input_ids"].shape[1]
     causal = not model.config.is_encoder_decoder and getattr(output, "past_key_values", None) is not None
     return Looked(
         "text",
         tokenizer.convert_ids_to_tokens(batch["input_ids"][0]),
-        _of_length(seen, length),
+        seen.over(length),
         _answer(model, output),
         -1 if causal else 0,
         max(len(whole) - length, 0),
@@ -197,15 +200,6 @@ def _score_without_patches(model: Any, pixels: Any, output: Any, grid: tuple[int
     return score
 
 
-def _of_length(seen: Seen, length: int) -> Seen:
-    """The self-attentions over the input, without a decoder's and without cross-attention."""
-    chosen = Seen()
-    chosen._attended = [each for each in seen._attended if each.weights.shape[-2:] == (length, length)]
-    if not chosen:
-        raise UnsupportedError(f"look: need self-attentions over {length} positions; saw {seen!r}.")
-    return chosen
-
-
 def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> Looked:
     from PIL import Image, UnidentifiedImageError
 
@@ -231,7 +225,7 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
     return Looked(
         "image",
         labels,
-        _of_length(seen, length),
+        seen.over(length),
         _answer(model, output),
         picture=shown[..., :3],
         grid=grid,
@@ -247,11 +241,11 @@ def _listen(model: Any, processor: Any, path: str) -> Looked:
     rate = extractor.sampling_rate
     sound = read_sound(path, rate)
     batch = extractor(sound, sampling_rate=rate, return_tensors="pt")
-    batch = {name: array for name, array in batch.items() if name in ("input_features", "input_values")}
+    batch = {name: batch[name].to(model.device) for name in ("input_features", "input_values") if name in batch}
     words: list[tuple[str, float, float]] = []
     if model.config.is_encoder_decoder and hasattr(model, "generate"):
         words = transcribe(model, processor, batch, len(sound) / rate)
-        batch["decoder_input_ids"] = torch.full((1, 1), model.config.decoder_start_token_id or 0)
+        batch["decoder_input_ids"] = _start(model)
     with torch.no_grad(), watch(model) as seen:
         model(**batch)
     length = next(weights.shape[-1] for weights in seen if weights.shape[-2] == weights.shape[-1] > 1)
@@ -259,7 +253,7 @@ def _listen(model: Any, processor: Any, path: str) -> Looked:
     seconds = (whole or len(sound) / rate) / length
     labels = [f"{place * seconds:.2f} s" for place in range(length)]
     said = " ".join(word for word, *_ in words)
-    return Looked("audio", labels, _of_length(seen, length), said, moment=seconds, words=words)
+    return Looked("audio", labels, seen.over(length), said, moment=seconds, words=words)
 
 
 def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:
@@ -272,7 +266,7 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     with torch.no_grad(), _silent():
         ids = model.generate(**batch, max_new_tokens=min(200, model.config.max_target_positions - 8))
         ids = ids["sequences"] if isinstance(ids, dict) else ids
-        start = torch.full((1, 1), model.config.decoder_start_token_id)
+        start = _start(model)
         ids = ids if int(ids[0, 0]) == int(start) else torch.cat([start, ids], 1)
         with watch(model) as seen:
             model(**batch, decoder_input_ids=ids)

@@ -6,7 +6,9 @@ from regard.inspection.report.content import (
     Example,
     Finding,
     Metric,
+    Picture,
     Report,
+    Table,
     TokenAttention,
 )
 from regard.inspection.report.page import render_report, write_report
@@ -17,7 +19,9 @@ __all__ = [
     "Example",
     "Finding",
     "Metric",
+    "Picture",
     "Report",
+    "Table",
     "TokenAttention",
     "render_report",
     "write_report",

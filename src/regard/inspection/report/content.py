@@ -59,6 +59,24 @@ class TokenAttention:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A drawing, as the bytes of a PNG file, with what it shows in words."""
+
+    title: str
+    png: bytes
+    explanation: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts under their columns' names; the first column names the row."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Finding:
     """One remark of the check before training: level `"ok"`, `"warning"` or `"error"`."""
 
@@ -78,6 +96,8 @@ class Report:
     confusion: Confusion | None = None
     mistakes: list[Example] = field(default_factory=list)
     attention: list[TokenAttention] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     config: str = ""

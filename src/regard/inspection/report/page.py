@@ -145,6 +145,7 @@ def _content(report: Report) -> dict[str, Any]:
         "mistakes": mistakes[:_MISTAKES_OPEN],
         "more_mistakes": mistakes[_MISTAKES_OPEN:],
         "examples": _explorer(report),
+        "pictures": [(picture, base64.b64encode(picture.png).decode("ascii")) for picture in report.pictures],
     }
 
 
