@@ -211,6 +211,19 @@ def test_devices_may_not_be_mixed():
     query = torch.zeros(5, 3)
     with pytest.raises(DtypeError):
         regard.attention(query, torch.zeros(7, 3, device="meta"), torch.zeros(7, 3, device="meta"))
+    weights = regard.attention(query, torch.zeros(7, 3), torch.zeros(7, 3)).weights
+    with pytest.raises(DtypeError) as caught:
+        weights @ torch.zeros(7, 2, device="meta")
+    assert str(caught.value) == (
+        "AttentionWeights @ values: need values on cpu, where the weights are; got meta; move them."
+    )
+
+
+def test_values_in_numpy_are_taken_by_all(backend):
+    weights = weights_of(given(backend))
+    values = np.ones((7, 2), "float32")
+    np.testing.assert_allclose(backend.numpy(weights @ values), 1, rtol=1e-5)
+    np.testing.assert_allclose(backend.numpy(weights.T @ values[:5]).sum(-2), 5, rtol=1e-5)
 
 
 def test_a_kernel_that_cannot_says_why(backend):

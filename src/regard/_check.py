@@ -344,7 +344,8 @@ def heads_of_values(who: str, place: Layout, got: Sequence) -> None:
         )
 
 
-def multiplied(who: str, xp: Backend, values: Array, size: Any, letter: str) -> Array:
+def multiplied(who: str, xp: Backend, values: Array, like: Array, size: Any, letter: str) -> Array:
+    """What weights are multiplied with, as an array of their framework, on their device."""
     found = backend_of(values)
     if found is None or found.name not in (xp.name, "numpy"):
         raise DtypeError(
@@ -356,7 +357,10 @@ def multiplied(who: str, xp: Backend, values: Array, size: Any, letter: str) -> 
             f"{who} @ values: need values (..., {letter}, X) with {letter} = {size if isinstance(size, int) else '?'}; "
             f"got {_sizes(got)}."
         )
-    return xp.asarray(values, values) if found.name == xp.name else xp.asarray(values, None)
+    here, there = xp.device_name(like), found.device_name(values)
+    if found.name == xp.name and here != there:
+        raise DtypeError(f"{who} @ values: need values on {here}, where the weights are; got {there}; move them.")
+    return xp.asarray(values, like)
 
 
 def pulled_back(who: str, xp: Backend, place: Layout, value: Array, gradient: Array) -> None:

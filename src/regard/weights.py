@@ -260,7 +260,7 @@ class AttentionWeights:
     def __matmul__(self, values: Array) -> Array:
         """`weights @ x`: exact sums of x `(..., S, X)` by the weights, `(..., H, T, X)`."""
         xp = self._xp
-        values = _check.multiplied(WHO, xp, values, self._layout.keys, "S")
+        values = _check.multiplied(WHO, xp, values, self._problem.query.array, self._layout.keys, "S")
         operand = for_heads(xp, self._layout, values, keys=True)
         careful = self._problem.scores.mask is not None and self._problem.spoiled(operand)
         [answer] = self._ask([Product(xp.shape(values)[-1], careful)], [operand])
@@ -283,7 +283,7 @@ class AttentionWeights:
         Source: Chefer, Gur and Wolf 2021, arXiv 2103.15679, equation 5, before the mean over heads.
         """
         xp, place = self._xp, self._layout
-        above = _check.multiplied(f"{WHO}.relevance", xp, above, place.queries, "T")
+        above = _check.multiplied(f"{WHO}.relevance", xp, above, self._problem.query.array, place.queries, "T")
         _check.pulled_back(f"{WHO}.relevance", xp, place, value, gradient)
         extras = [
             place.query(xp, xp.cast(gradient, self._problem.dtype)),
@@ -454,7 +454,7 @@ class TransposedWeights:
         """`weights.T @ y`: what each key gets of y `(..., T, Y)`, `(..., H, S, Y)`."""
         weights = self._weights
         xp, place = weights._xp, weights._layout
-        values = _check.multiplied(f"{WHO}.T", xp, values, place.queries, "T")
+        values = _check.multiplied(f"{WHO}.T", xp, values, weights._problem.query.array, place.queries, "T")
         operand = for_heads(xp, place, values, keys=False)
         [answer] = weights._ask([TransposedProduct(xp.shape(values)[-1])], [operand])
         return xp.cast(answer, xp.dtype_name(values))

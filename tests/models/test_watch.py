@@ -161,6 +161,21 @@ def test_errors(model):
     assert str(error.value) == "watch: need the number of an attention seen, below 0; got 0."
 
 
+def test_inputs_on_another_device(model, inputs):
+    elsewhere = torch.zeros(*inputs["input_ids"].shape, 384, device="meta")
+    with pytest.raises(DtypeError) as error, regard.watch(model):
+        model(inputs_embeds=elsewhere)
+    assert str(error.value) == (
+        "watch: need inputs on the device of the model; got others (Tensor on device cpu is not on the expected "
+        "device meta!); move them with .to(model.device)."
+    )
+    with (
+        pytest.raises(RuntimeError, match="size of tensor"),
+        regard.watch(model),
+    ):  # what is not of devices stays as it is
+        model(inputs_embeds=torch.zeros(1, 3, 5))
+
+
 def test_what_is_kept(model, inputs):
     with torch.no_grad(), regard.watch(model) as seen:
         model(**inputs)

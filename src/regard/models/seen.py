@@ -6,6 +6,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,12 @@ class Values:
 @dataclass(frozen=True)
 class _Attended:
     name: str
-    weights: AttentionWeights
+    given: AttentionWeights | Callable[[], AttentionWeights]
     values: Values | None
+
+    @cached_property
+    def weights(self) -> AttentionWeights:
+        return self.given() if callable(self.given) else self.given
 
 
 class Seen:
@@ -50,7 +55,10 @@ class Seen:
     def __init__(self) -> None:
         self._attended: list[_Attended] = []
 
-    def append(self, name: str, weights: AttentionWeights, values: Values | None = None) -> None:
+    def append(
+        self, name: str, weights: AttentionWeights | Callable[[], AttentionWeights], values: Values | None = None
+    ) -> None:
+        """One more attention: its weights, or what makes them once they are asked for."""
         self._attended.append(_Attended(name, weights, values))
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -86,13 +87,13 @@ class Recorder(TorchFunctionMode):
         if self._layers is not None and name not in self._layers and number not in self._layers:
             return result
         query, key, value, mask, causal, scale, projection = read(module, *args, **kwargs)
-        weights = weights_of(query, key, mask, causal, scale)
+        # Made when they are asked for, so that recording takes no time; of other heads nothing is kept.
+        make = partial(weights_of, query, frozen(key), mask, causal, scale)
         kept = None
         if self._values:
-            kept = _Kept(weights.shape[-3], value, result[0] if isinstance(result, tuple) else result, projection)
+            kept = _Kept(query.shape[-3], value, result[0] if isinstance(result, tuple) else result, projection)
             self._latest = kept if projection is None else None
-        if self._heads is not None:
-            weights = weights.heads(self._heads)
+        weights = make if self._heads is None else make().heads(self._heads)
         self.seen.append(name, weights, None if kept is None else kept.values(self._heads))
         return result
 
@@ -253,5 +254,6 @@ def weights_of(
     elif attn_mask is not None:
         bias = attn_mask
     backend = get_backend("watch", query=query)
-    problem, _ = make_problem(backend, query, frozen(key), key, mask=mask, bias=bias, scale=scale)
+    with backend.recording():  # whatever mode the weights are asked about in
+        problem, _ = make_problem(backend, query, key, key, mask=mask, bias=bias, scale=scale)
     return AttentionWeights(problem, kernel="the model's own", reason="watched")

@@ -28,7 +28,7 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
             weighs by value.
 
     Raises:
-        DtypeError: Something that is no model.
+        DtypeError: Something that is no model, or inputs on another device.
         UnsupportedError: At the end, a model that ran without an attention that can be seen.
 
     Cost:
@@ -66,6 +66,12 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
         self._recorder.stop()
         if error is None:
             self._recorder.check()
+        elif isinstance(error, RuntimeError) and " device" in str(error):
+            # PyTorch's own sentence does not say whose device is meant.
+            raise DtypeError(
+                f"watch: need inputs on the device of the model; got others ({str(error).splitlines()[0][:120]}); "
+                "move them with .to(model.device)."
+            ) from error
 
 
 def _recorder(model: Any, layers: list | None, heads: list | None, values: bool) -> Any:
