@@ -175,6 +175,33 @@ def test_leading_axes_are_indexed_lazily(backend, case, index):
         )
 
 
+CHAINS = {
+    "0 then 3": (0, 3),
+    "1 then 2:5 then 0": (1, np.s_[2:5], 0),
+    ":,4 then 1": (np.s_[:, 4], 1),
+    ":,[4,0] then 1 then 1": (np.s_[:, [4, 0]], 1, 1),
+    "0,3 then a tile": (np.s_[0, 3], np.s_[2:4, 1:6]),
+}
+
+
+@pytest.mark.parametrize("chain", CHAINS.values(), ids=CHAINS)
+@everywhere(["wide", "everything", "bias-6x5x7", "boolean-2x1x5x7", "relative"], "wide")
+def test_what_was_chosen_can_be_chosen_from(backend, case, chain):
+    """A number takes its axis away: what is left are weights like any other."""
+    chosen, expected = weights_of(case, backend), case.expected.weights
+    plain = checks.plain(backend, case, case.dtype).in_numpy("weights")
+    for index in chain:
+        chosen, expected, plain = chosen[index], expected[index], plain[index]
+    limits = {"dtype": "float32", "largest_score": checks.largest_score(case)}
+    if not isinstance(chosen, regard.AttentionWeights):
+        checks.assert_close(backend, chosen, expected, plain, **limits)
+        return
+    checks.assert_close(backend, chosen.dense(), expected, plain, **limits)
+    x = np.random.default_rng(0).normal(size=(*expected.shape[:-2], expected.shape[-1], 3)).astype("float32")
+    checks.assert_close(backend, chosen @ x, expected @ x, plain @ x, **limits)
+    checks.assert_close(backend, chosen.received(), expected.sum(-2), plain.sum(-2), **limits)
+
+
 TILES = {
     "...,2:4,1:6": np.s_[..., 2:4, 1:6],
     "...,2:,:": np.s_[..., 2:, :],

@@ -28,9 +28,10 @@ def _along_axis(xp: Any, array: Array, chosen: np.ndarray, axis: int) -> Array:
     return xp.take(array, xp.asarray(chosen, array), axis)
 
 
-def select(xp: Any, place: Layout, operand: Operand, batch: list[np.ndarray], heads: np.ndarray) -> Operand:
-    """Some of the leading axes of an operand; heads become key heads of their own, without repeats."""
+def select(xp: Any, place: Layout, operand: Operand, leading: list[np.ndarray]) -> Operand:
+    """Some of each leading axis of an operand, those of a number gone; heads become key heads of their own."""
     array, axes = operand.array, operand.axes
+    *batch, heads = map(np.atleast_1d, leading)
     groups, repeats = len(place.lead) - 1, len(place.lead)
     features = len(xp.shape(array)) - len(axes)
     for axis, chosen in enumerate(batch):
@@ -44,6 +45,9 @@ def select(xp: Any, place: Layout, operand: Operand, batch: list[np.ndarray], he
         array = _along_axis(xp, array, heads, groups)
     elif axes[groups]:
         array = _along_axis(xp, array, heads // place.repeats, groups)
+    sizes = xp.shape(array)
+    kept = [size for size, several in zip(sizes, leading, strict=False) if several.ndim]
+    array = xp.reshape(array, (*(kept or [1]), *sizes[len(leading) :]))
     return place.operand(xp, array, features)
 
 

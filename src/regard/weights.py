@@ -201,27 +201,24 @@ class AttentionWeights:
         if not outer:
             raise OutOfRangeError(f"{WHO}.heads: need weights (..., H, T, S); got {_check._sizes(self.shape)}.")
         chosen = _check.positions(f"{WHO}.heads", "heads", np.asarray(heads), outer[-1])
-        return self._chosen([np.arange(size) for size in outer[:-1]], chosen, (*outer[:-1], len(chosen)))
+        return self._chosen([*(np.arange(size) for size in outer[:-1]), chosen])
 
     def _select(self, leading: tuple) -> AttentionWeights:
         """The weights of some of the leading axes, still lazy."""
         outer = self._layout.outer
         _check.leading_index(WHO, leading, outer)
-        shape = np.broadcast_to(np.int8(0), outer)[leading].shape
-        *batch, heads = [
-            np.atleast_1d(np.arange(size)[at]) for size, at in zip(outer, filled(leading, outer), strict=True)
-        ]
-        return self._chosen(batch, heads, shape)
+        return self._chosen([np.arange(size)[at] for size, at in zip(outer, filled(leading, outer), strict=True)])
 
-    def _chosen(self, batch: list[np.ndarray], heads: np.ndarray, shape: tuple) -> AttentionWeights:
-        """The weights of some of each leading axis, of which the caller sees `shape`."""
+    def _chosen(self, leading: list[np.ndarray]) -> AttentionWeights:
+        """The weights of some of each leading axis; an axis of which a number is chosen goes away."""
         xp, place = self._xp, self._layout
         operands = [self._problem.query, self._problem.key, *self._problem.leaves]
-        chosen = [select(xp, place, operand, batch, heads) for operand in operands]
+        chosen = [select(xp, place, operand, leading) for operand in operands]
         along = self._logsumexp
         if along is not None:
-            along = select(xp, place, place.operand(xp, along), batch, heads).array
-        layout = Layout((*(len(several) for several in batch), len(heads)), 1, place.queries, place.keys, shape)
+            along = select(xp, place, place.operand(xp, along), leading).array
+        outer = tuple(len(several) for several in leading if several.ndim)
+        layout = Layout(outer or (1,), 1, place.queries, place.keys, outer)
         rules = (self._problem.scores, chosen[0], chosen[1], tuple(chosen[2:]))
         problem = Problem(xp, layout, *rules, given=self._problem.given)
         return AttentionWeights(problem, along, kernel=self.kernel, reason=self.reason)
