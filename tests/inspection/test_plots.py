@@ -352,3 +352,16 @@ def test_words_in_time_and_faithfulness_draw():
     for axes, mine in zip(figure.axes, (found.deletion, found.insertion), strict=True):
         [ours] = [line for line in axes.lines if line.get_label() == "this ranking"]
         np.testing.assert_allclose(ours.get_ydata(), mine)
+
+
+def test_a_long_text_is_a_curve_that_names_its_largest_tokens():
+    values = np.random.default_rng(0).random(20_011) / 2
+    values[[17, 8_009, 20_010]] = 1.0, 3.0, 2.0
+    axes = plots.tokens([f"w{place}" for place in range(len(values))], values).axes[0]
+    named = [text.get_text() for text in axes.texts]
+    assert len(named) == 12
+    assert {"w17 (17)", "w8009 (8009)", "w20010 (20010)"} <= set(named)
+    [mean] = [line for line in axes.lines if "mean" in line.get_label()]
+    edges = np.arange(512) * len(values) // 512
+    expected = [part.mean() for part in np.split(values, edges[1:])]
+    np.testing.assert_allclose(mean.get_ydata(), expected)

@@ -26,6 +26,7 @@ from regard.inspection.report.measures import number
 
 MAX_CELLS = 512  # rows or columns of one heat map, about as many as it has pixels
 MAX_GRID_CELLS = 64  # the same in a grid of heads
+MAX_TOKENS = 600  # up to which a text is written out
 MAX_LABELS = 40  # tick labels along one side
 
 Target = str | os.PathLike[str] | BinaryIO | None  # where a figure is written, if at all
@@ -339,6 +340,9 @@ def tokens(
 
     Raises:
         ShapeError: unless there is one value for each token.
+
+    Edges:
+        Beyond 600 tokens, a curve over the positions: mean and largest value of each block, the largest tokens named.
     """
     values = to_numpy(values).astype(np.float64)
     if values.shape != (len(tokens),) or not len(tokens):
@@ -346,6 +350,8 @@ def tokens(
             f"tokens: need one value for each of {len(tokens)} tokens; got shape {values.shape}; give both."
         )
     shown = [_drawable(token.strip() or "␣") for token in tokens]
+    if len(shown) > MAX_TOKENS:
+        return _finish(_profile(shown, values, title), path)
     places, line, column = [], 0, 0.0
     for text in shown:
         if column and column + len(text) > width:
@@ -367,6 +373,40 @@ def tokens(
     if title:
         axes.set_title(_drawable(title), loc="left", **_plain())
     return _finish(figure, path)
+
+
+def _profile(tokens: Sequence[str], values: np.ndarray, title: str | None, named: int = 12) -> Figure:
+    """A long text as a curve: nobody reads thousands of coloured words."""
+    length = len(tokens)
+    edges = _edges(length, min(length, MAX_CELLS))
+    sizes = np.diff(edges, append=length)
+    figure = _figure(11, 4.6)
+    axes = figure.add_subplot()
+    axes.fill_between(
+        edges, np.maximum.reduceat(values, edges), step="post", color=_COLOURS[5], alpha=0.6, label="largest of a block"
+    )
+    mean = np.add.reduceat(values, edges) / sizes
+    axes.step(edges, mean, where="post", color=_COLOURS[0], label=f"mean of a block of about {length / len(edges):.1f}")
+    top = np.argsort(-values, kind="stable")[:named]
+    for rank, place in enumerate(sorted(top)):  # labels share a line each, so that neighbours can be told apart
+        at = (length * (rank + 0.5) / len(top), 1.04)
+        axes.annotate(
+            f"{tokens[place]} ({place})",
+            (place, values[place]),
+            at,
+            textcoords=axes.get_xaxis_transform(),
+            rotation=35,
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6},
+            **_plain(),
+        )
+    axes.set_xlim(0, length)
+    axes.set_ylim(bottom=min(0.0, float(values.min())))
+    _label(axes, x="position of the token", y="value")
+    axes.legend(fontsize=8, loc="upper right", framealpha=1)
+    if title:
+        figure.suptitle(_drawable(title), **_plain())
+    return figure
 
 
 def image_overlay(picture: Any, patches: Any, title: str | None = None, *, path: Target = None) -> Figure:
