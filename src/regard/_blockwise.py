@@ -150,7 +150,10 @@ def log_weights(xp: Backend, scores: Array, logsumexp: Array) -> Array:
 
 @dataclass(frozen=True)
 class Attend:
-    """Output and log-sum-exp of a block: softmax, then the weighted sum of the values (the last operand)."""
+    """Output and log-sum-exp of a block: softmax, then the weighted sum of the values.
+
+    The last operands are the seed, where weights are dropped, and the values.
+    """
 
     scores: Scores
     drop: Any = None
@@ -159,7 +162,7 @@ class Attend:
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
         weights, total, logsumexp = xp.softmax(self.scores(xp, operands, where, masked))
         if self.drop is not None:
-            weights = self.drop(xp, weights, where)
+            weights = self.drop(xp, weights, where, operands[-2])
         output = weighted(xp, weights, operands[-1], self.careful and masked) / total[..., None]
         return xp.where(logsumexp[..., None] == -math.inf, 0.0, output), logsumexp
 
@@ -169,7 +172,7 @@ class Reattend:
     """What the gradient of `Attend` is the gradient of: P V and the sum of P, with the log-sum-exp held fixed.
 
     With D = sum(dO * O), the gradients of (P V, sum P) for the cotangents (dO, dL - D) are those of (O, L) for
-    (dO, dL): dS = P * (dO V^T - D + dL). The last operands are the values and the log-sum-exp.
+    (dO, dL): dS = P * (dO V^T - D + dL). The last operands are those of `Attend` and the log-sum-exp.
     """
 
     scores: Scores
@@ -178,19 +181,21 @@ class Reattend:
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
         *_, value, logsumexp = operands
         weights = xp.exp(log_weights(xp, self.scores(xp, operands, where, masked), logsumexp))
-        kept = weights if self.drop is None else self.drop(xp, weights, where)
+        kept = weights if self.drop is None else self.drop(xp, weights, where, operands[-3])
         return weighted(xp, kept, value), xp.sum(weights, -1)
 
 
 @dataclass(frozen=True)
 class Drop:
-    """Dropout of weights by a hash of (seed, head, i, j): the same for every block size and in every framework."""
+    """Dropout of weights by a hash of (seed, head, i, j): the same for every block size and in every framework.
+
+    The seed is an operand, so that one compiled function has another at every step.
+    """
 
     probability: float
-    seed: int
 
-    def __call__(self, xp: Backend, weights: Array, where: Where) -> Array:
-        bits: Any = self.seed & 0xFFFFFFFF
+    def __call__(self, xp: Backend, weights: Array, where: Where, seed: Array) -> Array:
+        bits = seed
         for place, (start, size) in enumerate(where.heads):
             index = xp.arange(start, size, weights)
             bits = xp.mix(bits, xp.reshape(index, (size, *(1,) * (len(where.heads) + 1 - place))))

@@ -251,13 +251,23 @@ def number(name: str, value: Any, positive: bool = False) -> float | None:
     return found
 
 
-def dropout(probability: float, seed: Any) -> None:
+def dropout(xp: Backend, probability: float, seed: Any) -> None:
     if not 0 <= probability < 1:
         raise ShapeError(f"{WHO}: need dropout in [0, 1), the probability of dropping a weight; got {probability}.")
     if probability and seed is None:
         raise DtypeError(f"{WHO}: need a seed with dropout={probability}, so that a run can be repeated; got None.")
     if seed is not None and (not isinstance(seed, numbers.Integral) or isinstance(seed, bool)):
-        raise DtypeError(f"{WHO}: need seed as a whole number; got {type(seed).__name__}.")
+        _seed(xp, backend_of(seed), seed)
+
+
+def _seed(xp: Backend, found: Backend | None, seed: Any) -> None:
+    if found is None or found.name not in (xp.name, "numpy"):
+        raise DtypeError(
+            f"{WHO}: need seed as a whole number, or an array of some of {_ours(xp)}; got {type(seed).__name__}."
+        )
+    dtype, got = found.dtype_name(seed), found.shape(seed)
+    if "int" not in dtype or len(got) > 1 or not all(isinstance(size, int) and size for size in got):
+        raise DtypeError(f"{WHO}: need seed as a whole number, or an array (n,) of some; got {dtype} {_sizes(got)}.")
 
 
 def kernel(name: Any, known: Sequence[str]) -> None:

@@ -55,10 +55,10 @@ def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
     return problem.xp.fused_obstacle(problem, value)
 
 
-def run(choice: Choice, problem: Problem, value: Operand, drop: Any) -> tuple[Array, Array | None]:
+def run(choice: Choice, problem: Problem, value: Operand, drop: Any, seed: Any) -> tuple[Array, Array | None]:
     """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, None where it is yet to be computed."""
     if choice.name != "fused":
-        return problem.attend(value, drop)
+        return problem.attend(value, drop, seed)
     output, logsumexp = problem.xp.fused(problem, value)
     return output, exact(problem, logsumexp)
 

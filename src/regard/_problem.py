@@ -72,14 +72,14 @@ class Problem:
     def sweep(self, function: Any, operands: Sequence[Operand], outputs: Sequence[Output], grid: Any) -> Sweep:
         return Sweep(self.xp, function, grid, tuple(operand.axes for operand in operands), tuple(outputs))
 
-    def attend(self, value: Operand, drop: Drop | None = None) -> tuple[Array, Array]:
+    def attend(self, value: Operand, drop: Drop | None = None, seed: Operand | None = None) -> tuple[Array, Array]:
         """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, with gradients for all operands."""
         xp = self.xp
         if self.empty:
             output, logsumexp = self.output_specs(xp.shape(value.array)[-1])
             nothing = xp.zeros(output.shape, self.dtype, self.query.array)
             return nothing, xp.zeros(logsumexp.shape, self.dtype, self.query.array) - math.inf
-        operands = self._with(value)
+        operands = self._with(value, *([] if seed is None else [seed]))
         careful = self.scores.mask is not None and self.spoiled(value)
         sweep = self._sweep(Attend(self.scores, drop, careful), operands, value)
 
@@ -109,8 +109,8 @@ class Problem:
             for gradient, operand in zip(found, given, strict=True)
         )
 
-    def _with(self, value: Operand) -> list[Operand]:
-        return [*self.operands, self._accumulated(value)]
+    def _with(self, value: Operand, *extras: Operand) -> list[Operand]:
+        return [*self.operands, *extras, self._accumulated(value)]
 
     def _sweep(self, function: Any, operands: Sequence[Operand], value: Operand) -> Sweep:
         return self.sweep(function, operands, self.output_specs(self.xp.shape(value.array)[-1]), self.grid())

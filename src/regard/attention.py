@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from regard import _check, _kernels, biases, masks
 from regard._backends import backend_of, get_backend
@@ -35,7 +38,7 @@ def attention(
     softcap: float | None = None,
     sinks: Any = None,
     dropout: float = 0.0,
-    seed: int | None = None,
+    seed: Any = None,
     kernel: str = "auto",
 ) -> Attention:
     """Attention: each query's sum of the values, weighted by the softmax of its similarity with each key.
@@ -61,7 +64,8 @@ def attention(
         sinks: `(H,)`, one more score for each head, which takes part in the softmax's sum and has no value; rows
             then sum to less than 1.
         dropout: Probability in [0, 1) that a weight is dropped in the output; `weights` are those before dropout.
-        seed: A whole number that makes dropout repeatable; needed with `dropout`.
+        seed: What makes dropout repeatable, needed with it: a whole number, or an array `(n,)` of some, which a compiled
+            function may compute (the state of a `keras.random.SeedGenerator`, `jax.random.key_data(key)`).
         kernel: `"auto"`, or a kernel by name, which then runs, or raises with the reason why it cannot:
             `"fused"` (the framework's own fused kernel: PyTorch on a CPU) or `"blockwise"` (everything, everywhere).
 
@@ -110,15 +114,15 @@ def attention(
     xp = get_backend(_check.WHO, query=query, key=key, value=value)
     query, key, value = (xp.asarray(array, array) for array in (query, key, value))
     _check.types(xp, query=query, key=key, value=value)
-    _check.dropout(dropout, seed)
+    _check.dropout(xp, dropout, seed)
     _check.kernel(kernel, _kernels.NAMES)
     problem, values = make_problem(
         xp, query, key, value,
         mask=mask, causal=causal, bias=bias, scale=scale, similarity=similarity, softcap=softcap,
     )  # fmt: skip
-    drop = Drop(float(dropout), int(seed or 0)) if dropout else None
+    drop = Drop(float(dropout)) if dropout else None
     chosen = _kernels.choose(kernel, problem, values, drop)
-    output, logsumexp = _kernels.run(chosen, problem, values, drop)
+    output, logsumexp = _kernels.run(chosen, problem, values, drop, _seed(problem, seed) if dropout else None)
     if sinks is not None:
         logsumexp = problem.logsumexp() if logsumexp is None else logsumexp
         output, logsumexp = _with_sinks(problem, output, logsumexp, sinks)
@@ -204,6 +208,18 @@ def _mask(mask: Any, causal: bool) -> masks.Mask | None:
     if not causal:
         return found
     return masks.causal() if found is None else masks.causal() & found
+
+
+def _seed(problem: Problem, seed: Any) -> Operand:
+    """As one number of 32 bits."""
+    xp, place = problem.xp, problem.layout
+    if isinstance(seed, numbers.Integral):
+        seed = np.array([int(seed) & 0xFFFFFFFF], np.uint32).view(np.int32)
+    several = xp.reshape(xp.asarray(seed, problem.query.array), (-1,))
+    bits = several[:1]
+    for number in range(1, xp.shape(several)[0]):
+        bits = xp.mix(bits, several[number : number + 1])
+    return place.operand(xp, xp.reshape(xp.cast(bits, "int32"), (1,) * len(place.space)))
 
 
 def _placed(name: str, xp: Backend, place: Layout, rule: Any, like: Array) -> list[Operand]:

@@ -70,6 +70,11 @@ def causal() -> Mask:
     return Mask(Window(None, 0))
 
 
+def causal_top_left() -> Mask:
+    """The other corner: query i sees key j when `j <= i`; what adapters to Keras and PyTorch convert to."""
+    return Mask(Window(None, 0, from_start=True))
+
+
 def window(left: int | None, right: int | None) -> Mask:
     """Query i sees the keys from `left` positions before its own to `right` after it; None is no limit.
 
@@ -130,32 +135,42 @@ class _Seamless:
 
 @dataclass(frozen=True)
 class Window(_Seamless):
+    """With `from_start` query i stands at key position i, where others have the last query at the last key."""
+
     left: int | None
     right: int | None
+    from_start: bool = False
     leaves = 0
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
         return []
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:
-        own = where.queries + where.shift
+        own = where.queries + self._shift(where)
         before = None if self.left is None else where.keys >= own - self.left
         after = None if self.right is None else where.keys <= own + self.right
         return before & after if before is not None and after is not None else after if before is None else before
 
     def bounds(self, xp: Any, span: Span, leaves: Sequence[Any]) -> Bounds:
-        low = 0 if self.left is None else xp.maximum(span.start + span.shift - self.left, 0)
-        high = span.keys if self.right is None else xp.minimum(span.stop + span.shift + self.right, span.keys)
+        first, behind = span.start + self._shift(span), span.stop + self._shift(span)
+        low = 0 if self.left is None else xp.maximum(first - self.left, 0)
+        high = span.keys if self.right is None else xp.minimum(behind + self.right, span.keys)
         return low, high
 
     def full(self, span: Span, bounds: Bounds, leaves: Sequence[Any]) -> bool:
         low, high = bounds
-        sees_first = self.left is None or low >= span.stop - 1 + span.shift - self.left
-        sees_last = self.right is None or high - 1 <= span.start + span.shift + self.right
+        shift = self._shift(span)
+        sees_first = self.left is None or low >= span.stop - 1 + shift - self.left
+        sees_last = self.right is None or high - 1 <= span.start + shift + self.right
         return bool(sees_first and sees_last)
 
+    def _shift(self, place: Where | Span) -> Any:
+        return 0 if self.from_start else place.shift
+
     def __str__(self) -> str:
-        return "causal()" if (self.left, self.right) == (None, 0) else f"window({self.left}, {self.right})"
+        if (self.left, self.right) != (None, 0):
+            return f"window({self.left}, {self.right})"
+        return "causal_top_left()" if self.from_start else "causal()"
 
 
 @dataclass(frozen=True)

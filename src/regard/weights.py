@@ -34,6 +34,10 @@ from regard._rules import Where
 from regard.errors import OutOfRangeError, TooLargeError
 
 WHO = "AttentionWeights"
+STATISTICS: dict[str, Any] = {
+    "entropy": Entropy, "received": Received, "max": Max, "argmax": ArgMax,
+    "max_score": MaxScore, "distance": Distance,
+}  # fmt: skip
 
 
 class AttentionWeights:
@@ -379,12 +383,10 @@ class AttentionWeights:
         Returns:
             The answers by name.
         """
-        simple: dict[str, Any] = {
-            "entropy": Entropy, "received": Received, "max": Max, "argmax": ArgMax,
-            "max_score": MaxScore, "distance": Distance,
-        }  # fmt: skip
-        _check.questions(WHO, questions, parameters, simple, ("topk", "pool"))
-        asked: dict[str, tuple[list[Question], list[Operand]]] = {name: ([simple[name]()], []) for name in questions}
+        _check.questions(WHO, questions, parameters, STATISTICS, ("topk", "pool"))
+        asked: dict[str, tuple[list[Question], list[Operand]]] = {
+            name: ([STATISTICS[name]()], []) for name in questions
+        }
         if "topk" in parameters:
             asked["topk"] = (
                 [Largest(_check.count(f"{WHO}.ask", "topk", parameters["topk"], "S", self._layout.keys))],

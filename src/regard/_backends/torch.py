@@ -192,7 +192,7 @@ def cut(array: Any, block: Any, axes: tuple) -> Any:
 def mix(bits: Any, coordinate: Any) -> Any:
     """In 64-bit integers, since PyTorch has little arithmetic on unsigned ones."""
     low = 0xFFFFFFFF
-    bits = torch.as_tensor(bits, device=coordinate.device).long() ^ ((coordinate.long() * 0x9E3779B9) & low)
+    bits = (torch.as_tensor(bits, device=coordinate.device).long() & low) ^ ((coordinate.long() * 0x9E3779B9) & low)
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B), (16, 1)):
         bits = ((bits ^ (bits >> shift)) * factor) & low
     return bits

@@ -16,7 +16,7 @@ from regard import masks
 from regard._backends import get_backend
 from regard.attention import make_problem
 from regard.errors import UnsupportedError
-from regard.masks import Mask, Window
+from regard.masks import Mask
 from regard.models.seen import Seen, Values
 from regard.models.watch import nothing_seen
 from regard.weights import AttentionWeights
@@ -134,7 +134,7 @@ def _weights(query: Any, key: Any, mask: Any, causal: bool, scale: float) -> Att
     """Of `(B, N, T, D)`; Keras' causal mask has its corner top-left, its other masks are `(B, T, S)`."""
     rule: Mask | None = None
     if causal:
-        rule = Mask(Window(None, query.shape[-2] - key.shape[-2]))
+        rule = masks.causal_top_left()
     if mask is not None:
         mask = ops.cast(mask, "bool")
         seen = masks.boolean(mask if len(mask.shape) == 4 else ops.expand_dims(mask, 1))

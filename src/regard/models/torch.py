@@ -15,7 +15,7 @@ from regard import masks
 from regard._backends import get_backend
 from regard.attention import make_problem
 from regard.errors import UnsupportedError
-from regard.masks import Mask, Window
+from regard.masks import Mask
 from regard.models.seen import Seen, Values
 from regard.models.watch import nothing_seen
 from regard.weights import AttentionWeights
@@ -248,7 +248,7 @@ def weights_of(
     mask: Mask | None = None
     bias = None
     if is_causal:
-        mask = Mask(Window(None, query.shape[-2] - key.shape[-2]))
+        mask = masks.causal_top_left()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         mask = masks.boolean(attn_mask) if mask is None else mask & masks.boolean(attn_mask)
     elif attn_mask is not None:

@@ -47,7 +47,7 @@ def attend(
     """transformers' signature: query `(B, H, T, D)`, key, value `(B, G, S, D)`; output `(B, T, H, D)` and weights."""
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if attention_mask is None and causal and query.shape[-2] > 1:
-        attention_mask = Mask(Window(None, query.shape[-2] - key.shape[-2]))  # the corner of PyTorch's is_causal
+        attention_mask = masks.causal_top_left()  # the corner of PyTorch's is_causal
     mask, bias = _mask_and_bias(attention_mask, position_bias)
     drop: dict[str, Any] = {"dropout": dropout, "seed": int(torch.randint(2**31, ()))} if dropout else {}
     output, weights = attention(

@@ -1,4 +1,4 @@
-"""Keras layers around `regard.attention`, on Keras' TensorFlow, JAX and PyTorch backends."""
+"""The layer of the article: an encoder makes query, key and value, and attention brings them together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from keras import ops
 
 from regard import masks
 from regard.attention import Attention, attention
-from regard.errors import ConfigError, UnsupportedError
+from regard.errors import UnsupportedError
+from regard.nn.keras._conversion import check_choice, check_heads
 
 ENCODERS = ("dense", "convolution", "recurrent")
+SIMILARITIES = ("dot", "cosine")
+CELLS = ("gru", "lstm")
 
 
 @keras.saving.register_keras_serializable(package="regard")
@@ -66,7 +69,10 @@ class AttentionLayer(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        _check_arguments(units, heads, encoder, similarity, cell)
+        check_heads("AttentionLayer", units, heads)
+        check_choice("AttentionLayer", "encoder", encoder, ENCODERS)
+        check_choice("AttentionLayer", "similarity", similarity, SIMILARITIES)
+        check_choice("AttentionLayer", "cell", cell, CELLS)
         self.units, self.heads, self.encoder, self.similarity = units, heads, encoder, similarity
         self.causal, self.return_weights, self.kernel_size, self.cell = causal, return_weights, kernel_size, cell
         self.supports_masking = True
@@ -173,15 +179,3 @@ class AttentionLayer(keras.layers.Layer):
     def get_config(self) -> dict:
         names = ("units", "heads", "encoder", "similarity", "causal", "return_weights", "kernel_size", "cell")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-def _check_arguments(units: int, heads: int, encoder: str, similarity: str, cell: str) -> None:
-    if heads < 1 or units < 1 or units % heads:
-        raise ConfigError(f"AttentionLayer: need units that heads divide; got units={units}, heads={heads}.")
-    for name, value, known in (
-        ("encoder", encoder, ENCODERS),
-        ("similarity", similarity, ("dot", "cosine")),
-        ("cell", cell, ("gru", "lstm")),
-    ):
-        if value not in known:
-            raise ConfigError(f"AttentionLayer: need {name} to be one of {', '.join(map(repr, known))}; got {value!r}.")
