@@ -64,8 +64,8 @@ def attention(
         sinks: `(H,)`, one more score for each head, which takes part in the softmax's sum and has no value; rows
             then sum to less than 1.
         dropout: Probability in [0, 1) that a weight is dropped in the output; `weights` are those before dropout.
-        seed: What makes dropout repeatable, needed with it: a whole number, or an array `(n,)` of some, which a compiled
-            function may compute (the state of a `keras.random.SeedGenerator`, `jax.random.key_data(key)`).
+        seed: What makes dropout repeatable, needed with it: a whole number, or an array `(n,)` of some, which a
+            compiled function may compute (a `keras.random.SeedGenerator`'s next, `jax.random.key_data(key)`).
         kernel: `"auto"`, or a kernel by name, which then runs, or raises with the reason why it cannot:
             `"fused"` (the framework's own fused kernel: PyTorch on a CPU) or `"blockwise"` (everything, everywhere).
 

@@ -6,7 +6,10 @@ KerasHub that derive from them. On Keras' TensorFlow, JAX and PyTorch backends, 
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import keras
@@ -14,15 +17,17 @@ from keras import ops
 
 from regard import masks
 from regard._backends import get_backend
-from regard.attention import make_problem
+from regard.attention import Attention, make_problem
 from regard.errors import UnsupportedError
-from regard.masks import Mask
 from regard.models.seen import Seen, Values
 from regard.models.watch import nothing_seen
+from regard.nn.keras import AttentionLayer, MultiHeadAttention
+from regard.nn.keras._conversion import both, heads_first, pairs
 from regard.weights import AttentionWeights
 
 WHAT = "keras.layers.MultiHeadAttention or GroupQueryAttention"
-KINDS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention)
+OURS = (AttentionLayer, MultiHeadAttention)
+KINDS = (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention, AttentionLayer)
 
 _lock = threading.Lock()
 _watchers: dict[int, int] = {}  # how many watch a layer, by its id
@@ -51,7 +56,7 @@ class Recorder:
             for identity, layer in self._attentions.items():
                 _watchers[identity] = _watchers.get(identity, 0) + 1
                 if _watchers[identity] == 1:
-                    layer.__dict__["_compute_attention"] = _wrapped(layer)
+                    layer.__dict__[_method(layer)] = _wrapped(layer)
         _here.recorders = [*getattr(_here, "recorders", []), self]
         return self.seen
 
@@ -61,7 +66,7 @@ class Recorder:
             for identity, layer in self._attentions.items():
                 _watchers[identity] -= 1
                 if not _watchers[identity]:
-                    del _watchers[identity], layer.__dict__["_compute_attention"]
+                    del _watchers[identity], layer.__dict__[_method(layer)]
 
     def check(self) -> None:
         if self._calls:
@@ -73,7 +78,8 @@ class Recorder:
             )
         raise nothing_seen((type(layer).__name__ for layer in _layers_of(self._model)), WHAT)
 
-    def record(self, layer: Any, query: Any, key: Any, value: Any, mask: Any, causal: bool) -> None:
+    def record(self, layer: Any, query: Any, value: Any, weights: Callable[[], AttentionWeights]) -> None:
+        """One attention of a layer: its query `(B, T, N, D)` or `(B, N, T, D)`, and its value and weights by head."""
         if id(layer) not in self._attentions:
             return
         if _symbolic(query):
@@ -83,29 +89,51 @@ class Recorder:
         self._calls += 1
         if self._layers is not None and name not in self._layers and number not in self._layers:
             return
-        if len(query.shape) != 4:
+        if len(query.shape) > 4:
             raise UnsupportedError(
                 f"watch: need attention along one axis; got query {tuple(query.shape)} in {name}; leave it out."
             )
-        query, key, value = (ops.moveaxis(array, 2, 1) for array in (query, key, value))
-        weights = _weights(query, key, mask, causal, _scale(layer))
+        found = weights()
         kept = Values(value, lambda: None, lambda: _projection(layer)) if self._values else None
-        self.seen.append(name, weights if self._heads is None else weights.heads(self._heads), kept)
+        self.seen.append(name, found if self._heads is None else found.heads(self._heads), kept)
 
 
 def _layers_of(model: Any) -> list[Any]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
+def _method(layer: Any) -> str:
+    """Of our own layers, what gives the weights themselves; of others, what they let users override."""
+    return "_attention" if isinstance(layer, OURS) else "_compute_attention"
+
+
 def _wrapped(layer: Any) -> Any:
+    return _wrapped_ours(layer) if isinstance(layer, OURS) else _wrapped_other(layer)
+
+
+def _wrapped_ours(layer: Any) -> Any:
+    original = type(layer)._attention
+
+    def attention(query: Any, key: Any, value: Any, *others: Any) -> Attention:
+        output, weights = original(layer, query, key, value, *others)
+        by_head = value if len(value.shape) > 3 else ops.expand_dims(value, 1)
+        for recorder in getattr(_here, "recorders", []):
+            recorder.record(layer, query, by_head, functools.partial(_by_head, weights))
+        return Attention(output, weights)
+
+    return attention
+
+
+def _wrapped_other(layer: Any) -> Any:
     original = type(layer)._compute_attention
 
     def compute_attention(
         query: Any, key: Any, value: Any, attention_mask: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
+        causal = kwargs.get("use_causal_mask", False)
         for recorder in getattr(_here, "recorders", []):
-            causal = kwargs.get("use_causal_mask", False)
-            recorder.record(layer, query, key, value, attention_mask, causal)
+            weights = functools.partial(_weights, layer, query, key, attention_mask, causal)
+            recorder.record(layer, query, ops.moveaxis(value, 2, 1), weights)
         return original(layer, query, key, value, attention_mask, *args, **kwargs)
 
     return compute_attention
@@ -125,19 +153,32 @@ def _scale(layer: Any) -> float:
 
 
 def _projection(layer: Any) -> Any:
+    if isinstance(layer, AttentionLayer):
+        return ops.eye(layer.units)  # its output is the heads, side by side
     kernel = layer._output_dense.kernel
     kernel = ops.convert_to_tensor(kernel)
     return ops.reshape(kernel, (-1, kernel.shape[-1]))
 
 
-def _weights(query: Any, key: Any, mask: Any, causal: bool, scale: float) -> AttentionWeights:
-    """Of `(B, N, T, D)`; Keras' causal mask has its corner top-left, its other masks are `(B, T, S)`."""
-    rule: Mask | None = None
-    if causal:
-        rule = masks.causal_top_left()
+def _weights(layer: Any, query: Any, key: Any, mask: Any, causal: bool) -> AttentionWeights:
+    """Of Keras' `(B, T, N, D)` and its masks."""
     if mask is not None:
-        mask = ops.cast(mask, "bool")
-        seen = masks.boolean(mask if len(mask.shape) == 4 else ops.expand_dims(mask, 1))
-        rule = seen if rule is None else rule & seen
-    problem, _ = make_problem(get_backend("watch", query=query), query, key, key, mask=rule, scale=scale)
+        mask = pairs("watch", mask, query.shape[:2], key.shape[:2], query.shape[2])
+    rule = both(mask, masks.causal_top_left() if causal else None)
+    query, key = heads_first(query), heads_first(key)
+    problem, _ = make_problem(get_backend("watch", query=query), query, key, key, mask=rule, scale=_scale(layer))
     return AttentionWeights(problem, kernel="the model's own", reason="watched")
+
+
+def _by_head(weights: AttentionWeights) -> AttentionWeights:
+    """Weights `(B, T, S)` of one head as `(B, 1, T, S)`: one more axis of size one behind the first."""
+    if weights.ndim > 3:
+        return weights
+    arrays, (xp, place, scores, axes, *rest) = weights.flatten()
+    arrays = tuple(None if array is None else xp.reshape(array, _with_axis(xp.shape(array), 1)) for array in arrays)
+    place = replace(place, lead=(*place.lead, 1), outer=(*place.outer, 1))
+    return AttentionWeights.unflatten((xp, place, scores, [_with_axis(along, False) for along in axes], *rest), arrays)
+
+
+def _with_axis(along: tuple, entry: Any) -> tuple:
+    return (along[0], entry, *along[1:])

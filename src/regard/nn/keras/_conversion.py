@@ -115,6 +115,22 @@ def both(*rules: Mask | None) -> Mask | None:
     return functools.reduce(operator.and_, found) if found else None
 
 
+def check_padding(who: str, mask: Any, keys: Any) -> None:
+    """A mask `(B, S)` of keys `(B, S, C)`."""
+    got, full = tuple(mask.shape), tuple(keys.shape[:2])
+    if len(got) != 2 or any(
+        isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(got, full, strict=False)
+    ):
+        raise ShapeError(
+            f"{who}: need a mask (B, S) = {_check._sizes(full)}; got {_check._sizes(got)}; True is no padding."
+        )
+
+
+def dropping(dropout: keras.layers.Dropout, training: bool | None) -> dict[str, Any]:
+    """The arguments of `attention` for dropout: while training, with another seed at every step."""
+    return {"dropout": dropout.rate, "seed": dropout.seed_generator.next()} if training and dropout.rate else {}
+
+
 # What is returned of the weights: a tensor with True, statistics by their names, or what answers any question.
 
 

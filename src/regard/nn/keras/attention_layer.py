@@ -9,9 +9,11 @@ from keras import ops
 
 from regard import masks
 from regard.attention import Attention, attention
-from regard.errors import UnsupportedError
-from regard.nn.keras._conversion import check_choice, check_heads
+from regard.masks import Mask
+from regard.nn.keras import _conversion
+from regard.nn.keras._conversion import LAZY, check_choice, check_heads
 
+WHO = "AttentionLayer"
 ENCODERS = ("dense", "convolution", "recurrent")
 SIMILARITIES = ("dot", "cosine")
 CELLS = ("gru", "lstm")
@@ -37,13 +39,20 @@ class AttentionLayer(keras.layers.Layer):
             "recurrent" (GRU, or LSTM by `cell`; in both directions unless `causal`).
         similarity: "dot" or "cosine".
         causal: Whether a query sees nothing after itself.
-        return_weights: Whether to return `(output, weights)`, as an ordinary tensor, or the output alone.
+        return_weights: What to return beside the output: True for the weights as an ordinary tensor; names of questions
+            of `AttentionWeights` without argument, `("entropy", "received")`, for a dict of their answers, tensors
+            `(B, T)` and `(B, S)`, or `(B, heads, T)` and `(B, heads, S)`; False for nothing.
         kernel_size: Width of the convolution, in positions.
         cell: "gru" or "lstm".
+        dropout: Probability of dropping a weight in the output while training; what is returned is before dropout.
+        seed: Of the dropout.
+
+    Raises:
+        ConfigError: Units that heads do not divide, or names that do not exist.
 
     Cost:
-        Memory O(T + S) when nothing uses the weights tensor (a compiled model then never makes it), and always in
-        `attend`, which gives the weights as an `AttentionWeights`.
+        Memory O(T + S), forward and backward, unless the weights tensor is asked for and used (a compiled model that
+        does not use it never makes it). `attend` gives the weights as an `AttentionWeights`.
 
     Example:
         >>> import numpy as np, keras
@@ -63,18 +72,23 @@ class AttentionLayer(keras.layers.Layer):
         encoder: str = "dense",
         similarity: str = "dot",
         causal: bool = False,
-        return_weights: bool = True,
+        return_weights: Any = True,
         kernel_size: int = 3,
         cell: str = "gru",
+        dropout: float = 0.0,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_heads("AttentionLayer", units, heads)
-        check_choice("AttentionLayer", "encoder", encoder, ENCODERS)
-        check_choice("AttentionLayer", "similarity", similarity, SIMILARITIES)
-        check_choice("AttentionLayer", "cell", cell, CELLS)
+        check_heads(WHO, units, heads)
+        check_choice(WHO, "encoder", encoder, ENCODERS)
+        check_choice(WHO, "similarity", similarity, SIMILARITIES)
+        check_choice(WHO, "cell", cell, CELLS)
         self.units, self.heads, self.encoder, self.similarity = units, heads, encoder, similarity
-        self.causal, self.return_weights, self.kernel_size, self.cell = causal, return_weights, kernel_size, cell
+        self.causal, self.kernel_size, self.cell = causal, kernel_size, cell
+        self.return_weights = return_weights if isinstance(return_weights, bool) else tuple(return_weights)
+        self.dropout, self.seed = dropout, seed
+        self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy)
         self.supports_masking = True
         self.query_encoder = self._encoder("query")
         self.key_encoder = self._encoder("key")
@@ -102,60 +116,75 @@ class AttentionLayer(keras.layers.Layer):
 
     def call(
         self, query: Any, value: Any = None, key: Any = None,
-        mask: Any = None, query_mask: Any = None, value_mask: Any = None,
+        mask: Any = None, query_mask: Any = None, value_mask: Any = None, key_mask: Any = None,
+        training: bool | None = None, return_weights: Any = None,
     ) -> Any:  # fmt: skip
-        """Output, and with `return_weights` the weights as a tensor; key defaults to value, value to query.
+        """Output, and beside it what `return_weights` says, here or in the constructor.
 
-        Masks `(B, T)` and `(B, S)`, True = no padding, come from `Masking` or `mask_zero` layers by themselves: Keras
-        hands over `mask` with one input, and `query_mask` and `value_mask` with several.
+        Key defaults to value, value to query. Masks `(B, T)` and `(B, S)`, True = no padding, come from `Masking` or
+        `mask_zero` layers by themselves: Keras hands over `mask` with one input, and `query_mask` and so on with
+        several.
         """
-        output, weights = self.attend(query, value, key, mask, query_mask, value_mask)
-        return (output, weights.dense(max_bytes=2**62)) if self.return_weights else output
+        query_mask = mask if query_mask is None else query_mask
+        if value is None:
+            value, value_mask = query, query_mask
+        if key is None:
+            key, key_mask = value, value_mask
+        output, weights = self._attention(
+            self._by_head(self._encoded(self.query_encoder, query, query_mask)),
+            self._by_head(self._encoded(self.key_encoder, key, key_mask)),
+            self._by_head(self._encoded(self.value_encoder, value, value_mask)),
+            self._mask(value, value_mask, key_mask),
+            training,
+        )
+        wanted = self.return_weights if return_weights is None else return_weights
+        output = self._together(output)
+        return (output, _conversion.returned(weights, wanted)) if wanted else output
 
     def attend(
         self, query: Any, value: Any = None, key: Any = None,
-        mask: Any = None, query_mask: Any = None, value_mask: Any = None,
+        mask: Any = None, query_mask: Any = None, value_mask: Any = None, key_mask: Any = None,
+        training: bool | None = None,
     ) -> Attention:  # fmt: skip
-        """Output and lazy weights (`AttentionWeights`, `(B, T, S)` or `(B, heads, T, S)`); not for symbolic inputs.
+        """Output and lazy weights (`AttentionWeights`, `(B, T, S)` or `(B, heads, T, S)`), called as the layer is.
 
         Raises:
             UnsupportedError: A symbolic input, through which an object cannot flow.
         """
-        if isinstance(query, keras.KerasTensor):
-            raise UnsupportedError(
-                "AttentionLayer.attend: need arrays; got a symbolic KerasTensor, through which lazy weights cannot "
-                "flow; call the layer for weights as a tensor, or attend() with arrays once the model is built."
+        instead = "give the layer return_weights=('entropy', 'received')"
+        _conversion.refuse_symbolic(WHO, instead, query, value, key)
+        return Attention(
+            *self(
+                query, value, key, mask=mask, query_mask=query_mask, value_mask=value_mask, key_mask=key_mask,
+                training=training, return_weights=LAZY,
             )
-        query_mask = mask if query_mask is None else query_mask
-        if value is None:
-            value, value_mask = query, query_mask
-        key = value if key is None else key
-        output, weights = attention(
-            self._by_head(self._encoded(self.query_encoder, query, query_mask)),
-            self._by_head(self._encoded(self.key_encoder, key, value_mask)),
-            self._by_head(self._encoded(self.value_encoder, value, value_mask)),
-            mask=self._mask(value_mask),
-            causal=self.causal,
-            similarity=self.similarity,
-        )
-        return Attention(self._together(output), weights)
+        )  # fmt: skip
+
+    def _attention(self, query: Any, key: Any, value: Any, mask: Mask | None, training: bool | None) -> Attention:
+        """Of `(B, heads, T, D)`, or `(B, T, D)` for one head. What `regard.watch` looks at."""
+        return attention(
+            query, key, value, mask=mask, causal=self.causal, similarity=self.similarity,
+            **_conversion.dropping(self.dropout_layer, training),
+        )  # fmt: skip
 
     def _encoded(self, encoder: keras.layers.Layer, inputs: Any, mask: Any) -> Any:
         """Recurrent networks skip padding; the others do not look at it."""
         return encoder(inputs, mask=mask) if self.encoder == "recurrent" and mask is not None else encoder(inputs)
 
-    def _mask(self, value_mask: Any) -> masks.Mask | None:
-        if value_mask is None:
-            return None
-        axes = (1,) if self.heads == 1 else (1, 2)
-        return masks.boolean(ops.expand_dims(ops.cast(value_mask, "bool"), axes))
+    def _mask(self, value: Any, *given: Any) -> Mask | None:
+        """From padding `(B, S)`."""
+        different = {id(mask): mask for mask in given if mask is not None}.values()
+        for mask in different:
+            _conversion.check_padding(WHO, mask, value)
+        axes = (-2,) if self.heads == 1 else (-3, -2)
+        return _conversion.both(*(masks.boolean(ops.expand_dims(ops.cast(mask, "bool"), axes)) for mask in different))
 
     def _by_head(self, array: Any) -> Any:
         """`(B, T, units)` as `(B, heads, T, units / heads)`; as it is for one head."""
         if self.heads == 1:
             return array
-        split = ops.reshape(array, (*ops.shape(array)[:2], self.heads, self.units // self.heads))
-        return ops.transpose(split, (0, 2, 1, 3))
+        sizes = ops.shape(array)[:2]
+        return _conversion.heads_first(ops.reshape(array, (*sizes, self.heads, self.units // self.heads)))
 
     def _together(self, array: Any) -> Any:
         if self.heads == 1:
@@ -163,19 +192,24 @@ class AttentionLayer(keras.layers.Layer):
         array = ops.transpose(array, (0, 2, 1, 3))
         return ops.reshape(array, (*ops.shape(array)[:2], self.units))
 
-    def compute_output_spec(self, query: Any, value: Any = None, key: Any = None, **_: Any) -> Any:
+    def compute_output_spec(
+        self, query: Any, value: Any = None, key: Any = None, *_: Any, return_weights: Any = None, **__: Any
+    ) -> Any:
         batch, queries, _ = query.shape
-        keys = queries if value is None else value.shape[1]
         output = keras.KerasTensor((batch, queries, self.units), dtype=self.compute_dtype)
-        if not self.return_weights:
+        wanted = self.return_weights if return_weights is None else return_weights
+        if not wanted:
             return output
         heads = () if self.heads == 1 else (self.heads,)
-        return output, keras.KerasTensor((batch, *heads, queries, keys), dtype=self.compute_dtype)
+        shape = (batch, *heads, queries, queries if value is None else value.shape[1])
+        return output, _conversion.returned_spec(wanted, shape, self.compute_dtype)
 
-    def compute_mask(self, query: Any, value: Any = None, previous_mask: Any = None, **_: Any) -> Any:
-        mask = previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
-        return (mask, None) if self.return_weights else mask
+    def compute_mask(self, query: Any, previous_mask: Any = None, **_: Any) -> Any:
+        return previous_mask[0] if isinstance(previous_mask, (list, tuple)) else previous_mask
 
     def get_config(self) -> dict:
-        names = ("units", "heads", "encoder", "similarity", "causal", "return_weights", "kernel_size", "cell")
+        names = (
+            "units", "heads", "encoder", "similarity", "causal", "return_weights", "kernel_size", "cell", "dropout",
+            "seed",
+        )  # fmt: skip
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

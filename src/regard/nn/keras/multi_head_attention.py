@@ -28,12 +28,11 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         """Output and lazy weights."""
         instead = "call the layer with return_attention_scores=('entropy', 'received')"
         _conversion.refuse_symbolic(WHO, instead, query, value, key)
-        given = {"query_mask": query_mask, "value_mask": value_mask, "key_mask": key_mask, "key": key}
-        given = {name: array for name, array in given.items() if array is not None}
         return Attention(
             *self(
-                query, value, **given, attention_mask=attention_mask, training=training,
-                use_causal_mask=use_causal_mask, return_attention_scores=LAZY,
+                query, value, key, query_mask=query_mask, value_mask=value_mask, key_mask=key_mask,
+                attention_mask=attention_mask, training=training, use_causal_mask=use_causal_mask,
+                return_attention_scores=LAZY,
             )
         )  # fmt: skip
 
@@ -63,9 +62,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         mask = self._rule(attention_mask, queries, keys)
         if use_causal_mask:
             mask = _conversion.both(mask, masks.causal_top_left())
-        output, weights = self._attention(
-            *(_conversion.heads_first(array, axes) for array in (query, key, value)), mask=mask, training=training
-        )
+        by_head = [_conversion.heads_first(array, axes) for array in (query, key, value)]
+        output, weights = self._attention(*by_head, mask, training)
         found = _conversion.returned(weights, return_attention_scores)
         if return_attention_scores is True:
             found = ops.reshape(found, _conversion.weights_shape(queries, keys, self._num_heads, axes))
@@ -73,11 +71,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
 
     def _attention(self, query: Any, key: Any, value: Any, mask: Mask | None, training: bool | None) -> Attention:
         """Of `(B, N, T, D)`. What `regard.watch` looks at."""
-        dropping = bool(training and self._dropout)
         return attention(
             query, key, value, mask=mask, scale=self._inverse_sqrt_key_dim,
-            dropout=self._dropout if dropping else 0.0,
-            seed=self._dropout_layer.seed_generator.next() if dropping else None,
+            **_conversion.dropping(self._dropout_layer, training),
         )  # fmt: skip
 
     def compute_output_spec(
