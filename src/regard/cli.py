@@ -303,14 +303,15 @@ def look(
     ] = None,
 ) -> None:
     """Show what a model attends to in a text, a picture or a sound."""
+    from regard.finetuning.frameworks import framework_of
     from regard.inspection.look import METHODS, Look, position
-    from regard.models import transformers_look
 
     _silence()
     paths = _outputs(Path(model) if Path(model).is_dir() else Path(), html, png, output)
     if method not in (None, *METHODS):
         raise ConfigError(f"look: need a method, one of {', '.join(METHODS)}; got '{method}'.")
-    looked = transformers_look.look(*_model(model), given, gradients=method == "relevance")
+    opened, processor = _model(model)
+    looked = framework_of(opened).look(opened, processor, given, gradients=method == "relevance")
     chosen = None if start is None else position(looked.labels, start)
     mapped = method is None and not (layer is head is None) and chosen is None
     seen = Look(looked, method or ("weights" if mapped else "received"), layer, head, chosen, given)

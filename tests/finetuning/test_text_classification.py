@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score
 
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import _text, get_task
+from regard.finetuning.tasks import _classes, _text, get_task
 from regard.finetuning.tasks import text_classification as task
 
 RNG = np.random.default_rng(5)
@@ -18,16 +18,16 @@ CASES = [RNG.integers(0, k, (2, n)) for k, n in [(2, 50), (3, 200), (7, 1000), (
 @pytest.mark.parametrize("hits", [0, 1, 37, 99, 100])
 def test_wilson(hits):
     expected = binomtest(hits, 100).proportion_ci(method="wilson")
-    np.testing.assert_allclose(task.wilson(hits, 100), (expected.low, expected.high), atol=1e-6)
+    np.testing.assert_allclose(_classes.wilson(hits, 100), (expected.low, expected.high), atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.max() + 1}x{case.shape[1]}")
 def test_measures_of_a_confusion_matrix(case):
     truth, predicted = case
     counts = np.stack([confusion_matrix(truth, predicted, labels=range(8))] * 2)
-    expected = task._measure(truth, predicted)
-    np.testing.assert_allclose(task.macro_f1(counts), expected["macro_f1"])
-    np.testing.assert_allclose(task.matthews(counts), expected["mcc"], atol=1e-12)
+    expected = _classes.measures(truth, predicted)
+    np.testing.assert_allclose(_classes.macro_f1(counts), expected["macro_f1"])
+    np.testing.assert_allclose(_classes.matthews(counts), expected["mcc"], atol=1e-12)
     assert expected["macro_f1"] == f1_score(truth, predicted, average="macro")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table, set_aside, take_columns
+from regard.finetuning.frameworks import get_framework
 from regard.finetuning.tasks import Encoded, Spec, get_task
 from regard.inspection.report.content import Finding
 
@@ -69,6 +70,7 @@ def check(config: Config | dict[str, Any] | str | Path) -> Check:
 def prepare(config: Config) -> Prepared:
     """Read, split, check and encode the data."""
     task = get_task(config.task)
+    get_framework(config.framework).require(config)
     splits = read_splits(config)
     spec, findings = task.inspect(splits, config)
     processor = task.load_processor(config.source, config)

@@ -82,6 +82,22 @@ class Training(Section):
     keep_checkpoints: bool = False
 
 
+class Adapter(Section):
+    """What is trained instead of every parameter.
+
+    Attributes:
+        kind: `none` trains the whole model; `lora` adds a product of two narrow matrices to each attention's query and
+            value and trains that with what is new, such as the head (Hu et al. 2021, arXiv 2106.09685); `dora` also
+            trains the lengths of the columns (Liu et al. 2024, arXiv 2402.09353).
+        rank: width of the narrow matrices.
+        alpha: the product is multiplied by `alpha / rank`.
+    """
+
+    kind: Literal["none", "lora", "dora"] = "none"
+    rank: PositiveInt = 8
+    alpha: PositiveFloat = 16
+
+
 class Reporting(Section):
     """What the report holds.
 
@@ -108,6 +124,9 @@ class Config(Section):
         data: which files and columns.
         output: the run directory to make.
         train: how to learn.
+        framework: what trains the model: `torch` (transformers' Trainer), or KerasHub on `tensorflow`, `jax` or
+            `torch-keras`, Keras' PyTorch backend.
+        adapter: whether all parameters are trained, or few in their place.
         options: what only this task knows.
         report: what the report holds.
         seed: of everything random.
@@ -118,6 +137,8 @@ class Config(Section):
     data: Data
     output: str
     train: Training = Training()
+    framework: Literal["torch", "tensorflow", "jax", "torch-keras"] = "torch"
+    adapter: Adapter = Adapter()
     options: dict[str, Any] = {}
     report: Reporting = Reporting()
     seed: int = 42

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.finetuning.check import Prepared
+from regard.finetuning.config import Config
 from regard.finetuning.data import write_jsonl
+from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.run import METRICS, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Prediction, Score, get_task
@@ -41,7 +43,7 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
         report = _report(run, prepared, name, predictions, scores, baselines, clock)
         _draw(path, report)
     write_json(path / METRICS, _metrics(name, len(split), scores, baselines, clock))
-    _close(path, config.train.keep_checkpoints, clock)
+    _close(path, config, clock)
     _tell(display, report)
     return Run(path)
 
@@ -62,11 +64,16 @@ def _metrics(
     }
 
 
-def _close(path: Path, keep_checkpoints: bool, clock: Clock) -> None:
+def _versions(config: Config) -> dict[str, str]:
+    packages = dict.fromkeys((*get_framework(config.framework).PACKAGES, *PACKAGES))
+    return {package: version(package) for package in packages}
+
+
+def _close(path: Path, config: Config, clock: Clock) -> None:
     """Mark the run as finished."""
-    if not keep_checkpoints:
+    if not config.train.keep_checkpoints:
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    versions = {package: version(package) for package in PACKAGES} | {"python": platform.python_version()}
+    versions = _versions(config) | {"python": platform.python_version()}
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(
         path / STATE,
@@ -118,12 +125,15 @@ def _summary(first: Metric, name: str, rows: int) -> str:
 
 def _facts(run: Run, prepared: Prepared, clock: Clock) -> list[tuple[str, str]]:
     config, state = prepared.config, run.state
-    parameters = sum(p.numel() for p in run.model.parameters())
+    parameters = framework_of(run.model).parameters(run.model)
     fresh = ", ".join(state["newly_initialised"])
     rows = ", ".join(f"{name} {count:,}" for name, count in prepared.check.rows.items())
     return [
         ("Model", config.model),
-        ("Parameters", f"{parameters:,}, all trained" + (f"; new at the start: {fresh}" if fresh else "")),
+        (
+            "Parameters",
+            f"{parameters:,}, {_trained(config, state)}" + (f"; new at the start: {fresh}" if fresh else ""),
+        ),
         ("Rows", rows),
         ("Training", f"{state['steps']} steps of {config.train.batch_size * config.train.accumulate} rows"),
         (
@@ -133,8 +143,18 @@ def _facts(run: Run, prepared: Prepared, clock: Clock) -> list[tuple[str, str]]:
         ("Precision", state["precision"]),
         ("Time", ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in clock.seconds.items())),
         ("Seed", str(config.seed)),
-        ("Versions", ", ".join(f"{package} {version(package)}" for package in PACKAGES)),
+        ("Framework", config.framework),
+        ("Versions", ", ".join(f"{package} {number}" for package, number in _versions(config).items())),
     ]
+
+
+def _trained(config: Config, state: dict[str, Any]) -> str:
+    kind, rank = config.adapter.kind, config.adapter.rank
+    return (
+        "all trained"
+        if kind == "none"
+        else f"{state['trained']:,} of them or beside them trained ({kind}, rank {rank})"
+    )
 
 
 def _notes(prepared: Prepared, name: str, compared: bool) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table, take_columns
+from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Prediction, Score, Task, get_task
 
@@ -70,12 +71,13 @@ class Run:
     @cached_property
     def model(self) -> Any:
         """The fine-tuned model, ready to predict."""
-        model, missing = self._task.load_model(str(self.path / "model"), self.state["spec"])
+        framework = get_framework(self.config.framework)
+        model, missing = framework.load(self.path / "model", self.config, self.state["spec"])
         if missing:
             raise DataError(
                 f"{self.path / 'model'}: need every parameter; got none for {', '.join(missing)}; train again."
             )
-        return model.eval()
+        return model
 
     @cached_property
     def processor(self) -> Any:

@@ -20,6 +20,7 @@ from transformers.trainer_utils import set_seed
 from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import Prepared, prepare
 from regard.finetuning.config import Config
+from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
 from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
@@ -74,7 +75,7 @@ def finetune(
     if not (path / "model").is_dir() or overwrite:
         try:
             with clock("train"):
-                _train_into(path, prepared, resume, display)
+                get_framework(config.framework).train_into(path, prepared, resume, display)
         except Interrupted:
             write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
             raise
@@ -139,15 +140,15 @@ def _announce(prepared: Prepared, display: Display) -> None:
         display.say(f"  {finding.message}", style="yellow" if finding.level == "warning" else None)
 
 
-def _train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
-    """Train, and leave the model in `path / "model"`."""
+def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
+    """Train with transformers' Trainer, and leave the model in `path / "model"`."""
     config, spec = prepared.config, prepared.check.spec
     task = get_task(config.task)
     set_seed(config.seed)
     model, fresh = task.load_model(config.source, spec, config.train.dropout)
     _require_trainable(model, fresh)
     if not resume:
-        _begin(path, config, spec, fresh)
+        begin(path, config, spec, fresh)
     trainer = _trainer(path, prepared, without_padding(model), display)
     _run(trainer, path, resume, display)
     _save(path, trainer, prepared)
@@ -171,7 +172,7 @@ def _require_trainable(model: Any, fresh: list[str]) -> None:
         raise RegardError(f"finetune: need every new parameter trained; got {', '.join(frozen)} frozen; unfreeze them.")
 
 
-def _begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) -> None:
+def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) -> None:
     """Make the run directory; whatever run was there goes now, when nothing else can fail."""
     if path.exists():
         shutil.rmtree(path)
@@ -276,11 +277,7 @@ class _Watcher(TrainerCallback):
         logs = events["logs"]
         if "loss" not in logs:
             return
-        if not math.isfinite(logs["loss"]):
-            raise RegardError(
-                f"finetune: need a finite loss; got {logs['loss']} at step {state.global_step}; lower "
-                f"train.learning_rate, or set train.precision to float32."
-            )
+        require_finite(logs["loss"], state.global_step)
         self.advance(0, remark=f"loss {logs['loss']:.3f}")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **events: Any) -> None:
@@ -293,6 +290,15 @@ class _Watcher(TrainerCallback):
         self.display.say(f"  step {state.global_step:>5}: validation {scores}")
 
 
+def require_finite(loss: float, step: int) -> None:
+    """Raise RegardError if a loss is no number."""
+    if not math.isfinite(loss):
+        raise RegardError(
+            f"finetune: need a finite loss; got {loss} at step {step}; lower train.learning_rate, or set "
+            f"train.precision to float32."
+        )
+
+
 def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
     """Train to the end, or save and raise `Interrupted` on Ctrl-C."""
     watcher = next(c for c in trainer.callback_handler.callbacks if isinstance(c, _Watcher))
@@ -301,7 +307,7 @@ def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
     steps = _planned_steps(trainer)
     with (
         display.bar("train", steps, done) as watcher.advance,
-        _saving_on_interrupt(watcher),
+        saving_on_interrupt(watcher),
         quiet_transformers(),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -325,8 +331,8 @@ def _planned_steps(trainer: Trainer) -> int:
 
 
 @contextmanager
-def _saving_on_interrupt(watcher: _Watcher) -> Iterator[None]:
-    """Turn the first Ctrl-C into a request to save and stop; the second interrupts at once."""
+def saving_on_interrupt(watcher: Any) -> Iterator[None]:
+    """Turn the first Ctrl-C into `watcher.interrupted`, a request to save and stop; the second interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -351,7 +357,8 @@ def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
         model.save_pretrained(temporary)
         prepared.processor.save_pretrained(temporary)
     _share(temporary)
-    _require_same_answers(model, temporary, prepared)
+    loaded, missing = get_task(prepared.config.task).load_model(str(temporary), prepared.check.spec)
+    require_same_answers(model, loaded.to(model.device), missing, temporary, prepared)
     state = read_json(path / STATE)
     write_json(path / STATE, state | _learned(trainer))
     temporary.replace(path / "model")
@@ -363,14 +370,13 @@ def _share(folder: Path) -> None:
         path.chmod((folder / "config.json").stat().st_mode)
 
 
-def _require_same_answers(model: Any, folder: Path, prepared: Prepared) -> None:
-    """Load what was saved, and compare its answers with those of the model in memory."""
+def require_same_answers(model: Any, loaded: Any, missing: list[str], folder: Path, prepared: Prepared) -> None:
+    """Compare the answers of what was saved and loaded with those of the model in memory."""
     task, quiet = get_task(prepared.config.task), Display(quiet=True)
-    loaded, missing = task.load_model(str(folder), prepared.check.spec)
     split = prepared.splits["validation"]
     inputs = split.select(range(min(len(split), 32)))[task.INPUT]
     before = task.respond(model, prepared.processor, inputs, quiet)
-    after = task.respond(loaded.to(model.device), prepared.processor, inputs, quiet)
+    after = task.respond(loaded, prepared.processor, inputs, quiet)
     if missing or not all(map(_alike, before, after)):
         raise RegardError(
             f"{folder}: need the saved model to answer as the trained one; it does not; please report this."

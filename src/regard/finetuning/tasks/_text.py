@@ -145,30 +145,25 @@ def batches_by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Ite
 
 
 def compute(
-    model: Any, tokenizer: Any, encodings: Encodings, answer: Callable[[Any, Any], Any], display: Display, label: str
+    answer: Callable[[Any], np.ndarray], tokenizer: Any, encodings: Encodings, display: Display, label: str
 ) -> np.ndarray:
-    """Run a model over texts without gradients.
+    """Answer for each text, in batches of like length.
 
     Args:
-        model: the model.
+        answer: takes a padded batch of PyTorch tensors, returns an array with a row for each text.
         tokenizer: pads the batches.
         encodings: the token numbers of each text.
-        answer: takes the model's output and the batch, returns an array with a row for each text.
         display: shows the progress.
         label: what the progress bar is called.
 
     Returns:
         The rows in the order of the texts.
     """
-    import torch
-
     rows: dict[int, np.ndarray] = {}
-    model.eval()
-    with torch.inference_mode(), display.bar(label, len(encodings)) as advance:
+    with display.bar(label, len(encodings)) as advance:
         for numbers in batches_by_length([len(ids) for ids in encodings]):
-            batch = tokenizer.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt").to(model.device)
-            result = answer(model(**batch), batch).float().cpu().numpy()
-            rows |= dict(zip(numbers, result, strict=True))
+            batch = tokenizer.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt")
+            rows |= dict(zip(numbers, answer(batch), strict=True))
             advance(len(numbers))
     return np.stack([rows[n] for n in range(len(encodings))]) if rows else np.zeros((0, 0))
 

@@ -1,0 +1,67 @@
+"""Fine-tuning with KerasHub on Keras' TensorFlow, JAX or PyTorch backend.
+
+The backend is chosen before this package is imported; see `get_framework`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from regard.errors import ConfigError
+from regard.finetuning.config import Training
+from regard.finetuning.frameworks.keras.batches import as_inputs
+from regard.finetuning.frameworks.keras.models import load, require_family
+from regard.finetuning.frameworks.keras.train import train_into
+from regard.models.keras_look import look, read
+
+if TYPE_CHECKING:
+    from regard.finetuning.config import Config
+
+__all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]
+
+PACKAGES = ("keras", "keras-hub", keras.backend.backend())
+HONOURED = {
+    "epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "warmup", "schedule", "weight_decay", "dropout",
+    "max_gradient_norm", "precision", "evaluate_every", "patience", "keep", "keep_checkpoints",
+}  # fmt: skip
+"""The keys of `train` that this framework does as it is told."""
+
+
+def require(config: Config) -> None:
+    """Refuse keys and models that only PyTorch knows.
+
+    Raises:
+        ConfigError: names the key, or the families of models that KerasHub reads.
+    """
+    standard = Training()
+    for key, value in config.train:
+        if key not in HONOURED and value != getattr(standard, key):
+            raise ConfigError(
+                f"framework: need 'train.{key}' left out on {config.framework}; got {value!r}, which only torch does; "
+                "remove the key, or set framework: torch."
+            )
+    if config.adapter.kind == "dora":
+        raise ConfigError(
+            f"framework: need adapter.kind none or lora on {config.framework}; got 'dora', which only torch does; "
+            "change it."
+        )
+    require_family(config)
+
+
+def labels(model: Any) -> list[str]:
+    """Return the names in the order of the logits."""
+    return list(model.label_names)
+
+
+def logits(model: Any, batch: Any) -> np.ndarray:
+    """Run the model as for predictions, compiled."""
+    rows = len(next(iter(batch.values())))
+    return np.asarray(model.predict_on_batch(as_inputs(model, batch))[:rows], np.float32)
+
+
+def parameters(model: Any) -> int:
+    """Count the model's weights."""
+    return model.count_params()

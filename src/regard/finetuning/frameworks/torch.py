@@ -1,0 +1,56 @@
+"""Fine-tuning with transformers on PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from regard.finetuning.tasks import get_task
+from regard.models.transformers_look import look, read
+
+if TYPE_CHECKING:
+    from regard.finetuning.check import Prepared
+    from regard.finetuning.config import Config
+    from regard.finetuning.progress import Display
+
+__all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]
+
+PACKAGES = ("torch", "transformers")
+
+
+def require(config: Config) -> None:
+    """Accept every configuration."""
+
+
+def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
+    """Train with transformers' Trainer."""
+    from regard.finetuning.train import train_into
+
+    train_into(path, prepared, resume, display)
+
+
+def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:
+    """Load a directory that transformers wrote."""
+    model, missing = get_task(config.task).load_model(str(folder), spec)
+    return model.eval(), missing
+
+
+def labels(model: Any) -> list[str]:
+    """Return the names in the order of the logits."""
+    return [model.config.id2label[number] for number in range(model.config.num_labels)]
+
+
+def logits(model: Any, batch: Any) -> np.ndarray:
+    """Run the model as for predictions, whatever it is in the middle of."""
+    model.eval()
+    inputs = {name: array.to(model.device) for name, array in batch.items()}
+    with torch.inference_mode():
+        return model(**inputs).logits.float().cpu().numpy()
+
+
+def parameters(model: Any) -> int:
+    """Count the model's parameters."""
+    return sum(parameter.numel() for parameter in model.parameters())

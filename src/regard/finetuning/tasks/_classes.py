@@ -1,0 +1,306 @@
+"""What tasks with one label a row share: checks of the labels, the loss, and measures with their intervals."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regard.errors import DataError
+from regard.finetuning.config import Config
+from regard.finetuning.tasks import Prediction, Score, Spec
+from regard.inspection.report.content import Confusion, Example, Finding
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+RESAMPLES = 1000
+
+
+def label_names(train: Dataset, path: str, config: Config) -> list[str]:
+    """List the labels, numbers in order of size."""
+    labels = sorted(set(names_of(train)), key=lambda name: (0, float(name), "") if _is_number(name) else (1, 0.0, name))
+    if len(labels) < 2:
+        column = config.data.columns["label"]
+        raise DataError(
+            f"{path}: need at least two labels in column '{column}'; got '{labels[0]}' alone; add rows of another "
+            f"label or name another column in data.columns.label."
+        )
+    if len(labels) > max(2, len(train) // 2):
+        column = config.data.columns["label"]
+        raise DataError(
+            f"{path}: need a label for each class in column '{column}'; got {len(labels)} in {len(train)} rows; name "
+            f"another column in data.columns.label."
+        )
+    return labels
+
+
+def names_of(split: Dataset) -> list[str]:
+    """Return the label of each row as a text."""
+    return [str(label) for label in split["label"]]
+
+
+def _is_number(name: str) -> bool:
+    return name.lstrip("-").isdecimal()
+
+
+def require_label(label: Any, path: str, number: int) -> None:
+    """Raise DataError if a row has no label."""
+    if label is None or not str(label).strip():
+        raise DataError(f"{path}: need a label in each row; got none in row {number}; fill it in or drop the row.")
+
+
+def require_known(split: Dataset, labels: list[str], path: str, train: str) -> None:
+    """Raise DataError if a split has labels that training never sees."""
+    for number, label in enumerate(names_of(split), start=1):
+        if label not in labels:
+            raise DataError(
+                f"{path}: need labels that are in {train} too ({quoted(labels)}); got '{label}' in row {number}; "
+                f"correct it, or add training rows of it."
+            )
+
+
+def quoted(labels: Sequence[str]) -> str:
+    shown = ", ".join(f"'{label}'" for label in labels[:5])
+    return shown if len(labels) <= 5 else f"{shown} and {len(labels) - 5} more"
+
+
+def balance(name: str, split: Dataset, labels: list[str]) -> Finding:
+    """Say how many rows each label has."""
+    counts = Counter(names_of(split))
+    shown = ", ".join(f"{label} {counts[label]} ({counts[label] / len(split):.0%})" for label in labels[:10])
+    more = f" and {len(labels) - 10} labels more" if len(labels) > 10 else ""
+    missing = [label for label in labels if not counts[label]]
+    if missing:
+        return Finding("warning", f"{name}: {len(split)} rows, none of label {quoted(missing)}: {shown}{more}")
+    return Finding("ok", f"{name}: {len(split)} rows: {shown}{more}")
+
+
+def rarities(train: Dataset) -> list[Finding]:
+    """Find labels with few rows, or with few beside the commonest."""
+    counts = Counter(names_of(train))
+    rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    findings = []
+    if counts[rare] < 10:
+        findings.append(
+            Finding("warning", f"train: label '{rare}' has {counts[rare]} rows; a class needs more to be learned")
+        )
+    if counts[common] > 5 * counts[rare]:
+        told = f"train: '{common}' is {counts[common] / counts[rare]:.0f} times as frequent as '{rare}'"
+        findings.append(Finding("warning", f"{told}; look at macro F1, and try options.class_weights: balanced"))
+    return findings
+
+
+def repeats(name: str, keys: Sequence[Hashable | None], labels: Sequence[str], what: str) -> list[Finding]:
+    """Find what is there more than once, and where its labels disagree.
+
+    Args:
+        name: of the split.
+        keys: equal for rows that are the same to a model; None for rows that shall not count.
+        labels: of the rows.
+        what: one of the inputs, in words.
+    """
+    rows: dict[Hashable, list[int]] = {}
+    for number, key in enumerate(keys):
+        if key is not None:
+            rows.setdefault(key, []).append(number)
+    repeated = [numbers for numbers in rows.values() if len(numbers) > 1]
+    if not repeated:
+        return []
+    torn = [numbers for numbers in repeated if len({labels[n] for n in numbers}) > 1]
+    first, second = repeated[0][:2]
+    told = f"{name}: {len(repeated)} {what}s are there more than once (first in rows {first + 1} and {second + 1})"
+    findings = [Finding("warning", f"{told}; they count more than once")]
+    if torn:
+        first, second = (
+            next(n for n in torn[0] if labels[n] == label) for label in sorted({labels[n] for n in torn[0]})[:2]
+        )
+        told = f"{name}: {len(torn)} {what}s carry different labels (first in rows {first + 1} and {second + 1})"
+        findings.append(Finding("warning", f"{told}; no model can learn both"))
+    return findings
+
+
+def leaks(keys: dict[str, Sequence[Hashable | None]], what: str) -> list[Finding]:
+    """Find inputs of one split in another; `keys` as in `repeats`, for each split."""
+    first_row = {name: _first_rows(values) for name, values in keys.items()}
+    names = list(keys)
+    findings = []
+    for held, other in ((b, a) for i, a in enumerate(names) for b in names[i + 1 :]):
+        shared = [key for key in first_row[held] if key in first_row[other]]
+        if shared:
+            rows = f"row {first_row[held][shared[0]]} of {held} is row {first_row[other][shared[0]]} of {other}"
+            told = f"{held}: {len(shared)} {what}s are in {other} too (first: {rows})"
+            findings.append(
+                Finding("warning", f"{told}; the score on {held} is too good to be true until they are removed")
+            )
+    return findings or [Finding("ok", f"no {what} is in more than one of {', '.join(names)}")]
+
+
+def _first_rows(keys: Sequence[Hashable | None]) -> dict[Hashable, int]:
+    rows: dict[Hashable, int] = {}
+    for number, key in enumerate(keys, start=1):
+        if key is not None:
+            rows.setdefault(key, number)
+    return rows
+
+
+def prediction(labels: Sequence[str], logits: np.ndarray) -> Prediction:
+    """Return the most probable label, and the probabilities of all."""
+    odds = np.exp(logits - logits.max())
+    probabilities = odds / odds.sum()
+    best = int(probabilities.argmax())
+    return {
+        "label": labels[best],
+        "probability": round(float(probabilities[best]), 6),
+        "probabilities": {name: round(float(p), 6) for name, p in zip(labels, probabilities, strict=True)},
+    }
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score with accuracy (Wilson's interval), macro F1 and Matthews' correlation (bootstrapped intervals)."""
+    truth, predicted = names_of(split), [p["label"] for p in predictions]
+    counts = confusion(truth, predicted, spec["labels"])
+    draws = resampled(counts)
+    intervals = {
+        "accuracy": wilson(int(np.trace(counts)), len(truth)),
+        "macro_f1": percentiles(macro_f1(draws)),
+        "mcc": percentiles(matthews(draws)),
+    }
+    return {name: Score(value, intervals[name]) for name, value in measures(truth, predicted).items()}
+
+
+def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    """Count the rows of each label (a row) that were given each label (a column)."""
+    from sklearn.metrics import confusion_matrix
+
+    return confusion_matrix(truth, predicted, labels=list(labels))
+
+
+def resampled(counts: np.ndarray) -> np.ndarray:
+    """Draw confusion matrices `(RESAMPLES, K, K)` as other rows from the same source would give them."""
+    rows = counts.sum()
+    draws = np.random.default_rng(0).multinomial(rows, counts.ravel() / rows, size=RESAMPLES)
+    return draws.reshape(-1, *counts.shape)
+
+
+def measures(truth: Any, predicted: Any) -> dict[str, float]:
+    """Return accuracy, macro F1 and Matthews' correlation."""
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="A single label was found")
+        return {
+            "accuracy": float(accuracy_score(truth, predicted)),
+            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+            "mcc": float(matthews_corrcoef(truth, predicted)),
+        }
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Return the mean F1 of the labels that occur, for each of many confusion matrices (..., K, K)."""
+    occurred = counts.sum(-1) + counts.sum(-2)
+    f1 = 2 * np.diagonal(counts, axis1=-2, axis2=-1) / np.maximum(occurred, 1)
+    return f1.sum(-1) / np.maximum((occurred > 0).sum(-1), 1)
+
+
+def matthews(counts: np.ndarray) -> np.ndarray:
+    """Return Matthews' correlation, 0 where it has no value, for each of many confusion matrices (..., K, K)."""
+    truth, predicted, total = counts.sum(-1), counts.sum(-2), counts.sum((-1, -2))
+    covariance = np.trace(counts, axis1=-2, axis2=-1) * total - (truth * predicted).sum(-1)
+    spread = np.sqrt((total**2 - (truth**2).sum(-1)) * (total**2 - (predicted**2).sum(-1)).astype(float))
+    return np.where(spread > 0, covariance / np.maximum(spread, 1), 0.0)
+
+
+def percentiles(values: np.ndarray) -> tuple[float, float]:
+    """Return the interval that holds 95 % of the values."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the score interval of a proportion (Wilson, 1927)."""
+    p = hits / trials
+    centre = p + z**2 / (2 * trials)
+    half = z * (p * (1 - p) / trials + z**2 / (4 * trials**2)) ** 0.5
+    return max(0.0, (centre - half) / (1 + z**2 / trials)), min(1.0, (centre + half) / (1 + z**2 / trials))
+
+
+def class_weights(rows: Dataset, spec: Spec, config: Config) -> np.ndarray | None:
+    """Return how much each label counts in the loss, by its rarity, if the options ask for it."""
+    if config.options["class_weights"] == "none":
+        return None
+    counts = np.bincount(rows["labels"], minlength=len(spec["labels"]))
+    return (len(rows) / (len(counts) * counts)).astype(np.float32)
+
+
+def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any] | None:
+    """Return cross-entropy with each label weighed by its rarity, if the options ask for it."""
+    weights = class_weights(rows, spec, config)
+    if weights is None:
+        return None
+    import torch
+
+    weight = torch.tensor(weights)
+
+    def balanced(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        logits = outputs["logits"].float()
+        total = torch.nn.functional.cross_entropy(logits, labels, weight.to(logits.device), reduction="sum")
+        return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    return balanced
+
+
+def validate(outputs: Any) -> dict[str, float]:
+    """Measure logits against labels during training."""
+    scores = measures(outputs.label_ids, outputs.predictions.argmax(-1))
+    return {name: scores[name] for name in ("accuracy", "macro_f1")}
+
+
+def majority(train: Dataset, test: Dataset) -> list[Prediction]:
+    """Predict the commonest label, whatever the input."""
+    return [{"label": Counter(names_of(train)).most_common(1)[0][0]}] * len(test)
+
+
+def logistic_regression(vectors: np.ndarray, labels: Sequence[str], others: np.ndarray) -> list[Prediction]:
+    """Predict for other vectors; the regularisation is chosen by cross-validation on the first."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    folds = min(3, *Counter(labels).values())
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    if folds > 1:
+        model = GridSearchCV(model, {"logisticregression__C": [0.001, 0.01, 0.1, 1.0]}, cv=folds, scoring="f1_macro")
+    model.fit(vectors, list(labels))
+    return [{"label": str(label)} for label in model.predict(others)]
+
+
+def drawn_from(shown: Dataset, seed: int, rows: int) -> Dataset:
+    """Return at most so many rows at random."""
+    return shown.shuffle(seed).select(range(min(len(shown), rows)))
+
+
+def choose(examples: Sequence[Example], count: int, readable: Callable[[Example], bool]) -> list[Example]:
+    """Take a third of mistakes, the rest right answers of each label in turn; those that a person can read first."""
+    short = {id(e) for e in examples if readable(e)}
+    right = sorted((e for e in examples if e.predicted == e.truth), key=lambda e: (id(e) not in short, -e.confidence))
+    chosen = sorted(mistakes(examples), key=lambda e: id(e) not in short)[: count // 3]
+    while len(chosen) < count and right:
+        rarest = min(right, key=lambda e: sum(c.truth == e.truth for c in chosen))
+        chosen.append(rarest)
+        right.remove(rarest)
+    return chosen
+
+
+def mistakes(examples: Sequence[Example]) -> list[Example]:
+    """Return the wrong answers, the most confident first."""
+    return sorted((e for e in examples if e.predicted != e.truth), key=lambda e: -e.confidence)
+
+
+def confusion_of(examples: Sequence[Example], labels: list[str]) -> Confusion:
+    """Return the confusion matrix for the report."""
+    return Confusion(labels, confusion([e.truth for e in examples], [e.predicted for e in examples], labels).tolist())
