@@ -114,7 +114,7 @@ def _silence() -> None:
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.simplefilter("ignore")
-    for name in ("transformers", "datasets", "accelerate", "torch"):
+    for name in ("transformers", "datasets", "accelerate", "torch", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

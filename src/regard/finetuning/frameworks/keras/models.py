@@ -114,22 +114,20 @@ def adapt(model: Any, adapter: Adapter) -> None:
             layer.trainable = False
 
 
-def save(model: Any, config: Config, spec: dict[str, Any], folder: Path) -> Any:
-    """Write `model.keras`: an ordinary float32 model of KerasHub, adapters merged; return that model."""
-    plain = _plain(model, config, spec)
+def save(model: Any, folder: Path) -> Any:
+    """Write `model.keras`: an ordinary float32 model of KerasHub without adapters and optimizer; return that model."""
+    backbone = type(model.backbone).from_config({**model.backbone.get_config(), "dtype": "float32"})
+    plain = type(model)(backbone, num_classes=model.num_classes, preprocessor=None)
+    plain.label_names = model.label_names
+    merged = {id(layer._kernel): layer.kernel for layer in model._flatten_layers() if _adapted(layer)}
+    kept = [weight for weight in model.weights if weight.name not in ("lora_kernel_a", "lora_kernel_b")]
+    plain.set_weights([merged.get(id(weight), weight) for weight in kept])
     plain.save(folder / FILE)
     return plain
 
 
-def _plain(model: Any, config: Config, spec: dict[str, Any]) -> Any:
-    if config.adapter.kind == "none" and model.dtype_policy.name == "float32":
-        return model
-    plain, *_ = build(config, spec)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "trained.weights.h5"
-        model.save_weights(file)  # a kernel with its low-rank product added
-        plain.load_weights(file)
-    return plain
+def _adapted(layer: Any) -> bool:
+    return getattr(layer, "lora_enabled", False)
 
 
 def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:

@@ -220,7 +220,7 @@ def _save(path: Path, prepared: Prepared, model: Any, described: Any, loop: Loop
     temporary.mkdir(exist_ok=True)
     described.save_pretrained(temporary)  # what the tokenizer's limits are read from
     prepared.processor.save_pretrained(temporary)
-    plain = models.save(model, config, spec, temporary)
+    plain = models.save(model, temporary)
     require_same_answers(plain, *models.load(temporary, config, spec), temporary, prepared)
     learned = {
         "steps": loop.step,
