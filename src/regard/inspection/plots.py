@@ -547,6 +547,48 @@ def training_curves(curves: Sequence[Curve], *, path: Target = None) -> Figure:
     return _finish(figure, path)
 
 
+def attention_history(history: Any, title: str | None = None, *, path: Target = None) -> Figure:
+    """How each head attends over the steps of training: a row for each measure, a column for each layer, a line a head.
+
+    Args:
+        history: A `History`, as `AttentionMonitor` keeps it.
+        title: Above all panels.
+        path: Where to write the figure, if at all.
+
+    Raises:
+        ShapeError: nothing was recorded.
+    """
+    layers = len(history.names)
+    if not history.steps:
+        raise ShapeError("attention_history: need at least one step; got none; train with the monitor first.")
+    measures = {
+        "entropy (nats)": history.entropy,
+        "largest score": history.largest_score,
+        "distance (positions)": history.distance,
+    }
+    figure = _figure(float(np.clip(2.6 * layers, 4.5, 16)) + 1.4, 6.2)
+    grid = figure.subplots(len(measures), layers, squeeze=False, sharex=True, sharey="row")
+    for row, (name, values) in zip(grid, measures.items(), strict=True):
+        for layer, axes in enumerate(row):
+            _draw_heads(axes, history.steps, [step[layer] for step in values])
+            _label(axes, y=name if layer == 0 else "", title=f"layer {layer}" if axes is grid[0, layer] else "")
+    figure.supxlabel("training steps (batches)", fontsize=10)
+    most = max(grid[0], key=lambda axes: len(axes.lines))
+    if len(most.lines) <= len(_COLOURS):
+        figure.legend(handles=most.lines, loc="outside right upper", frameon=False, fontsize=8)
+    if title:
+        figure.suptitle(_drawable(title), **_plain())
+    return _finish(figure, path)
+
+
+def _draw_heads(axes: Axes, steps: Sequence[int], values: Any) -> None:
+    """A line for each head of `(steps, heads)`."""
+    for head, line in enumerate(np.asarray(values, np.float64).T):
+        style = {"color": _COLOURS[head % 7], "linestyle": _DASHES[head % 7], "linewidth": 1.3}
+        axes.plot(steps, line, marker="o" if len(steps) <= 2 else "", markersize=3, label=f"head {head}", **style)
+    axes.grid(alpha=0.3)
+
+
 def confusion(confusion: Confusion, *, path: Target = None) -> Figure:
     """How often each true label (row) was given each predicted one (column): counts, and colour by share of the row.
 
