@@ -56,7 +56,7 @@ class AttentionMonitor(keras.callbacks.Callback):
     def __init__(
         self,
         probe: Any,
-        every: int = 100,
+        every: int = 200,
         *,
         real: Any = None,
         layers: Iterable[int | str] | None = None,
@@ -64,7 +64,7 @@ class AttentionMonitor(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         if every < 1:
-            raise ConfigError(f"AttentionMonitor: need every to be 1 batch or more; got {every}; the default is 100.")
+            raise ConfigError(f"AttentionMonitor: need every to be 1 batch or more; got {every}; the default is 200.")
         self.probe, self.every, self.real, self.path = probe, every, real, path
         self.layers = None if layers is None else list(layers)
         self.history = History()

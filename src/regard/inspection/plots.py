@@ -572,6 +572,7 @@ def attention_history(history: Any, title: str | None = None, *, path: Target = 
         for layer, axes in enumerate(row):
             _draw_heads(axes, history.steps, [step[layer] for step in values])
             _label(axes, y=name if layer == 0 else "", title=f"layer {layer}" if axes is grid[0, layer] else "")
+    figure.align_ylabels()
     figure.supxlabel("training steps (batches)", fontsize=10)
     most = max(grid[0], key=lambda axes: len(axes.lines))
     if len(most.lines) <= len(_COLOURS):
