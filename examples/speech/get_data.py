@@ -13,27 +13,22 @@ from __future__ import annotations
 import csv
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))
+from _packages import from_debian
 
 PACKAGE = "pocketsphinx-testdata"
 INSIDE = "usr/share/pocketsphinx/test/data"
+SHA256 = "7df291e7ead4da64ad8b400d5af0dbb61ecdfabd4fd4035670e3181b29b3db7f"
 
 
 def main(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        sys.exit(f"get_data: need apt-get and dpkg-deb for Debian's {PACKAGE}; use WAV files of your own instead.")
-    with tempfile.TemporaryDirectory() as temporary:
-        print(f"Downloading {PACKAGE} (1.8 MB).")
-        subprocess.run(["apt-get", "-qq", "download", PACKAGE], cwd=temporary, check=True, stderr=subprocess.DEVNULL)
-        [package] = Path(temporary).glob("*.deb")
-        subprocess.run(["dpkg-deb", "-x", package, temporary], check=True)
-        rows = [row for part in ("librivox", "cards") for row in transcripts(Path(temporary) / INSIDE / part)]
-        for audio, _ in rows:
-            shutil.copy(audio, folder / audio.name)
+    source = from_debian(PACKAGE, INSIDE, SHA256, folder, "use WAV files of your own instead.")
+    rows = [row for part in ("librivox", "cards") for row in transcripts(source / part)]
+    for audio, _ in rows:
+        shutil.copy(audio, folder / audio.name)
     with (folder / "transcripts.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["audio", "text"])
