@@ -1,4 +1,4 @@
-"""Data that Debian ships: a package is downloaded and unpacked without root, never installed; kept for the next time."""
+"""Data that Debian ships: a package is downloaded and unpacked without root, not installed, and kept."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 import regard
-from regard.inspection import plots
 from regard.inspection.keras import AttentionMonitor
-from regard.inspection.patches import patch_map
+from regard.inspection.patches import patch_map, upsampled
 from regard.nn.keras import Encoder
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -43,7 +43,7 @@ ELSEWHERE = (
 CLOTHES = (
     "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
-UNITS = 64
+UNITS, BATCH = 64, 64
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -80,7 +80,7 @@ class ClassToken(keras.layers.Layer):
         return keras.ops.concatenate([token, patches], axis=1)
 
 
-def build(size: int, patch: int, epochs_of: int) -> keras.Model:
+def build(size: int, patch: int, steps: int) -> keras.Model:
     """For pictures of `size` x `size` pixels in patches of `patch` x `patch`, trained for so many steps."""
     pictures = keras.Input((size, size))
     # 1. Patches: a convolution that steps by its own width is one and the same dense layer for each patch.
@@ -92,7 +92,7 @@ def build(size: int, patch: int, epochs_of: int) -> keras.Model:
     states = Encoder(layers=3, units=UNITS, heads=4, hidden_units=128, max_length=1 + (size // patch) ** 2)(states)
     # 4. What the class token has gathered decides.
     model = keras.Model(pictures, keras.layers.Dense(10)(states[:, 0]))
-    rate = keras.optimizers.schedules.CosineDecay(1e-4, epochs_of, warmup_target=2e-3, warmup_steps=epochs_of // 10)
+    rate = keras.optimizers.schedules.CosineDecay(1e-4, steps, warmup_target=2e-3, warmup_steps=steps // 10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.AdamW(rate, weight_decay=0.01), loss, metrics=["accuracy"])
     return model
@@ -131,7 +131,7 @@ def main() -> None:
 
     look(model, test, test_labels, found, names, arguments.output)
     monitor.plot(arguments.output / "training.png")
-    print(f"Written: {arguments.output}/attention.png, heads.png, training.png")
+    print(f"Written: {arguments.output}/attention.png, training.png")
 
 
 def look(
@@ -150,4 +150,7 @@ def look(
         axes.set_title(label, fontsize=10)
         axes.set_axis_off()
     figure.savefig(output / "attention.png", dpi=80)
-    first = [keras.ops.convert_to_numpy(weights[0, :, 0, 1:]) for weights in seen]
+
+
+if __name__ == "__main__":
+    main()
