@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
 
 from regard import masks
 from regard._backends import get_backend
@@ -110,6 +110,11 @@ class Recorder(TorchFunctionMode):
             if matrix.shape[0] == kept.heads * kept.value.shape[-1]:
                 kept.projection = matrix
             self._latest = None
+
+
+def being_watched() -> bool:
+    """Whether some recorder sees this thread's calls."""
+    return any(isinstance(mode, Recorder) for mode in _get_current_function_mode_stack())
 
 
 class _Kept:

@@ -127,6 +127,11 @@ class _Place:
         return slice(self.kv_offset, self.kv_offset + self.kv_length)
 
 
+def rule_of(function: Callable, q_length: int, kv_length: int) -> Mask | None:
+    """The rule that a mask function of transformers is, without a cache; None where everybody sees everybody."""
+    return _translated(function, _Place(q_length, kv_length, 0, 0))
+
+
 def _translated(function: Callable, place: _Place) -> Mask | None:
     """The rule that a mask function is, by the name it has in `transformers.masking_utils`; None for no rule."""
     kept = dict(

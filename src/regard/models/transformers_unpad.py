@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
 from regard.errors import UnsupportedError
-from regard.masks import Segments
-from regard.models.transformers import NAME, Prepared
+from regard.models.torch import being_watched
+from regard.models.transformers_packed import NAME, Packed, Packing
 
 
 def _by_column(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
@@ -27,17 +28,26 @@ def _behind_padding_index(encoder: Any, ids: torch.Tensor) -> torch.Tensor:
     return real.cumsum(1) * real + padding
 
 
-# How a family numbers positions; what is not here is not known to come out right.
+# How a family numbers positions where its encoder takes `position_ids`; what is nowhere here is not known to come out
+# right.
 POSITIONS: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     "bert": _by_column,
     "electra": _by_column,
     "albert": _by_column,
+    "distilbert": _by_column,
     "modernbert": _by_column,
     "eurobert": _by_column,
     "roberta": _behind_padding_index,
     "xlm-roberta": _behind_padding_index,
     "camembert": _behind_padding_index,
 }
+COUNTING = ("bart", "mbart", "marian", "pegasus")
+"""Encoders of encoder-decoders that count columns in `embed_positions`, which has to be told otherwise."""
+RELATIVE = ("t5", "mt5")
+"""Encoders that know distances alone."""
+FAMILIES = (*POSITIONS, *COUNTING, *RELATIVE)
+
+_OWN_SCORES = ("deberta", "deberta-v2")
 
 
 def is_model(value: Any) -> bool:
@@ -46,59 +56,73 @@ def is_model(value: Any) -> bool:
 
 def unpad(model: Any) -> Any:
     encoder = _encoder(model)
-    family = encoder.config.model_type
-    if family not in POSITIONS:
-        raise UnsupportedError(
-            f"unpad: need an encoder of one of the families {', '.join(POSITIONS)}; got {family}, which is not known "
-            "to come out right; use it padded."
-        )
+    _require_family(encoder)
     if not hasattr(encoder, "_regard_padded"):
-        encoder._regard_padded = encoder.forward, encoder.config._attn_implementation
+        encoder._regard_padded = encoder.forward, encoder.config, encoder.config._attn_implementation
+        if encoder.config.is_encoder_decoder:
+            _use_config(encoder, copy.copy(encoder.config))  # the decoder's attention stays what it is
         encoder.set_attn_implementation(NAME)
         encoder.forward = functools.wraps(encoder.forward)(functools.partial(_forward, encoder))
+        for attention in _relative(encoder):
+            attention.compute_bias = functools.partial(_bias_by_distance, attention)
     return model
 
 
 def pad(model: Any) -> Any:
     encoder = _encoder(model)
     if hasattr(encoder, "_regard_padded"):
-        _, implementation = encoder._regard_padded
+        _, config, implementation = encoder._regard_padded
         del encoder.forward, encoder._regard_padded
+        _use_config(encoder, config)
         encoder.set_attn_implementation(implementation)
+        for attention in _relative(encoder):
+            del attention.compute_bias
     return model
 
 
 def _encoder(model: Any) -> Any:
-    """The encoder inside a head, or inside a peft model."""
-    return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+    """The encoder inside a head, an encoder-decoder or a peft model."""
+    base = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+    return base.encoder if base.config.model_type in (*COUNTING, *RELATIVE) else base
 
 
-@dataclass(frozen=True)
-class _Packing:
-    """Where the real tokens of a batch `(B, T)` are, as one sequence of N."""
-
-    places: torch.Tensor  # (N,), into B x T
-    texts: torch.Tensor  # (1, N): which text each token is of
-    shape: tuple[int, int]
-
-    @property
-    def square(self) -> tuple[int, int, int, int]:
-        """The shape of a mask over it."""
-        return (1, 1, len(self.places), len(self.places))
-
-    def pack(self, array: torch.Tensor) -> torch.Tensor:
-        """`(B, T, ...)` to `(1, N, ...)`."""
-        return array.reshape(-1, *array.shape[2:])[self.places][None]
-
-    def unpack(self, array: torch.Tensor) -> torch.Tensor:
-        """`(1, N, ...)` to `(B, T, ...)`, zero where there was padding."""
-        whole = array.new_zeros(self.shape[0] * self.shape[1], *array.shape[2:])
-        return whole.index_copy(0, self.places, array[0]).reshape(*self.shape, *array.shape[2:])
+def _require_family(encoder: Any) -> None:
+    family = encoder.config.model_type
+    if family in FAMILIES:
+        return
+    if encoder.main_input_name == "pixel_values" or family == "whisper":
+        raise UnsupportedError(
+            f"unpad: need a model of texts; got {family}, whose inputs all have one length and no padding; use it as "
+            "it is."
+        )
+    if family in _OWN_SCORES:
+        raise UnsupportedError(
+            f"unpad: need an encoder with attention of PyTorch's; got {family}, whose relative scores need every text "
+            "in a row of its own; use it padded, with texts of like length in a batch."
+        )
+    raise UnsupportedError(
+        f"unpad: need an encoder of one of the families {', '.join(FAMILIES)}; got {family}, which is not known "
+        "to come out right; use it padded."
+    )
 
 
-def _packing(mask: torch.Tensor) -> _Packing:
-    places = mask.reshape(-1).nonzero()[:, 0]
-    return _Packing(places, (places // mask.shape[1])[None], (mask.shape[0], mask.shape[1]))
+def _use_config(encoder: Any, config: Any) -> None:
+    before = encoder.config
+    for module in encoder.modules():
+        if getattr(module, "config", None) is before:
+            module.config = config
+
+
+def _relative(encoder: Any) -> list[Any]:
+    return [module for module in encoder.modules() if getattr(module, "has_relative_attention_bias", False)]
+
+
+def _bias_by_distance(attention: Any, queries: int, keys: int, device: Any = None, **options: Any) -> torch.Tensor:
+    """T5's bias for each distance between two of n tokens, `(1, H, 1, 2 n - 1)`, instead of for each two of them."""
+    compute = functools.partial(type(attention).compute_bias, attention)
+    if attention.config._attn_implementation != NAME:
+        return compute(queries, keys, device=device, **options)
+    return compute(1, 2 * keys - 1, device=device, past_seen_tokens=keys - 1)
 
 
 _AS_BEFORE = ("inputs_embeds", "past_key_values", "encoder_hidden_states", "output_attentions")
@@ -113,30 +137,49 @@ def _forward(
         or attention_mask is None
         or attention_mask.ndim != 2
         or any(inputs.get(name) is not None and inputs[name] is not False for name in _AS_BEFORE)
+        or getattr(encoder.config, "is_decoder", False)
+        or encoder.config._attn_implementation != NAME
         or bool(attention_mask.all())
+        or being_watched()
     ):
         return padded(input_ids, attention_mask=attention_mask, **inputs)
-    packing = _packing(attention_mask)
-    positions = inputs.pop("position_ids", None)
-    if positions is None:
-        positions = POSITIONS[encoder.config.model_type](encoder, input_ids)
+    packing = Packing.of(attention_mask)
+    as_tuple = inputs.pop("return_dict", None) is False
     packed = {
         name: packing.pack(value) if isinstance(value, torch.Tensor) and value.shape == input_ids.shape else value
         for name, value in inputs.items()
     }
-    as_tuple = packed.pop("return_dict", None) is False
-    outputs = padded(
-        packing.pack(input_ids),
-        attention_mask=Prepared(Segments(), (packing.texts, packing.texts), packing.square),
-        position_ids=packing.pack(positions.expand_as(input_ids)),
-        **packed,
-    )
+    with _positions(encoder, input_ids, packing, packed):
+        outputs = padded(packing.pack(input_ids), attention_mask=Packed.of(packing), **packed)
+    _unpack(encoder, outputs, packing)
+    return outputs.to_tuple() if as_tuple else outputs
+
+
+@contextmanager
+def _positions(encoder: Any, ids: torch.Tensor, packing: Packing, packed: dict[str, Any]) -> Iterator[None]:
+    """Each token at the position it has in its own text."""
+    family = encoder.config.model_type
+    if family in COUNTING:
+        positions = packing.pack(_by_column(encoder, ids))[0]
+        hook = encoder.embed_positions.register_forward_pre_hook(
+            lambda module, inputs, options: (inputs, {**options, "position_ids": positions}), with_kwargs=True
+        )
+        try:
+            yield
+        finally:
+            hook.remove()
+        return
+    if family in POSITIONS and packed.get("position_ids") is None:
+        packed["position_ids"] = packing.pack(POSITIONS[family](encoder, ids))
+    yield
+
+
+def _unpack(encoder: Any, outputs: Any, packing: Packing) -> None:
     outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
     if getattr(outputs, "hidden_states", None) is not None:
         outputs.hidden_states = tuple(packing.unpack(each) for each in outputs.hidden_states)
     if getattr(outputs, "pooler_output", None) is not None:
         outputs.pooler_output = _pooled(encoder, outputs.last_hidden_state)
-    return outputs.to_tuple() if as_tuple else outputs
 
 
 def _pooled(encoder: Any, hidden: torch.Tensor) -> torch.Tensor:
