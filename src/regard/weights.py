@@ -234,7 +234,7 @@ class AttentionWeights:
             TooLargeError: It would take more than `max_bytes`.
         """
         size = self._dense_bytes()
-        if size > max_bytes:
+        if isinstance(size, int) and size > max_bytes:  # a graph may know it only as it runs
             raise TooLargeError(
                 f"{WHO}.dense: need at most max_bytes = {_readable(max_bytes)}; got {_readable(size)} for shape "
                 f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, "

@@ -40,6 +40,17 @@ CHECKS = {
                         output, np.moveaxis(expected @ value, 1, 2).reshape(3, 7, 12), atol=1e-5
                     )
     """,
+    "padded sentences and a smaller last batch, while fitting": """
+        inputs = keras.Input((None,), dtype="int32")
+        output, weights = AttentionLayer(6)(keras.layers.Embedding(9, 6, mask_zero=True)(inputs))
+        model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling1D()(output)))
+        model.compile(optimizer="adam", loss="mean_squared_error")
+        ids = np.tril(random.integers(1, 9, (7, 5)))
+        assert np.isfinite(model.fit(ids, np.ones((7, 1)), batch_size=3, verbose=0).history["loss"]).all()
+        seen = keras.Model(inputs, [output, weights]).predict(ids, batch_size=3, verbose=0)[1]
+        np.testing.assert_allclose(seen.sum(-1), 1, atol=1e-5)
+        assert (seen[0, :, 1:] == 0).all()
+    """,
     "causal encoders do not look ahead": """
         for encoder in ("dense", "convolution", "recurrent"):
             layer = AttentionLayer(units=4, encoder=encoder, causal=True, return_weights=False)
