@@ -585,7 +585,7 @@ def attention_history(history: Any, title: str | None = None, *, path: Target = 
 def _draw_heads(axes: Axes, steps: Sequence[int], values: Any) -> None:
     """A line for each head of `(steps, heads)`."""
     for head, line in enumerate(np.asarray(values, np.float64).T):
-        style = {"color": _COLOURS[head % 7], "linestyle": _DASHES[head % 7], "linewidth": 1.3}
+        style: dict[str, Any] = {"color": _COLOURS[head % 7], "linestyle": _DASHES[head % 7], "linewidth": 1.3}
         axes.plot(steps, line, marker="o" if len(steps) <= 2 else "", markersize=3, label=f"head {head}", **style)
     axes.grid(alpha=0.3)
 
