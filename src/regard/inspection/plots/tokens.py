@@ -1,0 +1,200 @@
+"""Texts, pictures and words in time, under what each of their parts was given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+
+from regard._backends import to_numpy
+from regard.errors import ShapeError
+from regard.inspection.patches import upsampled
+from regard.inspection.plots.drawing import (
+    COLOURS,
+    MAP,
+    MAX_CELLS,
+    MAX_TOKENS,
+    MODEL,
+    Target,
+    as_it_is,
+    block_edges,
+    drawable,
+    finish,
+    label_axes,
+    new_figure,
+)
+
+
+def tokens(
+    tokens: Sequence[str],
+    values: Any,
+    title: str | None = None,
+    *,
+    width: int = 80,
+    path: Target = None,
+) -> Figure:
+    """The text itself, each token on the colour of its value and with the value beneath.
+
+    Args:
+        tokens: The tokens, in order.
+        values: One number a token: weights, received attention, any relevance. Where some are negative the colours
+            diverge from zero.
+        title: Above the text.
+        width: Characters in a line, at most.
+        path: Where to write the figure, if at all.
+
+    Shapes:
+        values (n,): n tokens.
+
+    Raises:
+        ShapeError: unless there is one value for each token.
+
+    Edges:
+        Beyond 600 tokens, a curve over the positions: mean and largest value of each block, the largest tokens named.
+    """
+    values = to_numpy(values).astype(np.float64)
+    if values.shape != (len(tokens),) or not len(tokens):
+        raise ShapeError(
+            f"tokens: need one value for each of {len(tokens)} tokens; got shape {values.shape}; give both."
+        )
+    shown = [drawable(token.strip() or "␣") for token in tokens]
+    if len(shown) > MAX_TOKENS:
+        return finish(_profile(shown, values, title), path)
+    places, line, column = [], 0, 0.0
+    for text in shown:
+        if column and column + len(text) > width:
+            line, column = line + 1, 0.0
+        places.append((column, line))
+        column += max(len(text), 4) + 1.4
+    high = float(np.nanmax(np.abs(values))) or 1.0
+    diverging = bool(np.nanmin(values) < 0)
+    norm = Normalize(-high if diverging else 0.0, high)
+    figure = new_figure(width * 0.098 + 1.4, (line + 1) * 0.52 + (0.9 if title else 0.5))
+    axes = figure.add_subplot()
+    image = axes.scatter([], [], c=[], cmap="PuOr" if diverging else MAP, norm=norm)
+    for text, value, (left, row) in zip(shown, values, places, strict=True):
+        _draw_token(axes, text, value, left, row, image.to_rgba(value))
+    axes.set_xlim(-0.5, width + 1)
+    axes.set_ylim(line + 0.72, -0.5)
+    axes.set_axis_off()
+    figure.colorbar(image, ax=axes, label="value", fraction=0.03, pad=0.01)
+    if title:
+        axes.set_title(drawable(title), loc="left", **as_it_is())
+    return finish(figure, path)
+
+
+def _profile(tokens: Sequence[str], values: np.ndarray, title: str | None, named: int = 12) -> Figure:
+    """A long text as a curve: nobody reads thousands of coloured words."""
+    length = len(tokens)
+    edges = block_edges(length, min(length, MAX_CELLS))
+    sizes = np.diff(edges, append=length)
+    figure = new_figure(11, 4.6)
+    axes = figure.add_subplot()
+    axes.fill_between(
+        edges, np.maximum.reduceat(values, edges), step="post", color=COLOURS[5], alpha=0.6, label="largest of a block"
+    )
+    mean = np.add.reduceat(values, edges) / sizes
+    axes.step(edges, mean, where="post", color=COLOURS[0], label=f"mean of a block of about {length / len(edges):.1f}")
+    top = np.argsort(-values, kind="stable")[:named]
+    for rank, place in enumerate(sorted(top)):  # labels share a line each, so that neighbours can be told apart
+        at = (length * (rank + 0.5) / len(top), 1.04)
+        axes.annotate(
+            f"{tokens[place]} ({place})",
+            (place, values[place]),
+            at,
+            textcoords=axes.get_xaxis_transform(),
+            rotation=35,
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.6},
+            **as_it_is(),
+        )
+    axes.set_xlim(0, length)
+    axes.set_ylim(bottom=min(0.0, float(values.min())))
+    label_axes(axes, x="position of the token", y="value")
+    axes.legend(fontsize=8, loc="upper right", framealpha=1)
+    if title:
+        figure.suptitle(drawable(title), **as_it_is())
+    return figure
+
+
+def image_overlay(picture: Any, patches: Any, title: str | None = None, *, path: Target = None) -> Figure:
+    """A picture, and beside it the same under what each of its patches was given.
+
+    Args:
+        picture: `(height, width, 3)` or `(height, width)`, numbers in 0..1.
+        patches: One number for each patch, `(rows, columns)`, as `patches.patch_map` makes them.
+        title: Above both.
+        path: Where to write the figure, if at all.
+
+    Raises:
+        ShapeError: Something else than one picture and one map.
+    """
+    picture, patches = to_numpy(picture), to_numpy(patches)
+    if picture.ndim not in (2, 3) or patches.ndim != 2:
+        raise ShapeError(
+            f"image_overlay: need a picture (height, width, 3) and a map (rows, columns); got {picture.shape} and "
+            f"{patches.shape}; choose one example."
+        )
+    figure = new_figure(9, 4.6)
+    left, right = figure.subplots(1, 2)
+    for axes in (left, right):
+        axes.imshow(picture, cmap="gray")
+        axes.set_axis_off()
+    image = right.imshow(upsampled(patches, picture.shape[:2]), cmap="inferno", alpha=0.6)
+    figure.colorbar(image, ax=right, label="share", shrink=0.8)
+    if title:
+        figure.suptitle(drawable(title), **as_it_is())
+    return finish(figure, path)
+
+
+def words_in_time(
+    words: Sequence[tuple[str, float, float]],
+    received: Any,
+    moment: float,
+    title: str | None = None,
+    *,
+    path: Target = None,
+) -> Figure:
+    """Words over the seconds in which they were said, above what each moment received.
+
+    Args:
+        words: Each with its first and its last second.
+        received: One number for each moment.
+        moment: How long each is, in seconds.
+        title: Above it.
+        path: Where to write the figure, if at all.
+    """
+    end = max(last for *_, last in words)
+    received = to_numpy(received)
+    figure = new_figure(11, 3.8)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
+    for place, (word, first, last) in enumerate(words):
+        row = place % 3
+        above.barh(row, last - first, left=first, height=0.9, color=COLOURS[place % 2], alpha=0.35)
+        above.text((first + last) / 2, row, drawable(word), ha="center", va="center", fontsize=8, **as_it_is())
+    above.invert_yaxis()
+    above.set_yticks([])
+    below.plot(np.arange(len(received)) * moment, received, color=MODEL)
+    below.set_xlim(0, end)
+    label_axes(below, x="seconds", y="received")
+    if title:
+        figure.suptitle(drawable(title[:120]), fontsize=9, **as_it_is())
+    return finish(figure, path)
+
+
+def _draw_token(axes: Axes, text: str, value: float, left: float, row: int, colour: Any) -> None:
+    size = max(len(text), 4)
+    box = FancyBboxPatch(
+        (left, row - 0.27), size, 0.54, boxstyle="round,pad=0.25,rounding_size=0.2", mutation_aspect=0.3
+    )
+    box.set(facecolor=colour, edgecolor="none")
+    axes.add_patch(box)
+    ink = "white" if np.dot(colour[:3], (0.2126, 0.7152, 0.0722)) < 0.5 else "black"
+    middle = left + size / 2
+    axes.text(middle, row, text, color=ink, fontsize=9, ha="center", va="center", **as_it_is("DejaVu Sans Mono"))
+    axes.text(middle, row + 0.47, f"{value:.2f}", color="0.35", fontsize=6.5, ha="center", va="center")
