@@ -33,6 +33,7 @@ $(VENV)/.demo: $(DEFINITION) | $(BIN)/python
 $(VENV)/.test: $(DEFINITION) | $(BIN)/python
 	@echo "Installing Regard with all frameworks and the test tools into $(VENV) (a few minutes, once)."
 	$(INSTALL) -e '.[all,demo]' $(call GROUP,test)
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/timm timm torchvision  # apart: see tests/models/test_watch_timm.py
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
