@@ -242,7 +242,7 @@ def watch_programs(length: int, width: int, dtype: str):
 
 
 def watching(extent: str) -> list[dict]:
-    lengths = {"full": (128, 512, 2048, 8192), "brief": (128, 512, 2048), "quick": (128, 512)}[extent]
+    lengths = {"full": (128, 512, 2048, 8192), "brief": (128, 512, 2048, 8192), "quick": (128, 512)}[extent]
     return [
         compare("torch", what, length, 64, "float32", *those)
         for length in lengths

@@ -79,20 +79,26 @@ def target_of(row: dict) -> float | None:
 
 
 def measure_memory(extent: str) -> list[dict]:
-    """Megabytes at the peak, each program in a process of its own: forward by length, and the questions."""
+    """Megabytes at the peak, each program in a process of its own; of what is watched, beyond the model alone."""
     steps = [(group, "forward", n) for group in FRAMEWORKS for n in (1024, 2048, 4096, 8192, 16384)]
     steps += [("questions", "4 questions", 4096), ("watch", "watch, 2 questions", 2048)]
     steps = steps if extent != "quick" else []
     rows = []
     for framework, what, length in steps:
         row = {"framework": framework, "what": what, "n": length}
+        beneath = _taken(framework, "watch, recording", length, "peer") if framework == "watch" else 0.0
         for whose in ("regard", "peer"):
-            taken = alone(Path(__file__).with_name("memory.py"), framework, what, str(length), whose)
+            taken = _taken(framework, what, length, whose)
             if taken is not None:
-                row[f"{whose}_mb"] = taken / 2**20
+                row[f"{whose}_mb"] = taken - beneath
         print(row, flush=True)
         rows.append(row)
     return rows
+
+
+def _taken(framework: str, what: str, length: int, whose: str) -> float | None:
+    taken = alone(Path(__file__).with_name("memory.py"), framework, what, str(length), whose)
+    return None if taken is None else taken / 2**20
 
 
 def write(rows: list[dict], memory: list[dict], extent: str) -> None:
@@ -117,7 +123,8 @@ def page(where: dict, rows: list[dict], memory: list[dict]) -> str:
         f"Measured on {where['date']} by `make bench` on {where['cores']} cores ({where['processor']}), no GPU.",
         f"Extent: {where['extent']}. Each row runs both programs in turn in one process and compares medians; read",
         "the ratios, not the milliseconds. 8 heads, 2 from 16,384 positions on. Memory is what a process of its own",
-        "takes at its peak beyond its inputs, results included. The numbers are in `docs/benchmarks.json`.",
+        "takes at its peak beyond its inputs (watching: beyond the model alone), results included. The numbers are in",
+        "`docs/benchmarks.json`.",
         "",
         "![Time and memory over the length](images/benchmarks.png)",
         "",
