@@ -160,7 +160,8 @@ def test_relevance_of_other_shapes(seen):
 def test_values_are_counted(model, inputs, seen):
     with torch.no_grad(), regard.watch(model) as without:
         model(**inputs)
-    assert seen.nbytes - without.nbytes == LAYERS * 2 * LENGTH * WIDTH * 4
+    assert seen.nbytes - without.nbytes == 2 * LAYERS * 2 * LENGTH * WIDTH * 4  # and the outputs
+    assert [output.shape for output in seen.outputs] == [(2, HEADS, LENGTH, WIDTH // HEADS)] * LAYERS
 
 
 def test_errors(model, inputs, seen):
@@ -177,8 +178,11 @@ def test_errors(model, inputs, seen):
         before.relevance()
     assert str(error.value) == (
         "relevance: need the gradient of the output of bert.encoder.layer.2.attention.self; there is none; call "
-        "backward() on what is to be explained, with gradients on, before asking."
+        "backward() on what is to be explained, with gradients on, before asking, or give gradients."
     )
+    with pytest.raises(UnsupportedError) as error:
+        before.outputs  # noqa: B018
+    assert str(error.value) == ("outputs: need a model that ran with gradients on; it ran without; run it so.")
     with pytest.raises(OutOfRangeError):
         seen.rollout(LENGTH)
     with pytest.raises(ShapeError) as error:

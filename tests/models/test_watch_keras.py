@@ -57,7 +57,8 @@ CHECKS = {
         assert seen.norms().shape == (2, 2, 3, 5)
         with regard.watch(model) as without:
             model(ids)
-        assert seen.nbytes - without.nbytes == 2 * 2 * 3 * 5 * 4 * 4  # layers, batch, heads, keys, width, bytes
+        # layers, batch, heads, keys, width, bytes; values and outputs
+        assert seen.nbytes - without.nbytes == 2 * (2 * 2 * 3 * 5 * 4 * 4)
         assert len(str(seen.summary(real=real)).splitlines()) == 7
         try:
             with regard.watch(model, layers=[1], heads=[0, 2]) as seen:
@@ -67,6 +68,56 @@ CHECKS = {
             pass
         assert seen[0].shape == (2, 2, 5, 5) and len(seen) == 1
         assert not any("_compute_attention" in layer.__dict__ for layer in layers)
+    """,
+    "relevance": """
+        layers = [keras.layers.MultiHeadAttention(3, 4) for _ in range(2)]
+        inputs = keras.Input((7, 12))
+        states = inputs
+        for layer in layers:
+            states = states + layer(states, states)
+        model = keras.Model(inputs, states)
+        [variable.assign(3 * variable) for variable in model.trainable_variables]  # far from uniform weights
+        given = keras.ops.convert_to_tensor(random.random((2, 7, 12), dtype="float32"))
+
+        def written_out(states):
+            weights = []
+            for layer in layers:
+                query, key, value = (dense(states) for dense in (layer.query_dense, layer.key_dense, layer.value_dense))
+                scores = keras.ops.einsum("bihd,bjhd->bhij", query, key) / 2  # the root of the width of a head
+                weights.append(keras.ops.softmax(scores))
+                states = states + layer.output_dense(keras.ops.einsum("bhij,bjhd->bihd", weights[-1], value))
+            return states, weights
+
+        score = lambda states: keras.ops.sum(states[:, 2, 5])
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow
+            with tensorflow.GradientTape() as tape, regard.watch(model, values=True) as seen:
+                explained = score(model(given))
+            relevance = seen.relevance(2, gradients=tape.gradient(explained, seen.outputs))
+            with tensorflow.GradientTape() as tape:
+                states, weights = written_out(given)
+                explained = score(states)
+            gradients = tape.gradient(explained, weights)
+        elif keras.backend.backend() == "torch":
+            with regard.watch(model, values=True) as seen:
+                score(model(given)).backward()
+            relevance = seen.relevance(2).detach()
+            states, weights = written_out(given)
+            gradients = torch.autograd.grad(score(states), weights)
+        else:
+            with regard.watch(model, values=True) as seen:
+                model(given)
+            try:
+                seen.relevance(2)
+            except UnsupportedError as error:
+                assert str(error).endswith("before asking, or give gradients."), error
+                return
+            raise AssertionError
+        expected = np.eye(7)[None]
+        for one, change in zip(weights, gradients):
+            expected = expected + np.maximum(numpy(one) * numpy(change), 0).mean(1) @ expected
+        np.testing.assert_allclose(numpy(relevance), expected[:, 2], rtol=2e-4, atol=2e-5)
+        assert expected[:, 2].std() > 0.05
     """,
     "nesting and threads": """
         layer = keras.layers.MultiHeadAttention(3, 4)

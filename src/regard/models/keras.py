@@ -78,8 +78,10 @@ class Recorder:
             )
         raise nothing_seen((type(layer).__name__ for layer in _layers_of(self._model)), WHAT)
 
-    def record(self, layer: Any, query: Any, value: Any, weights: Callable[[], AttentionWeights]) -> None:
-        """One attention of a layer: its query `(B, T, N, D)` or `(B, N, T, D)`, and its value and weights by head."""
+    def record(
+        self, layer: Any, query: Any, weights: Callable[[], AttentionWeights], values: Callable[[], Values]
+    ) -> None:
+        """One attention of a layer: its query `(B, T, N, D)` or `(B, N, T, D)`, weights and values."""
         if id(layer) not in self._attentions:
             return
         if _symbolic(query):
@@ -94,7 +96,10 @@ class Recorder:
                 f"watch: need attention along one axis; got query {tuple(query.shape)} in {name}; leave it out."
             )
         found = weights()
-        kept = Values(value, lambda: None, lambda: _projection(layer)) if self._values else None
+        kept = values() if self._values else None
+        output: Any = None if kept is None else kept.output
+        if getattr(output, "requires_grad", False):
+            output.retain_grad()  # on Keras' PyTorch backend
         self.seen.append(name, found if self._heads is None else found.heads(self._heads), kept)
 
 
@@ -116,9 +121,9 @@ def _wrapped_ours(layer: Any) -> Any:
 
     def attention(query: Any, key: Any, value: Any, *others: Any) -> Attention:
         output, weights = original(layer, query, key, value, *others)
-        by_head = value if len(value.shape) > 3 else ops.expand_dims(value, 1)
+        values = functools.partial(_values, layer, value, output, _four)
         for recorder in getattr(_here, "recorders", []):
-            recorder.record(layer, query, by_head, functools.partial(_by_head, weights))
+            recorder.record(layer, query, functools.partial(_by_head, weights), values)
         return Attention(output, weights)
 
     return attention
@@ -130,13 +135,23 @@ def _wrapped_other(layer: Any) -> Any:
     def compute_attention(
         query: Any, key: Any, value: Any, attention_mask: Any = None, *args: Any, **kwargs: Any
     ) -> Any:
-        causal = kwargs.get("use_causal_mask", False)
+        weights = functools.partial(_weights, layer, query, key, attention_mask, kwargs.get("use_causal_mask", False))
+        found = original(layer, query, key, value, attention_mask, *args, **kwargs)
+        values = functools.partial(_values, layer, value, found[0], heads_first)
         for recorder in getattr(_here, "recorders", []):
-            weights = functools.partial(_weights, layer, query, key, attention_mask, causal)
-            recorder.record(layer, query, ops.moveaxis(value, 2, 1), weights)
-        return original(layer, query, key, value, attention_mask, *args, **kwargs)
+            recorder.record(layer, query, weights, values)
+        return found
 
     return compute_attention
+
+
+def _values(layer: Any, value: Any, output: Any, by_head: Callable[[Any], Any]) -> Values:
+    return Values(by_head(value), output, by_head, functools.partial(_projection, layer))
+
+
+def _four(array: Any) -> Any:
+    """`(B, T, E)` of one head as `(B, 1, T, E)`."""
+    return array if len(array.shape) > 3 else ops.expand_dims(array, 1)
 
 
 def _symbolic(array: Any) -> bool:

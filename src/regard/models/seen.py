@@ -26,12 +26,14 @@ class Values:
 
     Attributes:
         value: `(B, G, S, E)`.
-        gradient: gives the gradient of the output, `(B, H, T, E)`, or None before a backward pass.
+        output: what the model went on with, or None where it has no gradient.
+        by_head: makes `(B, H, T, E)` of a gradient of the output.
         projection: gives the matrix that the heads' outputs are multiplied by, `(H E, d)`, or None if there was none.
     """
 
     value: Array
-    gradient: Callable[[], Array | None]
+    output: Array | None
+    by_head: Callable[[Array], Array]
     projection: Callable[[], Array | None]
 
 
@@ -112,8 +114,24 @@ class Seen:
         """Bytes of what is kept: queries and keys, and values where they are."""
         kept = sum(weights.nbytes for weights in self)
         return kept + sum(
-            nbytes(each.weights._xp, each.values.value) for each in self._attended if each.values is not None
+            nbytes(each.weights._xp, array)
+            for each in self._attended
+            if each.values is not None
+            for array in (each.values.value, each.values.output)
+            if array is not None
         )
+
+    @property
+    def outputs(self) -> list[Array]:
+        """What the model made of each attention: what to differentiate by where there is no `backward()`.
+
+        Raises:
+            UnsupportedError: watched without `values=True`, or without gradients.
+        """
+        kept = [self._values("outputs", each).output for each in self._attended]
+        if any(output is None for output in kept):
+            raise UnsupportedError("outputs: need a model that ran with gradients on; it ran without; run it so.")
+        return kept
 
     def __repr__(self) -> str:
         return (
@@ -186,15 +204,19 @@ class Seen:
             flow = residual * flow + (1 - residual) / heads * xp.sum(passed, -3)
         return self._finish(flow, queries, xp)
 
-    def relevance(self, queries: Any = 0) -> Array:
+    def relevance(self, queries: Any = 0, gradients: Sequence[Array] | None = None) -> Array:
         """How much each input token matters to what was differentiated, through all layers: `(B, S)`.
 
         Watch with `values=True`, call `backward()` on what is to be explained (a class's logit), then ask. Each layer
         adds `mean_h max(dP_h * P_h, 0)` times what is above it; a gradient dP is made a tile at a time.
 
+        In TensorFlow, run the model inside a `tf.GradientTape()` too, and hand over
+        `gradients=tape.gradient(score, seen.outputs)`.
+
         Args:
             queries: The token that the model decides by: a number gives `(B, S)`, several `(B, k, S)`. Default 0, the
                 first; the last, -1, for a decoder; None for the mean of all.
+            gradients: Of what is to be explained by each of `seen.outputs`; default what `backward()` left.
 
         Raises:
             UnsupportedError: Before a backward pass, or watched without `values=True`.
@@ -203,15 +225,15 @@ class Seen:
         Source: Chefer, Gur and Wolf 2021, arXiv 2103.15679, equations 5 and 6.
         """
         flow, xp = self._start("relevance", queries)
-        for each in reversed(self._attended):
+        for number, each in reversed(list(enumerate(self._attended))):
             kept = self._values("relevance", each)
-            gradient = kept.gradient()
+            gradient = getattr(kept.output, "grad", None) if gradients is None else gradients[number]
             if gradient is None:
                 raise UnsupportedError(
                     f"relevance: need the gradient of the output of {each.name}; there is none; call backward() on "
-                    "what is to be explained, with gradients on, before asking."
+                    "what is to be explained, with gradients on, before asking, or give gradients."
                 )
-            passed = each.weights.relevance(kept.value, gradient, flow)
+            passed = each.weights.relevance(kept.value, kept.by_head(gradient), flow)
             flow = flow + xp.sum(passed, -3) / each.weights.shape[-3]
         return self._finish(flow, queries, xp)
 

@@ -131,12 +131,9 @@ class _Kept:
             raise UnsupportedError(
                 "watch: need all heads to keep values; got heads and values=True; leave heads out and choose later."
             )
-        return Values(frozen(self.value.detach()), self._gradient, lambda: self.projection)
+        return Values(frozen(self.value.detach()), self._output, self._by_head, lambda: self.projection)
 
-    def _gradient(self) -> torch.Tensor | None:
-        if self._output is None or self._output.grad is None:
-            return None
-        gradient = self._output.grad
+    def _by_head(self, gradient: torch.Tensor) -> torch.Tensor:
         if gradient.ndim == 4 or self.projection is None:
             return gradient
         gradient = gradient if gradient.ndim == 3 else gradient.unsqueeze(1)  # of nn.MultiheadAttention: (T, B, d)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -62,8 +63,8 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         mask = self._rule(attention_mask, queries, keys)
         if use_causal_mask:
             mask = _conversion.both(mask, masks.causal_top_left())
-        by_head = [_conversion.heads_first(array, axes) for array in (query, key, value)]
-        output, weights = self._attention(*by_head, mask, training)
+        first = functools.partial(_conversion.heads_first, axes=axes)
+        output, weights = self._attention(first(query), first(key), first(value), mask, training)
         found = _conversion.returned(weights, return_attention_scores)
         if return_attention_scores is True:
             found = ops.reshape(found, _conversion.weights_shape(queries, keys, self._num_heads, axes))
