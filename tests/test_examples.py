@@ -69,3 +69,46 @@ def test_words_and_their_seconds(tmp_path):
         seconds = file.getnframes() / file.getframerate()
     assert times[0] < 1
     assert seconds - 1 < times[-1] <= seconds + 0.1
+
+
+KERAS = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def from_nothing(name, folder, *options, **environment):
+    """A script of examples/keras in short: accuracy by the name of who reached it, and the lines before."""
+    script = f"examples/keras/{name}.py"
+    told = run(script, "--fast", "--output", folder, *options, cwd=ROOT, env={**KERAS, **environment})
+    lines = told.splitlines()
+    [line] = [line for line in lines if line.startswith("accuracy")]
+    accuracies = {part.rpartition(" ")[0].strip(): float(part.rpartition(" ")[2]) for part in line.split(";")}
+    for picture in ("attention.png", "training.png"):
+        assert (folder / picture).stat().st_size > 5_000
+    return accuracies, lines
+
+
+def test_sequences_of_varying_length(tmp_path):
+    accuracies, lines = from_nothing("lengths", tmp_path)
+    assert accuracies["accuracy"] > 0.85
+    assert accuracies["accuracy"] > accuracies["commonest digit"] + 0.7
+    by_rows = [float(line.split()[3].rstrip(";")) for line in lines if "rows: accuracy" in line]
+    assert len(by_rows) == 6
+    assert by_rows[-1] > by_rows[0] + 0.1  # who sees more of a digit knows it better
+
+
+@pytest.mark.slow
+def test_text_from_nothing(tmp_path):
+    accuracies, _ = from_nothing("text", tmp_path)
+    assert accuracies["accuracy"] > accuracies["commonest"] + 0.2
+
+
+@pytest.mark.slow
+def test_pictures_from_nothing(tmp_path):
+    accuracies, _ = from_nothing("images", tmp_path, "--digits")
+    assert accuracies["accuracy"] > accuracies["commonest"] + 0.75
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="the photographs come from a Debian package")
+def test_photographs_from_nothing(tmp_path):
+    accuracies, _ = from_nothing("images", tmp_path)
+    assert accuracies["accuracy"] > accuracies["commonest"] + 0.65

@@ -21,14 +21,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
-from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
 
 import regard
+from regard.inspection import plots
 from regard.inspection.keras import AttentionMonitor
-from regard.inspection.patches import patch_map, upsampled
+from regard.inspection.patches import patch_map
 from regard.nn.keras import Encoder
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -109,9 +109,9 @@ def main() -> None:
 
     train, test, train_labels, test_labels = digits() if arguments.digits else clothes()
     names = [str(digit) for digit in range(10)] if arguments.digits else CLOTHES
-    size, patch, epochs = (8, 2, 40) if arguments.digits else (28, 4, 5)
+    size, patch, epochs = (8, 2, 60) if arguments.digits else (28, 4, 4)
     if arguments.fast:
-        train, train_labels, epochs = train[:6000], train_labels[:6000], 15 if arguments.digits else 2
+        train, train_labels, epochs = train[:6000], train_labels[:6000], 20 if arguments.digits else 4
     steps = epochs * -(-len(train) // BATCH)
     model = build(size, patch, steps)
     monitor = AttentionMonitor(test[:16], every=max(1, steps // 20))
@@ -119,8 +119,7 @@ def main() -> None:
 
     # The metric, beside a linear model of the same pixels and the commonest answer.
     found = model.predict(test, batch_size=500, verbose=0).argmax(-1)
-    flat = (len(train), -1)
-    linear = LogisticRegression(max_iter=60, tol=1e-3).fit(train.reshape(flat), train_labels)
+    linear = LogisticRegression(max_iter=1000, tol=3e-3).fit(train.reshape(len(train), -1), train_labels)
     commonest = np.bincount(test_labels).max() / len(test)
     print(
         f"accuracy {np.mean(found == test_labels):.3f}; logistic regression of the pixels "
@@ -142,14 +141,8 @@ def look(
     shown = pictures[chosen]
     with regard.watch(model) as seen:
         model(shown)
-    rollout = keras.ops.convert_to_numpy(seen.rollout(0))  # through all layers, from the class token to the patches
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    for axes, picture, share, label in zip(figure.subplots(2, 5).flat, shown, patch_map(rollout), names, strict=True):
-        axes.imshow(picture, cmap="gray")
-        axes.imshow(upsampled(share, picture.shape), cmap="inferno", alpha=0.55)
-        axes.set_title(label, fontsize=10)
-        axes.set_axis_off()
-    figure.savefig(output / "attention.png", dpi=80)
+    shares = patch_map(keras.ops.convert_to_numpy(seen.rollout(0)))  # what the class token has from each patch
+    plots.image_overlays(1 - shown, shares, names, path=output / "attention.png")
 
 
 if __name__ == "__main__":

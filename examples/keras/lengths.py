@@ -106,16 +106,10 @@ def look(model: keras.Model, digits: np.ndarray, names: np.ndarray, output: Path
     """Which rows do the others look at? Watch the model while it runs as it always does."""
     with regard.watch(model) as seen:
         model(digits)
-    received = keras.ops.convert_to_numpy(seen.received())  # (layers, digits, heads, rows)
-    mean = received.mean((0, 2)) / 8  # of all attention, the share that each row gets
-    by_digit = np.stack([mean[names == name].mean(0) for name in range(10)])
-    plots.heat_map(
-        by_digit,
-        [f"digit {name}" for name in range(10)],
-        [f"row {row + 1}" for row in range(8)],
-        "The share of attention that each row receives",
-        path=output / "attention.png",
-    )
+    received = keras.ops.convert_to_numpy(seen.received()).mean((0, 2))  # (digits, rows), mean of layers and heads
+    chosen = [int(np.flatnonzero(names == name)[0]) for name in range(10)]
+    titles = [f"a {name}" for name in range(10)]
+    plots.image_overlays(1 - digits[chosen], received[chosen, :, None], titles, path=output / "attention.png")
 
 
 if __name__ == "__main__":

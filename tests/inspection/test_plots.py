@@ -8,6 +8,7 @@ from reports import TOKENS, full, softmax_weights
 
 from regard.errors import ShapeError
 from regard.inspection import plots
+from regard.inspection.patches import upsampled
 from regard.inspection.report import Confusion, Curve, Metric
 
 MATRIX = softmax_weights(1, 1, 7)[0, 0]
@@ -365,3 +366,28 @@ def test_a_long_text_is_a_curve_that_names_its_largest_tokens():
     edges = np.arange(512) * len(values) // 512
     expected = [part.mean() for part in np.split(values, edges[1:])]
     np.testing.assert_allclose(mean.get_ydata(), expected)
+
+
+# ---- several pictures ------------------------------------------------------------------------------------------------
+
+
+def test_pictures_under_their_maps():
+    random = np.random.default_rng(0)
+    pictures, maps = random.random((7, 6, 6)), random.random((7, 3, 3))
+    figure = draw(plots.image_overlays(pictures, maps, [f"the {n}" for n in range(7)]))
+    assert len(figure.axes) == 10
+    for axes, picture, given in zip(figure.axes, pictures, maps, strict=False):
+        shown, over = (np.asarray(image.get_array()) for image in axes.images)
+        np.testing.assert_array_equal(shown, picture)
+        np.testing.assert_allclose(over, upsampled(given, (6, 6)))
+    assert [axes.get_title() for axes in figure.axes[:7]] == [f"the {n}" for n in range(7)]
+    assert [len(axes.images) for axes in figure.axes[7:]] == [0, 0, 0]
+
+
+def test_maps_that_are_not_as_many_as_pictures():
+    with pytest.raises(ShapeError) as caught:
+        plots.image_overlays(np.ones((3, 6, 6)), np.ones((2, 3, 3)))
+    assert str(caught.value) == (
+        "image_overlays: need pictures (n, height, width) and maps (n, rows, columns); got (3, 6, 6) and (2, 3, 3); "
+        "choose one map for each picture."
+    )

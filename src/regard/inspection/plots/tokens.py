@@ -23,6 +23,7 @@ from regard.inspection.plots.drawing import (
     Target,
     as_it_is,
     block_edges,
+    check_labels,
     drawable,
     finish,
     label_axes,
@@ -149,6 +150,41 @@ def image_overlay(picture: Any, patches: Any, title: str | None = None, *, path:
     figure.colorbar(image, ax=right, label="share", shrink=0.8)
     if title:
         figure.suptitle(drawable(title), **as_it_is())
+    return finish(figure, path)
+
+
+def image_overlays(pictures: Any, patches: Any, titles: Sequence[str] | None = None, *, path: Target = None) -> Figure:
+    """Several pictures in rows of five, each as red as its patches were given much.
+
+    Args:
+        pictures: `(n, height, width, 3)` or `(n, height, width)`, numbers in 0..1.
+        patches: One number for each patch of each, `(n, rows, columns)`; each picture has its own scale.
+        titles: Above each.
+        path: Where to write the figure, if at all.
+
+    Raises:
+        ShapeError: Not as many maps or titles as pictures.
+    """
+    pictures, patches = to_numpy(pictures), to_numpy(patches)
+    if pictures.ndim not in (3, 4) or patches.ndim != 3 or not len(pictures) == len(patches) > 0:
+        raise ShapeError(
+            f"image_overlays: need pictures (n, height, width) and maps (n, rows, columns); got {pictures.shape} and "
+            f"{patches.shape}; choose one map for each picture."
+        )
+    check_labels("image_overlays", "titles", titles, len(pictures))
+    columns = min(5, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = new_figure(1.6 * columns, 1.8 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, picture, given in zip(panels, pictures, patches, strict=False):
+        axes.imshow(picture, cmap="gray")
+        over = upsampled(given, picture.shape[:2])
+        most = float(over.max()) or 1.0
+        axes.imshow(over, cmap="YlOrRd", vmin=0, vmax=1.3 * most, alpha=0.75 * np.clip(over / most, 0, 1))
+    for axes, title in zip(panels, titles or [], strict=False):
+        axes.set_title(drawable(title), fontsize=9, **as_it_is())
+    for axes in panels:
+        axes.set_axis_off()
     return finish(figure, path)
 
 
