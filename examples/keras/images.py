@@ -102,7 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--digits", action="store_true", help="scanned digits, which need no download")
     parser.add_argument("--fast", action="store_true", help="fewer pictures, to see that it runs")
-    parser.add_argument("--output", type=Path, default=Path("runs/keras/images"), metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=Path("runs/keras-images"), metavar="FOLDER")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)

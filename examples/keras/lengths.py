@@ -61,7 +61,7 @@ def by_rows(right: np.ndarray) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="a shorter training, to see that it runs")
-    parser.add_argument("--output", type=Path, default=Path("runs/keras/lengths"), metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=Path("runs/keras-lengths"), metavar="FOLDER")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)

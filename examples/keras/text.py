@@ -62,7 +62,7 @@ def build(vocabulary: list[str]) -> keras.Model:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="a shorter training, to see that it runs")
-    parser.add_argument("--output", type=Path, default=Path("runs/keras/text"), metavar="FOLDER")
+    parser.add_argument("--output", type=Path, default=Path("runs/keras-text"), metavar="FOLDER")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)

@@ -7,13 +7,10 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regard.errors import ConfigError, ShapeError
 from regard.models.summary import Summary
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 MEASURES = ("entropy", "largest_score", "distance")
 
@@ -96,8 +93,8 @@ class History:
         else:
             raise ConfigError(f"History.save: need a path that ends in .csv or .json; got {path.name!r}; rename it.")
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draws it, see `regard.inspection.plots.attention_history`."""
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draws it, a figure of Matplotlib: see `regard.inspection.plots.attention_history`."""
         from regard.inspection import plots
 
         return plots.attention_history(self, path=path)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 
 from regard.errors import ConfigError
 from regard.inspection.history import History
 from regard.models.watch import watch
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 class AttentionMonitor(keras.callbacks.Callback):
@@ -70,8 +67,8 @@ class AttentionMonitor(keras.callbacks.Callback):
         self.history = History()
         self._step = self._before = 0  # batches so far, and before this epoch
 
-    def plot(self, path: str | os.PathLike[str] | None = None) -> Figure:
-        """Draws each measure over the steps, a panel for each layer and a line for each head."""
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draws each measure over the steps, a figure with a panel for each layer and a line for each head."""
         return self.history.plot(path)
 
     def on_train_begin(self, logs: Any = None) -> None:
