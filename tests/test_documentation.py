@@ -13,7 +13,7 @@ import transformers
 import regard
 
 ROOT = Path(__file__).parents[1]
-MODULES = ["attention", "masks", "biases", "models.watch", "models.unpad"]
+MODULES = ["attention", "masks", "biases", "models.watch", "models.unpad", "inspection.history"]
 
 
 @pytest.mark.parametrize("module", MODULES)

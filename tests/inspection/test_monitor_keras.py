@@ -6,8 +6,10 @@ import sys
 import pytest
 
 START = """
+import doctest
 import torch
 import numpy as np, keras
+import regard.inspection.keras
 from regard.errors import ConfigError, UnsupportedError
 from regard.inspection.keras import AttentionMonitor
 
@@ -83,6 +85,11 @@ CHECKS = {
         model.fit(x[:32], y[:32], batch_size=4, epochs=2, verbose=0, callbacks=[monitor])
         assert monitor.history.steps == [0, 4, 8, 12, 16], monitor.history.steps
         assert monitor.history.names == ["attention_1"], monitor.history.names
+    """,
+    "the docstring": """
+        if keras.backend.backend() == "tensorflow":
+            results = doctest.testmod(regard.inspection.keras)
+            assert results.attempted and not results.failed
     """,
     "what cannot be done says so": """
         try:
