@@ -1,0 +1,55 @@
+"""How MkDocs builds what it does not know: notebooks are executed and become pages, formulas become MathML."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from latex2mathml.converter import convert
+from mkdocs.structure.files import File
+from nbclient import NotebookClient
+from nbconvert import MarkdownExporter
+
+SECONDS = 600  # that one cell may take
+# Pictures with the words that the cell's metadata has for those who do not see them.
+TEMPLATE = """{%- extends 'markdown/index.md.j2' -%}
+{%- block data_png -%}
+![{{ cell.metadata.alt }}]({{ output.metadata.filenames['image/png'] | path2url }})
+{%- endblock data_png -%}
+"""
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """A page and its pictures for each notebook; the notebook itself stays, to be downloaded."""
+    folder = Path(config.docs_dir)
+    for notebook in sorted(folder.glob("notebooks/*.ipynb")):
+        place = notebook.relative_to(folder).with_suffix("")
+        text, pictures = executed(notebook, folder.parent)
+        title, rest = text.replace(".ipynb)", ".md)").split("\n", 1)
+        text = f"{title}\n\n[{notebook.name}]({notebook.name})\n{rest}"
+        files.append(File.generated(config, f"{place}.md", content=text))
+        for name, content in pictures.items():
+            files.append(File.generated(config, f"{place.parent}/{name}", content=content))
+    return files
+
+
+def executed(notebook: Path, folder: Path) -> tuple[str, dict[str, bytes]]:
+    """A notebook's text and results as Markdown, and its pictures by name; a cell that fails raises."""
+    cells = nbformat.read(notebook, as_version=4)
+    NotebookClient(cells, timeout=SECONDS, resources={"metadata": {"path": str(folder)}}).execute()
+    exporter = MarkdownExporter(raw_template=TEMPLATE)
+    text, made = exporter.from_notebook_node(cells, {"unique_key": notebook.stem})
+    return text, made["outputs"]
+
+
+def on_page_content(content: str, **_: Any) -> str:
+    """Formulas as MathML, which browsers draw without a script and without a network."""
+    formula = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+    return formula.sub(_mathml, content)
+
+
+def _mathml(found: re.Match[str]) -> str:
+    return convert(html.unescape(found[3]).strip(), display="block" if found[2] == "[" else "inline")
