@@ -2,7 +2,7 @@
 #   make demo      fine-tune a sentiment classifier, measure it, and write a report: runs/demo/report.html
 #   make test      every test but the slow ones          make test-all   those too
 #   make lint      style, errors and types               make bench      measure speed and memory
-#   make docs      build the documentation into site/    make test-browser   the report in a real browser
+#   make docs      run the notebooks, and build site/   make test-browser   the report in a real browser
 
 PYTHON ?= python3
 VENV ?= .venv

@@ -14,6 +14,7 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
 SECONDS = 600  # that one cell may take
+OTHER = re.compile(r"^(\[.*\]\(.*)\.ipynb\)$", re.MULTILINE)  # the line that leads to the other language
 # Pictures with the words that the cell's metadata has for those who do not see them.
 TEMPLATE = """{%- extends 'markdown/index.md.j2' -%}
 {%- block data_png -%}
@@ -28,8 +29,7 @@ def on_files(files: Any, config: Any) -> Any:
     for notebook in sorted(folder.glob("notebooks/*.ipynb")):
         place = notebook.relative_to(folder).with_suffix("")
         text, pictures = executed(notebook, folder.parent)
-        title, rest = text.replace(".ipynb)", ".md)").split("\n", 1)
-        text = f"{title}\n\n[{notebook.name}]({notebook.name})\n{rest}"
+        text = OTHER.sub(rf"\1.md) · [{notebook.name}]({notebook.name})", text, count=1)
         files.append(File.generated(config, f"{place}.md", content=text))
         for name, content in pictures.items():
             files.append(File.generated(config, f"{place.parent}/{name}", content=content))

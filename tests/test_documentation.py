@@ -1,4 +1,4 @@
-"""What the documentation shows runs: docstrings, the README's blocks of Python, and the worked example."""
+"""What the documentation shows runs: docstrings and the READMEs' blocks of Python."""
 
 import doctest
 import importlib
@@ -13,18 +13,13 @@ import transformers
 import regard
 
 ROOT = Path(__file__).parents[1]
+READMES = ["README.md", "README.zh-CN.md"]
 MODULES = ["attention", "masks", "biases", "models.watch", "models.unpad", "inspection.history"]
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings(module):
     results = doctest.testmod(importlib.import_module(f"regard.{module}"))
-    assert results.attempted
-    assert not results.failed
-
-
-def test_the_worked_example():
-    results = doctest.testfile(str(ROOT / "docs" / "worked-example.md"), module_relative=False)
     assert results.attempted
     assert not results.failed
 
@@ -53,7 +48,17 @@ def test_a_wrong_example_is_seen():
     assert doctest.DocTestRunner(verbose=False).run(example, out=lambda text: None).failed == 1
 
 
-def test_files_that_the_readme_names_exist():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for target in re.findall(r"\]\(([^)]+)\)", text):
+@pytest.mark.parametrize("readme", READMES)
+def test_files_that_the_readme_names_exist(readme):
+    text = (ROOT / readme).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
         assert (ROOT / target).exists(), target
+
+
+def test_both_readmes_show_the_same_code_and_pictures():
+    english, chinese = ((ROOT / readme).read_text(encoding="utf-8") for readme in READMES)
+    assert blocks(ROOT / READMES[0]) == blocks(ROOT / READMES[1])
+    for pattern in (r"^(?:make|regard|pip)[^#\n]*", r"!\[.*\]\((.+)\)"):
+        found = [[line.strip() for line in re.findall(pattern, text, re.MULTILINE)] for text in (english, chinese)]
+        assert found[0]
+        assert found[0] == found[1]
