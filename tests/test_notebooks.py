@@ -98,6 +98,6 @@ def test_the_text_tells_what_comes_out(tmp_path):
         shutil.copytree(ROOT / "data" / "sentiment", tmp_path / "data" / "sentiment")
     told = executed(CHINESE, tmp_path)
     frequent, counting, scratch = last_numbers(told["baseline-code"]).values()
-    assert frequent + 0.15 < scratch < counting + 0.02
+    assert frequent + 0.15 < scratch < counting + 0.03
     fine_tuned = float(re.search(r"accuracy ([\d.]+)", told["finetune-code"])[1])
     assert fine_tuned > max(scratch, counting) + 0.01

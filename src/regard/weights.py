@@ -10,7 +10,7 @@ import numpy as np
 
 from regard import _check
 from regard._backends.protocol import Array
-from regard._blockwise import log_weights
+from regard._blockwise import Block, log_weights
 from regard._indexing import filled, for_heads, select, split_index, taken
 from regard._layout import Layout, Operand, itemsize, nbytes
 from regard._problem import Problem
@@ -185,19 +185,32 @@ class AttentionWeights:
         operands = [
             taken(xp, operand, np.atleast_1d(queries), np.atleast_1d(keys)) for operand in self._problem.operands
         ]
-        own = place.operand(xp, self._along())
+        along = taken(xp, place.operand(xp, self._along()), np.atleast_1d(queries), np.atleast_1d(keys))
         where = Where(
             xp.asarray(np.atleast_1d(queries).astype(np.int32)[:, None], operands[0]),
             xp.asarray(np.atleast_1d(keys).astype(np.int32)[None, :], operands[0]),
             place.shift,
             tuple((0, size) for size in (*place.lead, place.repeats)),
         )
-        with xp.quiet():
-            scores = self._problem.scores(xp, operands, where, True)
-            weights = xp.exp(log_weights(xp, scores, taken(xp, own, np.atleast_1d(queries), np.atleast_1d(keys))))
-        result = xp.cast(weights, self._problem.given)
         full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
-        return place.to_caller(xp, xp.in_order(xp.broadcast_to(result, full)), (*np.shape(queries), *np.shape(keys)))
+        return place.to_caller(
+            xp, self._evaluated(operands, along, where, full), (*np.shape(queries), *np.shape(keys))
+        )
+
+    def _all(self) -> Array:
+        """The tile that is everything, also where a graph knows sizes only as it runs."""
+        xp, place = self._xp, self._layout
+        operands = [operand.array for operand in self._problem.operands]
+        where = Block((0,) * len(place.space), place.space, True).where(xp, operands[0], place.shift)
+        return place.to_caller(
+            xp, self._evaluated(operands, self._along(), where, place.space), (place.queries, place.keys)
+        )
+
+    def _evaluated(self, operands: Sequence[Array], logsumexp: Array, where: Where, sizes: tuple) -> Array:
+        xp = self._xp
+        with xp.quiet():
+            weights = xp.exp(log_weights(xp, self._problem.scores(xp, operands, where, True), logsumexp))
+        return xp.in_order(xp.broadcast_to(xp.cast(weights, self._problem.given), sizes))
 
     def heads(self, heads: Sequence[int]) -> AttentionWeights:
         """The weights of some of the heads, still lazy: `(..., len(heads), T, S)`."""
@@ -240,7 +253,7 @@ class AttentionWeights:
                 f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, "
                 "or raise max_bytes."
             )
-        return self._tile(slice(None), slice(None))
+        return self._all()
 
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:

@@ -47,6 +47,8 @@ CHECKS = {
         model.compile(optimizer="adam", loss="mean_squared_error")
         ids = np.tril(random.integers(1, 9, (7, 5)))
         assert np.isfinite(model.fit(ids, np.ones((7, 1)), batch_size=3, verbose=0).history["loss"]).all()
+        model.evaluate(ids[:, :4], np.ones((7, 1)), verbose=0)  # one length, and now a graph for any
+        model.evaluate(ids[:, :3], np.ones((7, 1)), verbose=0)
         seen = keras.Model(inputs, [output, weights]).predict(ids, batch_size=3, verbose=0)[1]
         np.testing.assert_allclose(seen.sum(-1), 1, atol=1e-5)
         assert (seen[0, :, 1:] == 0).all()
