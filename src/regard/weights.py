@@ -193,9 +193,7 @@ class AttentionWeights:
             tuple((0, size) for size in (*place.lead, place.repeats)),
         )
         full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
-        return place.to_caller(
-            xp, self._evaluated(operands, along, where, full), (*np.shape(queries), *np.shape(keys))
-        )
+        return place.to_caller(xp, self._evaluated(operands, along, where, full), (*np.shape(queries), *np.shape(keys)))
 
     def _all(self) -> Array:
         """The tile that is everything, also where a graph knows sizes only as it runs."""
