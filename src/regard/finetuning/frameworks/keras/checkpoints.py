@@ -30,7 +30,7 @@ class Checkpoints:
         target, temporary = self._path(step), self.folder / "writing.tmp"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        arrays = {f"{n}": ops.convert_to_numpy(v.value) for n, v in enumerate(self._variables())}
+        arrays = {f"{n}": ops.convert_to_numpy(ops.copy(v)) for n, v in enumerate(self._variables())}
         np.savez(temporary / ARRAYS, **arrays)
         (temporary / STATE).write_text(json.dumps(state), encoding="utf-8")
         shutil.rmtree(target, ignore_errors=True)

@@ -75,10 +75,18 @@ def build(config: Config, spec: dict[str, Any], half: bool = False) -> tuple[Any
         theirs.save_pretrained(folder)
         backbone = kind.backbone_cls.from_preset(folder, dtype=policy)
     model = kind(backbone, num_classes=len(spec["labels"]), preprocessor=None)
+    if family == "roberta":
+        _add_segment(theirs, backbone)
     _copy_head(theirs, model, HEADS[family])
     _set_dropout(model, theirs.config)
     model.label_names = spec["labels"]
     return model, theirs.config, fresh
+
+
+def _add_segment(theirs: Any, backbone: Any) -> None:
+    """Add the embedding of the one kind of token to every position's: KerasHub's RoBERTa leaves it out."""
+    positions = backbone.embeddings.position_embedding.position_embeddings
+    positions.assign(positions + theirs.base_model.embeddings.token_type_embeddings.weight[0].detach().numpy())
 
 
 def _copy_head(theirs: Any, model: Any, layers: dict[str, str]) -> None:

@@ -34,7 +34,6 @@ LOGGED = 0.02
 def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
     """Train a KerasHub classifier, and leave it in `path / "model"`."""
     config, spec = prepared.config, prepared.check.spec
-    keras.utils.clear_session()
     set_seed(config.seed)
     keras.utils.set_random_seed(config.seed)
     model, described, fresh = models.build(config, spec, half=_half(config))
