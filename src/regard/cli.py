@@ -127,18 +127,26 @@ def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
 
 def _what_next(run: Any) -> str:
     path = run.path
+    example = '"a text of your own"' if run.input == "text" else "picture.png"
     return "\n".join(
         [
             f"\nThe report: {path / 'report.html'}",
-            f"The model:  {path / 'model'} (AutoModelForSequenceClassification.from_pretrained loads it)"
-            if run.config.task == "text-classification"
-            else f"The model:  {path / 'model'}",
+            f"The model:  {path / 'model'}{_loader(run)}",
             "\nTry:",
-            f'  regard predict {path} "a text of your own"',
-            f'  regard look {path} "a text of your own"',
+            f"  regard predict {path} {example}",
+            f"  regard look {path} {example}",
             f"  regard evaluate {path} {run.config.data.test if isinstance(run.config.data.test, str) else 'FILE'}",
         ]
     )
+
+
+def _loader(run: Any) -> str:
+    """Say how the model is loaded without us."""
+    if run.config.framework != "torch":
+        return "/model.keras (keras.saving.load_model loads it, after import keras_hub)"
+    kinds = {"text-classification": "SequenceClassification", "image-classification": "ImageClassification"}
+    kind = kinds.get(run.config.task)
+    return f" (AutoModelFor{kind}.from_pretrained loads it)" if kind else ""
 
 
 @app.command()
@@ -186,26 +194,30 @@ def _print_table(title: str, header: list[str], rows: list[list[str]], styles: d
 def predict(
     run: RunFolder,
     inputs: Annotated[
-        str, typer.Argument(metavar="TEXT|FILE", help="a text, or a .csv, .tsv, .jsonl, .parquet or .txt file")
+        str,
+        typer.Argument(metavar="TEXT|FILE", help="a text or a picture, or a .csv, .tsv, .jsonl, .parquet or .txt file"),
     ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="where to write the predictions of a file")
     ] = None,
 ) -> None:
     """Predict for a text, or for every row of a file in its order."""
-    from regard.finetuning.data import require_writable
+    from regard.finetuning.data import FILES, locate, require_writable
     from regard.finetuning.run import Run
+    from regard.models.pictures import PICTURES
 
     _silence()
     opened = Run.load(run)
-    if not _is_file(inputs):
+    if not _is_file(inputs) or Path(inputs).suffix.lower() in PICTURES:
         _print_predictions(opened.predict([inputs]))
         return
     target = output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl")
     require_writable(target)
     rows = _rows(opened, inputs)
     column = opened.config.data.columns[opened.input]
-    predictions = opened.predict([row[column] for row in rows], progress=True)
+    cells = [row[column] for row in rows]
+    given = [locate(cell, inputs) for cell in cells] if opened.input in FILES else cells
+    predictions = opened.predict(given, progress=True)
     _warn_of_cuts(predictions)
     _write(rows, predictions, target)
 

@@ -24,6 +24,9 @@ from regard.finetuning.run import Run
 from regard.finetuning.tasks import get_task
 from regard.finetuning.train import Interrupted, finetune
 
+# NumPy's, of Keras' own saving on TensorFlow.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+
 
 def tensorflow(model, folder, output, **train):
     values = make_values(model, folder, output) | {"framework": "tensorflow"}

@@ -12,23 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
+from regard.models.pictures import PICTURES
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+FILES = {"image"}
+"""The tasks' columns that hold names of files."""
 
 
 def read_table(path: str | Path) -> Dataset:
     """Read a table; the cells of CSV and TSV are texts.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, the texts in UTF-8.
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, the texts in UTF-8; or a folder with a folder of pictures
+            for each class, read as the columns `image` and `label`.
 
     Raises:
         DataError: there is no such file, or it cannot be read; says where in the file.
     """
     path = Path(path)
+    if path.is_dir():
+        return _read_folders(path)
     if not path.is_file():
         raise DataError(f"{path}: need a file to read; got nothing there; {_neighbours(path)}")
     readers = {
@@ -58,7 +64,17 @@ def take_columns(table: Dataset, columns: dict[str, str], path: str | Path) -> D
         require_column(table, column, path, role)
     if not len(table):
         raise DataError(f"{path}: need rows to work on; got a table without any; choose another file.")
-    return table.select_columns(list(columns.values())).rename_columns({c: r for r, c in columns.items() if c != r})
+    taken = table.select_columns(list(columns.values())).rename_columns({c: r for r, c in columns.items() if c != r})
+    for role in FILES.intersection(taken.column_names):
+        cells = [locate(cell, path) for cell in taken[role]]
+        taken = taken.remove_columns(role).add_column(role, cells)
+    return taken
+
+
+def locate(cell: Any, path: str | Path) -> Any:
+    """Return where the file that a cell of a table names lies: as it says, else beside the table."""
+    folder = Path(path) if Path(path).is_dir() else Path(path).parent
+    return str(folder / cell) if isinstance(cell, str) else cell
 
 
 def require_column(table: Dataset, column: str, path: str | Path, role: str) -> None:
@@ -145,6 +161,16 @@ def _flatten(row: dict[str, Any]) -> dict[str, Any]:
 
 def _separator(path: Path) -> str:
     return "\t" if path.suffix.lower() == ".tsv" else ","
+
+
+def _read_folders(path: Path) -> Dataset:
+    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in PICTURES)
+    if not files:
+        raise DataError(
+            f"{path}: need a folder for each class with pictures in it ({', '.join(PICTURES)}); got none; name their "
+            "parent, or a table."
+        )
+    return _dataset([{"image": str(file.relative_to(path)), "label": file.parent.name} for file in files])
 
 
 def _read_separated(path: Path) -> Dataset:

@@ -111,7 +111,7 @@ def _report(
 
 
 def _title(measure: str) -> str:
-    known = {"mcc": "Matthews correlation", "macro_f1": "Macro F1"}
+    known = {"mcc": "Matthews correlation", "macro_f1": "Macro F1", "top_1": "Top-1", "top_5": "Top-5"}
     return known.get(measure, measure.replace("_", " ").capitalize())
 
 

@@ -132,13 +132,14 @@ class Look:
         path.parent.mkdir(parents=True, exist_ok=True)
         faithful = [] if found is None else [_curves(found)]
         if path.suffix == ".png":
-            self._draw(path)
+            self.draw(path)
         elif self.looked.kind == "text" and len(self.looked.labels) <= _MOST_MAPPED:
             self._write_page(path, faithful)
         else:
             self._write_pictures_page(path, faithful)
 
-    def _draw(self, path: Any) -> None:
+    def draw(self, path: Any) -> None:
+        """Draws a picture into a file, by name or open for bytes."""
         looked, title = self.looked, f"{self.looked.answer}  {self.which}".strip()
         if looked.picture is not None:
             plots.image_overlay(looked.picture, patch_map(self.scores, looked.grid), title, path=path)
@@ -177,7 +178,7 @@ class Look:
 
     def _write_pictures_page(self, path: Path, faithful: list[Picture]) -> None:
         drawn = io.BytesIO()
-        self._draw(drawn)
+        self.draw(drawn)
         shares = Table("Largest shares", ["position", "share"], [[at, f"{share:.1%}"] for at, share, _ in self.table()])
         write_report(
             Report(

@@ -16,10 +16,10 @@ from transformers.utils import logging
 
 from regard.errors import ConfigError, DataError, UnsupportedError
 from regard.models.alignment import align
+from regard.models.pictures import PICTURES, in_unit_range, open_picture, place_labels
 from regard.models.seen import Seen
 from regard.models.watch import watch
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 SOUNDS = (".wav",)
 OTHER_SOUNDS = (".mp3", ".flac", ".ogg", ".m4a", ".opus", ".g722")
 
@@ -201,16 +201,10 @@ def _score_without_patches(model: Any, pixels: Any, output: Any, grid: tuple[int
 
 
 def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> Looked:
-    from PIL import Image, UnidentifiedImageError
-
     processor = getattr(processor, "image_processor", processor)
     if not hasattr(processor, "image_mean") and not hasattr(processor, "do_rescale"):
         raise DataError(f"{path}: need a model that reads pictures; got one that does not; give it a text.")
-    try:
-        with Image.open(path) as opened:
-            picture = opened.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{path}: need a picture; got a file that does not decode ({error}); check it.") from None
+    picture, _ = open_picture(path)
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"].to(model.device)
     seen, output = _watched(model, {"pixel_values": pixels}, gradients)
     length = seen[0].shape[-1]
@@ -218,16 +212,12 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
     sizes = (patch, patch) if isinstance(patch, int) else tuple(patch)
     grid = (pixels.shape[-2] // sizes[0], pixels.shape[-1] // sizes[1])
     prefix = length - grid[0] * grid[1]
-    labels = [f"[{place}]" for place in range(prefix)]
-    labels += [f"row {place // grid[1]}, column {place % grid[1]}" for place in range(grid[0] * grid[1])]
-    shown = pixels[0].permute(1, 2, 0).float().cpu().numpy()
-    shown = (shown - shown.min()) / max(float(np.ptp(shown)), 1e-9)
     return Looked(
         "image",
-        labels,
+        place_labels(*grid, prefix),
         seen.over(length),
         _answer(model, output),
-        picture=shown[..., :3],
+        picture=in_unit_range(pixels[0].permute(1, 2, 0).float().cpu().numpy()),
         grid=grid,
         score=_score_without_patches(model, pixels, output, grid, prefix) if _decides(output) else None,
         removable=np.arange(length) >= prefix,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from regard.finetuning.progress import Display
     from regard.inspection.report.content import Finding
 
-TASKS = {"text-classification": "text_classification"}
+TASKS = {"text-classification": "text_classification", "image-classification": "image_classification"}
 
 Spec = dict[str, Any]
 Prediction = dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 RESAMPLES = 1000
+
+
+def where(name: str, config: Config) -> str:
+    """Say where a split comes from."""
+    source = getattr(config.data, name)
+    return source if isinstance(source, str) else f"{config.data.train} ({name} part)"
 
 
 def label_names(train: Dataset, path: str, config: Config) -> list[str]:
@@ -123,7 +129,7 @@ def repeats(name: str, keys: Sequence[Hashable | None], labels: Sequence[str], w
     return findings
 
 
-def leaks(keys: dict[str, Sequence[Hashable | None]], what: str) -> list[Finding]:
+def leaks(keys: Mapping[str, Sequence[Hashable | None]], what: str) -> list[Finding]:
     """Find inputs of one split in another; `keys` as in `repeats`, for each split."""
     first_row = {name: _first_rows(values) for name, values in keys.items()}
     names = list(keys)
@@ -261,7 +267,9 @@ def validate(outputs: Any) -> dict[str, float]:
 
 def majority(train: Dataset, test: Dataset) -> list[Prediction]:
     """Predict the commonest label, whatever the input."""
-    return [{"label": Counter(names_of(train)).most_common(1)[0][0]}] * len(test)
+    counts = Counter(names_of(train)).most_common()
+    odds = {label: count / len(train) for label, count in counts}
+    return [{"label": counts[0][0], "probabilities": odds}] * len(test)
 
 
 def logistic_regression(vectors: np.ndarray, labels: Sequence[str], others: np.ndarray) -> list[Prediction]:
@@ -276,7 +284,8 @@ def logistic_regression(vectors: np.ndarray, labels: Sequence[str], others: np.n
     if folds > 1:
         model = GridSearchCV(model, {"logisticregression__C": [0.001, 0.01, 0.1, 1.0]}, cv=folds, scoring="f1_macro")
     model.fit(vectors, list(labels))
-    return [{"label": str(label)} for label in model.predict(others)]
+    odds = [dict(zip(map(str, model.classes_), row, strict=True)) for row in model.predict_proba(others).tolist()]
+    return [{"label": max(each, key=each.__getitem__), "probabilities": each} for each in odds]
 
 
 def drawn_from(shown: Dataset, seed: int, rows: int) -> Dataset:

@@ -62,6 +62,21 @@ def require_model(source: str) -> Any:
             ) from error
 
 
+def head_options(labels: Sequence[str]) -> dict[str, Any]:
+    """Return what transformers must know of the labels to make a head of one label a row."""
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def newly_initialised(info: dict[str, Any]) -> list[str]:
+    """Return the names of parameters that a checkpoint did not have, or not in that shape."""
+    return sorted({*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])})
+
+
 def dropouts(source: str, wanted: float | None) -> dict[str, float]:
     """Return the dropouts in a model's configuration, all of them set to one probability."""
     if wanted is None:

@@ -90,7 +90,7 @@ seed: 42
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
     """Name the labels and look for what spoils a classifier."""
-    paths = {name: _where(name, config) for name in splits}
+    paths = {name: _classes.where(name, config) for name in splits}
     for name, split in splits.items():
         _require_cells(split, paths[name])
     labels = _classes.label_names(splits["train"], paths["train"], config)
@@ -110,11 +110,6 @@ def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
     """Require texts, and labels that the model knows."""
     _require_cells(split, path)
     _classes.require_known(split, spec["labels"], path, "the training data")
-
-
-def _where(name: str, config: Config) -> str:
-    source = getattr(config.data, name)
-    return source if isinstance(source, str) else f"{config.data.train} ({name} part)"
 
 
 def _require_cells(split: Dataset, path: str) -> None:
@@ -152,21 +147,16 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    labels = spec["labels"]
     with quiet_transformers():
         model, info = AutoModelForSequenceClassification.from_pretrained(
             source,
             dtype=torch.float32,
-            num_labels=len(labels),
-            id2label=dict(enumerate(labels)),
-            label2id={label: number for number, label in enumerate(labels)},
-            problem_type="single_label_classification",
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **_text.head_options(spec["labels"]),
             **_text.dropouts(source, dropout),
         )
-    mismatched = {entry[0] for entry in info["mismatched_keys"]}
-    return model, sorted({*info["missing_keys"], *mismatched})
+    return model, _text.newly_initialised(info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:

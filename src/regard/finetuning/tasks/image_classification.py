@@ -1,0 +1,385 @@
+"""Image classification: one label for each picture, such as what it shows."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from pydantic import PositiveInt
+
+from regard.errors import ConfigError, DataError
+from regard.finetuning.config import Config, Section
+from regard.finetuning.frameworks import framework_of
+from regard.finetuning.progress import Display, quiet_transformers
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _text
+from regard.inspection.report.content import Example, Finding, Picture
+from regard.models.pictures import open_picture
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COLUMNS = {"image": "the file of the picture to classify", "label": "the name of its class"}
+INPUT = "image"
+METRIC = "macro_f1"
+BATCH = 32
+"""Pictures in a batch without gradients."""
+SHRUNK = 16
+"""Pixels of a side of the pictures that the baseline sees."""
+FAMILIES = ("vit", "deit", "dinov2")
+"""Families of models that can begin from scratch."""
+
+loss = _classes.loss
+
+
+class Scratch(Section):
+    """The sizes of a model that begins at random, of the family that `model` names.
+
+    Attributes:
+        layers: of the encoder.
+        width: of its hidden states; a multiple of `heads`.
+        heads: of each layer's attention.
+        image: pixels of a side of what the model reads; a multiple of `patch`.
+        patch: pixels of a side of what becomes one position.
+    """
+
+    layers: PositiveInt = 6
+    width: PositiveInt = 192
+    heads: PositiveInt = 3
+    image: PositiveInt = 32
+    patch: PositiveInt = 4
+
+
+class Options(Section):
+    """Keys of this task.
+
+    Attributes:
+        class_weights: `balanced` makes each label count the same in the loss, however rare it is.
+        from_scratch: begin with a random model of these sizes; `model` is then a family: `vit`, `deit` or `dinov2`.
+    """
+
+    class_weights: Literal["none", "balanced"] = "none"
+    from_scratch: Scratch | None = None
+
+
+TEMPLATE = """\
+# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
+task: image-classification
+
+# A directory with a pretrained vision transformer and its image processor, package:NAME/PATH in an installed Python
+# package, or a name on the Hugging Face hub.
+model: facebook/dinov2-small
+
+data:
+  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl or .parquet
+  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
+  test: 0.1                   # the same, or a fraction to set aside of train: measures the result
+  columns:                    # of a table: the task's name of each column, then yours
+    image: image              # a file; where it has no folder, beside the table
+    label: label
+
+output: runs/pictures         # the run directory to make
+
+framework: torch              # or KerasHub on tensorflow, jax or torch-keras
+adapter:
+  kind: none                  # lora: train few parameters beside the model's own
+
+train:
+  epochs: 3
+  batch_size: 32
+  accumulate: 1               # batches in a step
+  learning_rate: 5.0e-5
+  warmup: 0.1                 # fraction of the steps
+  schedule: linear            # linear, cosine or constant_with_warmup
+  weight_decay: 0.01
+  # dropout: 0.1              # of every dropout in the model; the model's own if left out
+  precision: auto             # float32, or bfloat16 where the hardware is made for it
+  evaluate_every: 0.2         # fraction of the run, or a number of steps
+  # patience: 3               # stop after so many validations without a better score
+  keep: best                  # the best checkpoint, or the last
+
+options:
+  class_weights: none         # balanced: rare labels count as much as frequent ones
+  # from_scratch: {layers: 6, width: 192, heads: 3, image: 32, patch: 4}   # no pretrained model; then model: vit
+
+report:
+  baselines: true             # majority class; logistic regression on pixels, and on frozen embeddings
+  mistakes: 20
+  attention: 6                # pictures whose attention is drawn
+
+seed: 42
+"""
+
+
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+    """Name the labels and look for what spoils a classifier."""
+    paths = {name: _classes.where(name, config) for name in splits}
+    for name, split in splits.items():
+        _require_cells(split, paths[name])
+    labels = _classes.label_names(splits["train"], paths["train"], config)
+    keys = {name: [_digest(file) for file in split["image"]] for name, split in splits.items()}
+    findings: list[Finding] = []
+    for name, split in splits.items():
+        _classes.require_known(split, labels, paths[name], paths["train"])
+        findings.append(_classes.balance(name, split, labels))
+        findings += _classes.repeats(name, keys[name], _classes.names_of(split), "picture")
+    findings += _classes.rarities(splits["train"]) + _classes.leaks(keys, "picture")
+    return {"labels": labels, "from_scratch": config.options["from_scratch"]}, findings
+
+
+def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+    """Require files, and labels that the model knows."""
+    _require_cells(split, path)
+    _classes.require_known(split, spec["labels"], path, "the training data")
+
+
+def _require_cells(split: Dataset, path: str) -> None:
+    for number, (file, label) in enumerate(zip(split["image"], split["label"], strict=True), start=1):
+        if not isinstance(file, str) or not Path(file).is_file():
+            got = f"no file '{file}'" if isinstance(file, str) else f"a {type(file).__name__}"
+            raise DataError(
+                f"{path}: need the file of a picture in each row; got {got} in row {number}; correct it or drop the "
+                "row."
+            )
+        _classes.require_label(label, path, number)
+
+
+def _digest(file: str) -> bytes:
+    return hashlib.sha256(Path(file).read_bytes()).digest()
+
+
+def load_processor(source: str, config: Config) -> Any:
+    """Load the image processor, or make one for a model from scratch."""
+    from transformers import AutoImageProcessor, ViTImageProcessor
+
+    scratch = config.options["from_scratch"]
+    if scratch and not Path(source).is_dir():
+        _require_sizes(source, scratch)
+        with quiet_transformers():
+            return ViTImageProcessor(size={"height": scratch["image"], "width": scratch["image"]})
+    _text.require_model(source)
+    with quiet_transformers():
+        try:
+            return AutoImageProcessor.from_pretrained(source)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"model: need an image processor beside the model; got '{source}' without one; copy "
+                "preprocessor_config.json of the model it was trained from there."
+            ) from error
+
+
+def _require_sizes(family: str, scratch: dict[str, int]) -> None:
+    if family not in FAMILIES:
+        raise ConfigError(
+            f"model: need one of {', '.join(FAMILIES)} with options.from_scratch; got '{family}'; name a family, or "
+            "leave out options.from_scratch."
+        )
+    for whole, part in (("width", "heads"), ("image", "patch")):
+        if scratch[whole] % scratch[part]:
+            raise ConfigError(
+                f"options.from_scratch: need {whole} to be a multiple of {part}; got {scratch[whole]} and "
+                f"{scratch[part]}; change one."
+            )
+
+
+def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+    """Load or make the encoder with a head for the labels, a fresh one if the checkpoint has none that fits."""
+    import torch
+    from transformers import AutoConfig, AutoModelForImageClassification
+
+    scratch = spec["from_scratch"]
+    if scratch and not Path(source).is_dir():
+        dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout or 0.0)
+        config = AutoConfig.for_model(source, **_sizes(scratch), **dropouts, **_text.head_options(spec["labels"]))
+        return AutoModelForImageClassification.from_config(config), ["everything"]
+    with quiet_transformers():
+        model, info = AutoModelForImageClassification.from_pretrained(
+            source,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **_text.head_options(spec["labels"]),
+            **_text.dropouts(source, dropout),
+        )
+    return model, _text.newly_initialised(info)
+
+
+def _sizes(scratch: dict[str, int]) -> dict[str, int]:
+    """Return the sizes under transformers' names."""
+    return {
+        "num_hidden_layers": scratch["layers"],
+        "hidden_size": scratch["width"],
+        "num_attention_heads": scratch["heads"],
+        "intermediate_size": 4 * scratch["width"],
+        "image_size": scratch["image"],
+        "patch_size": scratch["patch"],
+    }
+
+
+def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+    """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
+    from datasets import Dataset
+
+    kinds, sizes = zip(*_looked_at(name, split["image"]), strict=True)
+    number = {label: n for n, label in enumerate(spec["labels"])}
+    # By the name of what the collator makes of a file: the Trainer drops columns that are no input of the model.
+    rows = {"pixel_values": split["image"], "labels": [number[label] for label in _classes.names_of(split)]}
+    return Encoded(Dataset.from_dict(rows), _findings(name, Counter(kinds), sizes, processor))
+
+
+def _looked_at(name: str, files: Sequence[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for number, file in enumerate(files, start=1):
+        try:
+            picture, kind = open_picture(file)
+        except DataError as error:
+            raise DataError(f"{name}, row {number}: {error}") from None
+        yield kind, picture.size
+
+
+def _findings(name: str, kinds: Counter[str], sizes: Sequence[tuple[int, int]], processor: Any) -> list[Finding]:
+    small, large = (f"{width} x {height}" for width, height in (min(sizes), max(sizes)))
+    told = f"{name}: {len(sizes)} pictures of {small}{'' if small == large else f' to {large}'} pixels"
+    findings = [Finding("ok", f"{told}; the model reads {_size(processor)}, whatever their shape")]
+    if kinds["grey"]:
+        findings.append(Finding("ok", f"{name}: {kinds['grey']} pictures are grey; repeated in three channels"))
+    if kinds["transparent"]:
+        findings.append(Finding("warning", f"{name}: {kinds['transparent']} pictures are transparent; laid on white"))
+    return findings
+
+
+def _size(processor: Any) -> str:
+    size = dict(getattr(processor, "crop_size", None) or processor.size)
+    if "height" in size:
+        return f"{size['width']} x {size['height']}"
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items())
+
+
+def collator(processor: Any) -> Any:
+    """Read the files of a batch."""
+    import torch
+
+    def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        pixels = _pixels(processor, [row["pixel_values"] for row in rows])
+        return {"pixel_values": pixels, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    return collate
+
+
+def _pixels(processor: Any, files: Sequence[str]) -> Any:
+    return processor(images=[open_picture(file)[0] for file in files], return_tensors="pt")["pixel_values"]
+
+
+def validate(outputs: Any) -> dict[str, float]:
+    """Measure logits against labels during training."""
+    scores = _classes.validate(outputs)
+    return {"top_1": scores["accuracy"], "macro_f1": scores["macro_f1"]}
+
+
+def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
+    """Give each picture its most probable label."""
+    framework, found = framework_of(model), []
+    with display.bar("predict", len(inputs)) as advance:
+        for start in range(0, len(inputs), BATCH):
+            files = [
+                _text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH], 1)
+            ]
+            logits = framework.logits(model, {"pixel_values": _pixels(processor, files)})
+            found += [_classes.prediction(framework.labels(model), row) for row in logits]
+            advance(len(files))
+    return found
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score with top-1 and, of more than five labels, top-5 (Wilson's intervals), and macro F1 (bootstrapped)."""
+    scores = _classes.measure(split, predictions, spec)
+    found = {"top_1": scores["accuracy"]}
+    if len(spec["labels"]) > 5:
+        hits = sum(_among_five(p, label) for p, label in zip(predictions, _classes.names_of(split), strict=True))
+        found["top_5"] = Score(hits / len(split), _classes.wilson(hits, len(split)))
+    return found | {"macro_f1": scores["macro_f1"]}
+
+
+def _among_five(prediction: Prediction, label: str) -> bool:
+    odds = prediction["probabilities"]
+    return label in sorted(odds, key=odds.__getitem__, reverse=True)[:5]
+
+
+def baselines(
+    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+) -> dict[str, list[Prediction]]:
+    """Predict by the commonest label, and by logistic regression on pixels and on a pretrained model's embeddings."""
+    shown = _classes.drawn_from(train, config.seed, config.report.baseline_rows)
+    files = [*shown["image"], *test["image"]]
+    kinds = {"logistic regression on pixels": np.stack([_shrunk(file) for file in files])}
+    if not spec["from_scratch"]:
+        kinds["frozen embeddings + logistic regression"] = embed(config, processor, files, display)
+    learned = {
+        name: _classes.logistic_regression(vectors[: len(shown)], _classes.names_of(shown), vectors[len(shown) :])
+        for name, vectors in kinds.items()
+    }
+    return {"majority class": _classes.majority(train, test), **learned}
+
+
+def _shrunk(file: str) -> np.ndarray:
+    return np.asarray(open_picture(file)[0].resize((SHRUNK, SHRUNK)), np.float32).ravel() / 255
+
+
+def embed(config: Config, processor: Any, files: Sequence[str], display: Display) -> np.ndarray:
+    """Return the mean of the pretrained model's last hidden states over each picture's positions."""
+    import torch
+    from transformers import AutoModel
+
+    from regard.finetuning.precision import autocast
+
+    with quiet_transformers():
+        model = AutoModel.from_pretrained(config.source, dtype=torch.float32).eval()
+    found = []
+    with torch.inference_mode(), autocast(config.train.precision), display.bar("baseline", len(files)) as advance:
+        for start in range(0, len(files), BATCH):
+            batch = files[start : start + BATCH]
+            found.append(model(pixel_values=_pixels(processor, batch)).last_hidden_state.mean(1).float().numpy())
+            advance(len(batch))
+    return np.concatenate(found)
+
+
+def illustrate(
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+) -> dict[str, Any]:
+    """Return the confusion matrix, the most confident mistakes, and the attention in a few pictures."""
+    examples = [
+        Example(file, truth, p["label"], p["probability"])
+        for file, truth, p in zip(split["image"], _classes.names_of(split), predictions, strict=True)
+    ]
+    drawn = _classes.choose(examples, config.report.attention, lambda example: True)
+    return {
+        "confusion": _classes.confusion_of(examples, spec["labels"]),
+        "mistakes": _classes.mistakes(examples)[: config.report.mistakes],
+        "pictures": [_drawn(model, processor, example) for example in drawn],
+    }
+
+
+def _drawn(model: Any, processor: Any, example: Example) -> Picture:
+    """Draw what a picture's patches are given through all layers."""
+    from regard.inspection.look import Look
+
+    looked = framework_of(model).look(model, processor, example.text)
+    png = io.BytesIO()
+    Look(looked, "rollout", start=0, given=example.text).draw(png)
+    told = f"{example.predicted} with probability {example.confidence:.2f}; it is {example.truth}"
+    return Picture(
+        f"{Path(example.text).name}: {told}", png.getvalue(), "Where its attention goes, through all layers."
+    )
+
+
+def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+    """Put the truth beside the prediction."""
+    return {
+        "image": row["image"],
+        "truth": str(row["label"]),
+        "predicted": prediction["label"],
+        **{key: prediction[key] for key in ("probability", "probabilities")},
+    }

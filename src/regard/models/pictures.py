@@ -1,0 +1,53 @@
+"""Pictures from files, as every model here gets them: three channels of eight bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regard.errors import DataError
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+
+
+def open_picture(path: str | Path) -> tuple[Any, str]:
+    """Reads a picture as RGB, turned as its camera says; grey is repeated, what is transparent is laid on white.
+
+    Returns:
+        The picture of PIL, and what it was: "colour", "grey" or "transparent".
+
+    Raises:
+        DataError: It is not there, does not decode, or has more than eight bits a channel.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            picture.load()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path}: need a picture; got a file that does not decode ({error}); check it.") from None
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
+        raise DataError(
+            f"{path}: need a picture of eight bits a channel; got more (mode {picture.mode}); convert it, for its "
+            "range cannot be guessed."
+        )
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        return Image.alpha_composite(white, picture).convert("RGB"), "transparent"
+    return picture.convert("RGB"), "grey" if picture.mode in ("1", "L") else "colour"
+
+
+def place_labels(rows: int, columns: int, prefix: int) -> list[str]:
+    """A name for each position: special ones by number, then the patches by row and column."""
+    patches = [f"row {row}, column {column}" for row in range(rows) for column in range(columns)]
+    return [f"[{place}]" for place in range(prefix)] + patches
+
+
+def in_unit_range(pixels: np.ndarray) -> np.ndarray:
+    """Pixels as a model reads them, `(height, width, channels)`, from 0 to 1 to be drawn, of three channels at most."""
+    shown = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-9)
+    return shown[..., :3]
