@@ -79,6 +79,10 @@ class DynamicGrid:
         return self.layout.shift
 
     @property
+    def everything(self) -> Block:
+        return Block((0,) * len(self.layout.space), self.layout.space, self.mask is not None)
+
+    @property
     def count(self) -> Any:
         return (self.layout.queries + self.size - 1) // self.size
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 name = "tensorflow"
 
@@ -166,7 +167,9 @@ def fraction(bits: Any) -> Any:
 def sweep(task: Any, operands: Any) -> tuple:
     """Blocks in order, each after the one before: a graph would run them all at once, and hold n x n numbers."""
     if task.grid.blocks is None:
-        return _loop_of_unknown(task, operands)
+        # Inside a loop XLA knows no sizes but those it was traced with, so there everything is one block.
+        at_once = GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+        return tuple(_evaluated(task, operands, task.grid.everything)) if at_once else _loop_of_unknown(task, operands)
     if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     leading = len(task.grid.lead_spans)
