@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from regard.finetuning.sampler import LengthSampler
+from regard.finetuning.sampler import LengthSampler, batches_by_length
 
 LENGTHS = np.random.default_rng(0).integers(3, 80, 1003).tolist()
 
@@ -24,6 +24,13 @@ def test_every_row_once(lengths):
     assert sorted(order(lengths=lengths)) == list(range(1003))
 
 
+def test_the_batch_that_takes_most_memory_is_the_first():
+    rows = order()
+    sizes = [max(LENGTHS[n] for n in rows[start : start + 16]) for start in range(0, 992, 16)]
+    assert sizes[0] == max(LENGTHS)
+    assert sorted(sizes[1:], reverse=True) != sizes[1:]
+
+
 def test_seed_and_epoch_fix_the_order():
     assert order(2) == order(2)
     assert order(2) != order(3)
@@ -42,3 +49,14 @@ def test_lengths_do_not_follow_the_course_of_an_epoch():
 
 def test_fewer_rows_than_a_batch():
     assert sorted(LengthSampler([5, 3, 4], 3, 16, 0)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("padded", "least"), [(True, 0.7), (False, 0.9)])
+def test_batches_by_length_hold_every_row_and_stay_within_the_limit(padded, least):
+    batches = batches_by_length(LENGTHS, 1000, padded)
+    assert sorted(n for batch in batches for n in batch) == list(range(len(LENGTHS)))
+    tokens = [sum(max(LENGTHS[m] for m in batch) if padded else LENGTHS[n] for n in batch) for batch in batches]
+    assert max(tokens) <= 1000
+    assert min(tokens[:-1]) > 1000 * least
+    assert [LENGTHS[n] for batch in batches for n in batch] == sorted(LENGTHS, reverse=True)
+    assert batches_by_length([5000], 1000, padded) == [[0]]

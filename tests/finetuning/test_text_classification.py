@@ -55,14 +55,6 @@ def test_balanced_loss_is_cross_entropy_with_inverse_frequencies():
     torch.testing.assert_close(balanced({"logits": logits}, labels, 8), expected / 2)
 
 
-def test_batches_by_length_hold_every_row_and_stay_within_the_limit():
-    lengths = RNG.integers(1, 300, 500).tolist()
-    batches = list(_text.batches_by_length(lengths, tokens=1000))
-    assert sorted(n for batch in batches for n in batch) == list(range(500))
-    assert all(max(lengths[n] for n in batch) * len(batch) <= 1000 for batch in batches)
-    assert list(_text.batches_by_length([5000], tokens=1000)) == [[0]]
-
-
 def test_predictions_are_in_order_and_do_not_depend_on_the_others(finished):
     texts = ["a superb film", "dull", "the plot and the actors of a film with music", "awful awful story", ""]
     together = finished.predict(texts)

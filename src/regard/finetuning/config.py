@@ -50,6 +50,9 @@ class Training(Section):
         max_steps: stop after so many optimizer steps instead.
         batch_size: examples in a forward pass.
         accumulate: batches in an optimizer step.
+        max_tokens: tokens in a forward pass at most, which bounds the memory: a batch with more runs in several
+            passes, with the same gradient.
+        unpad: compute real tokens only (`regard.unpad`): `true`, `false`, or `auto`, where the model's family allows.
         learning_rate: at its highest, after the warm-up.
         warmup: fraction of the steps over which the learning rate rises.
         schedule: how the learning rate falls afterwards.
@@ -69,6 +72,8 @@ class Training(Section):
     max_steps: PositiveInt | None = None
     batch_size: PositiveInt = 32
     accumulate: PositiveInt = 1
+    max_tokens: PositiveInt = 16_384
+    unpad: Literal["auto"] | bool = "auto"
     learning_rate: PositiveFloat = 5e-5
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"

@@ -13,7 +13,7 @@ POOL = 50
 class LengthSampler:
     """Yields row numbers so that each batch holds rows of like length, in an order fixed by seed and epoch.
 
-    The order of an epoch depends on nothing else, so a run that is resumed in the middle of one goes on with the
+    The batch that takes most memory comes first: where memory does not suffice, the first step says so. The order of an epoch depends on nothing else, so a run that is resumed in the middle of one goes on with the
     batches that it had not seen; transformers' own sampler draws from the global random state, which resuming does
     not restore.
 
@@ -43,10 +43,37 @@ class LengthSampler:
         return iter(order.tolist())
 
     def _group(self, order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Sort pools of rows by length, cut them into batches, and shuffle the batches; a short one comes last."""
-        pool = POOL * self.batch
-        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+        """Sort pools of rows by length, cut them into batches, shuffle those, the worst first; a short one is last."""
+        pools = _cut(order, POOL * self.batch)
         ordered = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
-        batches = [ordered[start : start + self.batch] for start in range(0, len(ordered), self.batch)]
-        whole, rest = (batches[:-1], batches[-1:]) if len(batches[-1]) < self.batch else (batches, [])
-        return np.concatenate([whole[n] for n in rng.permutation(len(whole))] + rest)
+        batches = _cut(ordered, self.batch)
+        rest = [batches.pop()] if len(batches[-1]) < self.batch else []
+        batches = [batches[n] for n in rng.permutation(len(batches))]
+        if batches:
+            worst = max(range(len(batches)), key=lambda n: lengths[batches[n]].max())
+            batches.insert(0, batches.pop(worst))
+        return np.concatenate(batches + rest)
+
+
+def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def batches_by_length(lengths: Sequence[int], tokens: int, padded: bool = True) -> list[list[int]]:
+    """Return the numbers of rows in batches of like length, the longest first.
+
+    Args:
+        lengths: tokens of each row.
+        tokens: tokens of a batch at most; a longer row is a batch of its own.
+        padded: count each row as long as the longest of its batch.
+    """
+    batches: list[list[int]] = []
+    room = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        cost = lengths[batches[-1][0]] if batches and padded else lengths[row]
+        if not batches or cost > room:
+            batches.append([])
+            room, cost = tokens, lengths[row]
+        batches[-1].append(row)
+        room -= cost
+    return batches

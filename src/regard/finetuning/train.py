@@ -22,11 +22,12 @@ from regard.finetuning.check import Prepared, prepare
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
+from regard.finetuning.padding import without_padding
 from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
 from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
-from regard.finetuning.sampler import LengthSampler
 from regard.finetuning.tasks import get_task
+from regard.finetuning.trainer import StepTrainer
 
 FREE_TO_CHANGE = ("output", "report.", "train.keep_checkpoints")
 """Keys that may differ when a run is resumed: they do not touch the weights."""
@@ -149,19 +150,9 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     _require_trainable(model, fresh)
     if not resume:
         begin(path, config, spec, fresh)
-    trainer = _trainer(path, prepared, without_padding(model), display)
+    trainer = _trainer(path, prepared, model, display)
     _run(trainer, path, resume, display)
     _save(path, trainer, prepared)
-
-
-def without_padding(model: Any) -> Any:
-    """Return the model that is trained: the place to make it skip its work on padding."""
-    return model
-
-
-def with_padding(model: Any) -> Any:
-    """Undo `without_padding` before the model is saved."""
-    return model
 
 
 def _require_trainable(model: Any, fresh: list[str]) -> None:
@@ -185,7 +176,9 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
     config, task = prepared.config, get_task(prepared.config.task)
     rows = prepared.encoded["train"].rows
     with quiet_transformers():
-        trainer = _OrderedTrainer(
+        trainer = StepTrainer(
+            max_tokens=config.train.max_tokens,
+            unpadded=without_padding(model, config.train.unpad),
             model=model,
             args=_arguments(path, config, task.METRIC),
             train_dataset=rows,
@@ -235,16 +228,6 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         report_to="none",
         seed=config.seed,
     )
-
-
-class _OrderedTrainer(Trainer):
-    """A Trainer whose order of examples depends on seed and epoch alone."""
-
-    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows: Any = self.train_dataset if train_dataset is None else train_dataset
-        lengths = rows["length"] if "length" in rows.column_names else None
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthSampler(lengths, len(rows), batch, self.args.seed)
 
 
 class _Watcher(TrainerCallback):
@@ -351,7 +334,7 @@ def saving_on_interrupt(watcher: Any) -> Iterator[None]:
 
 def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
     """Save the model whole or not at all, and make sure that it loads as it was."""
-    model = with_padding(trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False))
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     temporary = path / "model.tmp"
     with quiet_transformers():
         model.save_pretrained(temporary)

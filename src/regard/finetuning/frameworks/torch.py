@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from regard.finetuning.padding import without_padding
 from regard.finetuning.tasks import get_task
 from regard.models.transformers_look import look, read
 
@@ -35,6 +36,7 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
 def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:
     """Load a directory that transformers wrote."""
     model, missing = get_task(config.task).load_model(str(folder), spec)
+    without_padding(model, config.train.unpad)
     return model.eval(), missing
 
 

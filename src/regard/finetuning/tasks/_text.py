@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.progress import Display, quiet_transformers
+from regard.finetuning.sampler import batches_by_length
 from regard.inspection.report.content import Finding
 
 BATCH_TOKENS = 2048
@@ -147,18 +148,6 @@ def length_findings(name: str, lengths: Sequence[int], limit: int, refuse: bool)
     return [Finding("warning", f"{name}: {told}; their ends are cut off")]
 
 
-def batches_by_length(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """Yield the numbers of rows in batches of like length, the longest first."""
-    batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
 def compute(
     answer: Callable[[Any], np.ndarray], tokenizer: Any, encodings: Encodings, display: Display, label: str
 ) -> np.ndarray:
@@ -176,7 +165,7 @@ def compute(
     """
     rows: dict[int, np.ndarray] = {}
     with display.bar(label, len(encodings)) as advance:
-        for numbers in batches_by_length([len(ids) for ids in encodings]):
+        for numbers in batches_by_length([len(ids) for ids in encodings], BATCH_TOKENS):
             batch = tokenizer.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt")
             rows |= dict(zip(numbers, answer(batch), strict=True))
             advance(len(numbers))

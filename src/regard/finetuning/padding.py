@@ -1,0 +1,26 @@
+"""Whether a model computes its padding."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from regard.errors import DtypeError, UnsupportedError
+from regard.models.unpad import unpad
+
+
+def without_padding(model: Any, wanted: Literal["auto"] | bool) -> bool:
+    """Unpad a model in place if that is wanted, and say whether it is now; `auto` wants it where its family allows.
+
+    Raises:
+        UnsupportedError: it is wanted, and not possible.
+        DtypeError: likewise, of something that is no model of transformers.
+    """
+    if wanted is False:
+        return False
+    try:
+        unpad(model)
+    except (UnsupportedError, DtypeError):
+        if wanted is True:
+            raise
+        return False
+    return True

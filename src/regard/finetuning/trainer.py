@@ -1,0 +1,87 @@
+"""transformers' Trainer with steps that are fixed: which examples, in which order, and how they weigh in the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from regard.finetuning.sampler import LengthSampler, batches_by_length
+
+
+class StepTrainer(Trainer):
+    """A Trainer whose steps are a function of seed and lengths, and whose gradient is that of the step's mean loss.
+
+    A step has `batch_size` times `accumulate` examples, however many forward passes it takes: passes hold at most
+    `max_tokens` tokens, the longest texts first. Each pass weighs by its share of the step's items (labels that count),
+    so that the gradient is the same as in one pass.
+
+    Args:
+        max_tokens: tokens in a forward pass; a longer text has a pass of its own. Without padding they are the real
+            ones.
+        unpadded: whether the model computes real tokens only.
+    """
+
+    def __init__(self, *, max_tokens: int, unpadded: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.max_tokens, self.unpadded = max_tokens, unpadded
+        self.model_accepts_loss_kwargs = True  # so that items are counted; not every model that says so uses them
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        lengths = rows["length"] if "length" in rows.column_names else None
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return LengthSampler(lengths, len(rows), batch, self.args.seed)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Forward and backward of a batch, in as many passes as its tokens take."""
+        passes = [inputs]
+        if num_items_in_batch is not None:
+            passes = list(split(inputs, self.max_tokens, padded=not self.unpadded))
+        losses = []
+        for part in passes:
+            last = part is passes[-1]
+            with nullcontext() if last else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The sum over the items of this pass, divided by the items of the whole step."""
+        if self.compute_loss_func is not None or num_items_in_batch is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**inputs)
+        items = inputs["labels"].ne(-100).sum()
+        loss = outputs["loss"] * (items / num_items_in_batch) if items else 0 * outputs["logits"].sum()
+        if self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # whose gradients are averaged
+        return (loss, outputs) if return_outputs else loss
+
+
+def split(inputs: dict[str, Any], max_tokens: int, padded: bool) -> Iterator[dict[str, Any]]:
+    """Yield a batch in parts of at most `max_tokens` tokens, the longest texts first, each cut to its longest text.
+
+    Inputs without `attention_mask` `(B, T)` are not texts, and stay together.
+    """
+    mask = inputs.get("attention_mask")
+    if mask is None or mask.ndim != 2:
+        yield inputs
+        return
+    lengths = mask.sum(1).tolist()
+    ends = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).amax(1)
+    parts = batches_by_length(lengths, max_tokens, padded)
+    if len(parts) == 1:
+        yield inputs
+        return
+    for rows in parts:
+        yield {name: _take(value, mask.shape, rows, int(ends[rows].max())) for name, value in inputs.items()}
+
+
+def _take(value: Any, shape: tuple[int, int], rows: list[int], end: int) -> Any:
+    if not isinstance(value, torch.Tensor) or not value.ndim or value.shape[0] != shape[0]:
+        return value
+    return value[rows][:, :end].contiguous() if value.shape[:2] == shape else value[rows]
