@@ -107,10 +107,12 @@ def encoders(source: str, tokenizer: Any, repeats: int) -> list[dict]:
         repeats,
     )  # fmt: skip
     about = (TEXTS, tokens)
-    found.append(row("unpad, inference", *about, "padded to the batch", times["regard"], times["padded"]))
-    found.append(row("unpad, inference ", *about, "grouped by length", times["regard"], times["grouped"]))
-    found.append(row("unpad, bfloat16", *about, "unpadded float32", times["half"], times["regard"], "bfloat16"))
-    for name, given in (("training", STILL), ("training, dropout", {})):
+    found.append(row("unpad, inference, to padded", *about, "padded to the batch", times["regard"], times["padded"]))
+    found.append(row("unpad, inference, to grouped", *about, "grouped by length", times["regard"], times["grouped"]))
+    found.append(
+        row("unpad, inference, to float32", *about, "unpadded float32", times["half"], times["regard"], "bfloat16")
+    )
+    for name, given in (("training", STILL), ("training with dropout", {})):
         model = AutoModelForSequenceClassification.from_pretrained(source, **given)
         without = regard.unpad(copy.deepcopy(model))
         times = in_turn(
@@ -120,8 +122,8 @@ def encoders(source: str, tokenizer: Any, repeats: int) -> list[dict]:
             },
             repeats,
         )  # fmt: skip
-        found.append(row(f"unpad, {name}", *about, "padded to the batch", times["regard"], times["padded"]))
-        found.append(row(f"unpad, {name} ", *about, "grouped by length", times["regard"], times["grouped"]))
+        found.append(row(f"unpad, {name}, to padded", *about, "padded to the batch", times["regard"], times["padded"]))
+        found.append(row(f"unpad, {name}, to grouped", *about, "grouped by length", times["regard"], times["grouped"]))
     return found
 
 
@@ -139,7 +141,9 @@ def predicting(source: str, tokenizer: Any, count: int) -> dict:
             program(sentences)
             times[name] = time.perf_counter() - start
     tokens = sum(map(len, tokenizer(sentences)["input_ids"]))
-    return row("predict", count, tokens, f"pipeline, batch_size={BATCH}", times["regard"], times["peer"])
+    return row(
+        "predict, strings to labels", count, tokens, f"pipeline, batch_size={BATCH}", times["regard"], times["peer"]
+    )
 
 
 def make_run(folder: Path, source: str, tokenizer: Any) -> Run:

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score
 
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import _classes, _text, get_task
+from regard.finetuning.tasks import _classes, get_task
 from regard.finetuning.tasks import text_classification as task
 
 RNG = np.random.default_rng(5)

@@ -101,7 +101,7 @@ def test_logits_loss_and_gradients_of_heads(name, suffix):
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_encoder_decoders(name, side):
-    """The decoder sees the encoder's output padded again; the loss, its gradients and what is generated are the same."""
+    """The decoder sees the encoder's output padded again; loss, gradients and what is generated are the same."""
     ids, mask = texts(side=side)
     theirs, ours = (m.train() for m in pair(name, "MTModel" if name == "Marian" else "ForConditionalGeneration"))
     kinds = [each.config._attn_implementation for each in (ours, ours.get_encoder(), ours.get_decoder())]

@@ -13,9 +13,9 @@ POOL = 50
 class LengthSampler:
     """Yields row numbers so that each batch holds rows of like length, in an order fixed by seed and epoch.
 
-    The batch that takes most memory comes first: where memory does not suffice, the first step says so. The order of an epoch depends on nothing else, so a run that is resumed in the middle of one goes on with the
-    batches that it had not seen; transformers' own sampler draws from the global random state, which resuming does
-    not restore.
+    The batch that takes most memory comes first: where memory does not suffice, the first step says so. The order of
+    an epoch depends on nothing else, so a run that is resumed in the middle of one goes on with the batches that it had
+    not seen; transformers' own sampler draws from the global random state, which resuming does not restore.
 
     Args:
         lengths: the length of each row; None if they are all alike.

@@ -14,23 +14,25 @@ def unpad(model: Model) -> Model:
     """Lets an encoder compute real tokens only, from its embeddings to its last block; inputs and outputs stay padded.
 
     The real tokens of a batch become one sequence, in which each text sees itself alone and has the positions it had.
-    Hidden states come back padded (with zeros), so heads, losses and your own code see no difference. On a CPU the
-    fused kernel runs once a text.
+    Hidden states come back padded (with zeros), so heads, losses, decoders and your own code see no difference. On a
+    CPU the fused kernel runs once for all texts of one length.
 
     Args:
         model: A transformers model whose encoder is BERT, RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA, ALBERT,
-            ModernBERT or EuroBERT, with any head.
+            DistilBERT, ModernBERT or EuroBERT, with any head; or BART, mBART, Marian, Pegasus, T5 or mT5. It may be
+            inside peft's.
 
     Returns:
         The same model, changed in place; `pad` undoes it. Saving and loading are not affected.
 
     Raises:
-        UnsupportedError: A model whose family is not known to come out right.
+        UnsupportedError: A family that is not known to come out right, or has nothing to gain.
         DtypeError: Something that is no transformers model.
 
     Edges:
-        A call with `output_attentions=True`, with embeddings instead of ids, with a cache, or with no padding in it
-        runs as it did before.
+        A call with `output_attentions=True`, with embeddings instead of ids, with a cache, with no padding in it, or
+        inside `regard.watch` runs padded, as it did before. A text without any token comes back as zeros.
+        Dropout draws other random numbers than in the padded model.
 
     Cost:
         Time is proportional to the real tokens (and the sum of the squares of the texts' lengths).

@@ -66,6 +66,8 @@ train:
   epochs: 3
   batch_size: 32
   accumulate: 1               # batches in a step
+  max_tokens: 16384           # in a forward pass: bounds the memory, not the step
+  unpad: auto                 # compute real tokens only, where the model's family allows; true or false
   learning_rate: 5.0e-5
   warmup: 0.1                 # fraction of the steps
   schedule: linear            # linear, cosine or constant_with_warmup
