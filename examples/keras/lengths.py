@@ -27,7 +27,7 @@ from regard.inspection.report import Curve
 from regard.nn.keras import Encoder
 
 ROWS = range(3, 9)  # how many rows may have arrived
-UNITS = 64
+UNITS, BATCH = 64, 128
 PADDING = -1.0  # a value that no pixel has: an empty row of a digit is zero, and not padding
 
 
@@ -37,7 +37,8 @@ def cut(digits: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return np.concatenate(cuts).astype("float32"), np.tile(labels, len(ROWS))
 
 
-def build() -> keras.Model:
+def build(steps: int) -> keras.Model:
+    """Trained for so many steps, with smaller and smaller ones."""
     rows = keras.Input(shape=(None, 8))  # any number of rows of 8 pixels
     # 1. Masking marks the padding; every layer below is told, and attends to real rows alone.
     states = keras.layers.Masking(PADDING)(rows)
@@ -49,7 +50,9 @@ def build() -> keras.Model:
     pooled = keras.layers.GlobalAveragePooling1D()(states)
     model = keras.Model(rows, keras.layers.Dense(10)(pooled))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"])
+    model.compile(
+        keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(3e-3, steps)), loss, metrics=["accuracy"]
+    )
     return model
 
 
@@ -75,11 +78,12 @@ def main() -> None:
     train, train_labels = cut(train_digits, train_names)
     test, test_labels = cut(test_digits, test_names)
 
-    model = build()
+    epochs = 5 if arguments.fast else 40
+    model = build(epochs * -(-len(train) // BATCH))
     shown = test[:: len(test) // 16][:16]
     monitor = AttentionMonitor(shown, every=100, real=shown[:, :, 0] != PADDING)
     model.fit(
-        train, train_labels, batch_size=64, epochs=4 if arguments.fast else 25, verbose=2, callbacks=[monitor]
+        train, train_labels, batch_size=BATCH, epochs=epochs, verbose=2, callbacks=[monitor]
     )  # fmt: skip
 
     # The metric, beside what a linear model makes of the same numbers: one for each length, as it knows no masks.
