@@ -39,7 +39,10 @@ def on_files(files: Any, config: Any) -> Any:
 def executed(notebook: Path, folder: Path) -> tuple[str, dict[str, bytes]]:
     """A notebook's text and results as Markdown, and its pictures by name; a cell that fails raises."""
     cells = nbformat.read(notebook, as_version=4)
-    NotebookClient(cells, timeout=SECONDS, resources={"metadata": {"path": str(folder)}}).execute()
+    where = {"metadata": {"path": str(folder)}}
+    NotebookClient(cells, timeout=SECONDS, resources=where, coalesce_streams=True).execute()
+    for cell in cells.cells:  # what libraries remark belongs to the terminal
+        cell.outputs = [output for output in cell.get("outputs", []) if output.get("name") != "stderr"]
     exporter = MarkdownExporter(raw_template=TEMPLATE)
     text, made = exporter.from_notebook_node(cells, {"unique_key": notebook.stem})
     return text, made["outputs"]

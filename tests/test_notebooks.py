@@ -28,7 +28,12 @@ for cell in json.load(open(notebook, encoding="utf-8"))["cells"]:
             source = source.replace(written, other)
         exec(source, space)
 """
-FEWER = {'"max_steps": 60': '"max_steps": 4', "repeats=50": "repeats=5", "8192, 16384": "6000, 7000"}
+FEWER = {
+    '"max_steps": 60': '"max_steps": 4',
+    '"evaluate_every": 60': '"evaluate_every": 4',
+    "repeats=50": "repeats=5",
+    "8192, 16384": "6000, 7000",
+}
 
 
 def cells(path):
