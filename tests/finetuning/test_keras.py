@@ -170,6 +170,40 @@ def test_it_begins_as_transformers_does(family, tmp_path, values):
     assert keras.parameters(ours) <= sum(p.numel() for p in theirs.parameters())
 
 
+def test_a_vision_transformer_begins_and_runs_as_in_transformers(tmp_path):
+    """The same logits at the start, and a run from scratch on random pictures."""
+    from PIL import Image
+
+    from regard.finetuning.frameworks.keras import models
+
+    rng = np.random.default_rng(0)
+    for place in range(24):
+        folder = tmp_path / "own" / "ab"[place % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (9, 13, 3), dtype=np.uint8)).save(folder / f"{place}.png")
+    values = {
+        "task": "image-classification", "model": "vit", "framework": "tensorflow",
+        "data": {"train": str(tmp_path / "own"), "validation": 0.3},
+        "output": str(tmp_path / "run"), "train": {"max_steps": 2, "evaluate_every": 2, "batch_size": 5},
+        "options": {"from_scratch": {"layers": 2, "width": 24, "heads": 3, "image": 12, "patch": 4}},
+        "report": {"attention": 1, "baselines": False},
+    }  # fmt: skip
+    config = Config.load(values)
+    prepared = prepare(config)
+    torch.manual_seed(3)
+    theirs, _ = get_task(config.task).load_model("vit", prepared.check.spec)
+    torch.manual_seed(3)
+    ours, *_ = models.build(config, prepared.check.spec)
+    batch = {"pixel_values": torch.tensor(rng.normal(size=(3, 3, 12, 12)), dtype=torch.float32)}
+    expected = get_framework("torch").logits(theirs, batch)
+    np.testing.assert_allclose(framework_of(ours).logits(ours, batch), expected, atol=1e-4 * np.abs(expected).max())
+    run = finetune(values, quiet=True)
+    looked = framework_of(run.model).look(run.model, run.processor, str(tmp_path / "own" / "a" / "0.png"))
+    assert looked.seen.dense().shape == (2, 3, 10, 10)
+    assert looked.grid == (3, 3)
+    assert "through all layers" in (run.path / "report.html").read_text(encoding="utf-8")
+
+
 def test_an_interrupted_run_goes_on_to_the_same_weights(values, tmp_path, monkeypatch):
     from regard.finetuning.frameworks.keras.train import Loop
 

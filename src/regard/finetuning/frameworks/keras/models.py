@@ -50,7 +50,8 @@ def require_family(config: Config) -> str:
             f"framework: need a task of {', '.join(CLASSIFIERS)} on {config.framework}; got '{config.task}'; set "
             "framework: torch."
         )
-    family = require_model(config.source).model_type
+    scratch = config.options.get("from_scratch")
+    family = config.model if scratch else require_model(config.source).model_type
     if family not in families:
         raise ConfigError(
             f"model: need one of the families that KerasHub reads for {config.task} ({', '.join(families)}); got "

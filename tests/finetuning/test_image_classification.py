@@ -1,0 +1,193 @@
+"""Pictures of every kind from folders and tables, measures against scikit-learn, and a run from scratch on digits."""
+
+import csv
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.metrics import top_k_accuracy_score
+from typer.testing import CliRunner
+
+from regard.cli import app
+from regard.errors import ConfigError, DataError
+from regard.finetuning.check import check, prepare
+from regard.finetuning.run import Run, evaluate
+from regard.finetuning.tasks import image_classification as task
+from regard.finetuning.train import finetune
+from regard.models.pictures import open_picture
+
+SCRATCH = {"layers": 2, "width": 32, "heads": 4, "image": 8, "patch": 2}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder with `train` and `test`, each with a folder for the digits 0, 1 and 4 as grey 8 x 8 PNG files."""
+    folder = tmp_path_factory.mktemp("digits")
+    known = load_digits()
+    chosen = [(n, t) for n, t in enumerate(known.target) if t in (0, 1, 4)][:300]
+    for place, (number, digit) in enumerate(chosen):
+        target = folder / ("test" if place >= 220 else "train") / str(digit)
+        target.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((known.images[number] * 15.9).astype(np.uint8)).save(target / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def values(digits, tmp_path):
+    return make_values(digits, tmp_path / "run")
+
+
+def make_values(digits, output):
+    return {
+        "task": "image-classification",
+        "model": "vit",
+        "data": {"train": str(digits / "train"), "test": str(digits / "test"), "validation": 0.15},
+        "output": str(output),
+        "train": {"max_steps": 60, "learning_rate": 5e-3, "evaluate_every": 30, "precision": "float32"},
+        "options": {"from_scratch": SCRATCH},
+        "report": {"attention": 2},
+    }
+
+
+@pytest.fixture(scope="module")
+def finished(digits, tmp_path_factory):
+    return finetune(make_values(digits, tmp_path_factory.mktemp("runs") / "run"), quiet=True)
+
+
+def refusal(function, *args, error=ConfigError, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+def test_a_run_from_scratch_learns(finished):
+    metrics = finished.metrics
+    assert metrics["rows"] == 80
+    assert metrics["top_1"] > 0.8 > metrics["baselines"]["majority class"]["top_1"] + 0.3
+    assert set(metrics["intervals_95"]) == {"top_1", "macro_f1"}
+    assert set(metrics["baselines"]) == {"majority class", "logistic regression on pixels"}
+    assert finished.state["newly_initialised"] == ["everything"]
+    assert finished.model.config.num_hidden_layers == 2
+    page = (finished.path / "report.html").read_text(encoding="utf-8")
+    assert page.count("through all layers") == 2
+
+
+def test_predicting_looking_and_evaluating(finished, digits):
+    picture = sorted((digits / "test" / "4").iterdir())[0]
+    [found] = Run.load(finished.path).predict(str(picture))
+    assert sum(found["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    told = CliRunner().invoke(app, ["predict", str(finished.path), str(picture)])
+    assert told.stdout.startswith(f"{found['label']} {found['probability']:.3f}")
+    scores = evaluate(finished, digits / "test")
+    assert scores["top_1"].value == pytest.approx(finished.metrics["top_1"], abs=1e-6)
+    told = CliRunner().invoke(app, ["look", str(finished.path), str(picture)], env={"COLUMNS": "200"})
+    assert "row 3, column 2" in told.stdout
+    assert "As an explanation" in told.stdout
+
+
+def test_a_table_beside_its_pictures_is_the_folder(digits, values, tmp_path):
+    for name in ("train", "test"):
+        with (digits / f"{name}.csv").open("w", newline="") as file:
+            rows = sorted((digits / name).glob("*/*.png"))
+            cells = [[path.relative_to(digits), path.parent.name] for path in rows]
+            csv.writer(file).writerows([["photo", "digit"], *cells])
+    whole = prepare_splits(values)
+    values["data"] |= {name: str(digits / f"{name}.csv") for name in ("train", "test")}
+    values["data"] |= {"columns": {"image": "photo", "label": "digit"}}
+    assert prepare_splits(values) == whole
+    table = tmp_path / "one.jsonl"
+    table.write_text('{"photo": "nowhere.png", "digit": "1"}\n')
+    values["data"] |= {"test": str(table)}
+    assert refusal(check, values, error=DataError) == (
+        f"{table}: need the file of a picture in each row; got no file '{tmp_path / 'nowhere.png'}' in row 1; correct "
+        "it or drop the row."
+    )
+
+
+def prepare_splits(values):
+    from regard.finetuning.config import Config
+
+    return {name: split.to_dict() for name, split in prepare(Config.load(values)).splits.items()}
+
+
+COLOURS = np.random.default_rng(3).integers(0, 255, (5, 7, 4)).astype(np.uint8)
+
+
+def test_pictures_of_every_kind(tmp_path):
+    def reopened(picture, name="picture.png", **options):
+        picture.save(tmp_path / name, **options)
+        opened, kind = open_picture(tmp_path / name)
+        return np.asarray(opened), kind
+
+    plain, kind = reopened(Image.fromarray(COLOURS[..., :3]))
+    assert kind == "colour"
+    np.testing.assert_array_equal(plain, COLOURS[..., :3])
+    grey, kind = reopened(Image.fromarray(COLOURS[..., 0]))
+    assert kind == "grey"
+    np.testing.assert_array_equal(grey, COLOURS[..., :1].repeat(3, -1))
+    clear, kind = reopened(Image.fromarray(COLOURS))
+    assert kind == "transparent"
+    share = COLOURS[..., 3:] / 255.0
+    np.testing.assert_allclose(clear, COLOURS[..., :3] * share + 255 * (1 - share), atol=1.01)
+    palette = Image.fromarray(COLOURS[..., :3]).convert("P")
+    assert reopened(palette, transparency=0)[1] == "transparent"
+    turned = Image.Exif()
+    turned[0x0112] = 6  # shown turned by a quarter
+    assert reopened(Image.fromarray(COLOURS[..., :3]), "p.jpg", exif=turned)[0].shape == (7, 5, 3)
+
+
+def test_pictures_that_cannot_be_used(tmp_path, values):
+    deep = tmp_path / "deep.png"
+    Image.fromarray(COLOURS[..., 0].astype(np.uint16) * 200).save(deep)
+    assert refusal(open_picture, deep, error=DataError) == (
+        f"{deep}: need a picture of eight bits a channel; got more (mode I;16); convert it, for its range cannot be "
+        "guessed."
+    )
+    for label in "ab":
+        (tmp_path / "own" / label).mkdir(parents=True)
+        for number in range(6):
+            Image.fromarray(COLOURS + number).save(tmp_path / "own" / label / f"{label}{number}.png")
+    broken = tmp_path / "own" / "b" / "b3.png"
+    broken.write_bytes(broken.read_bytes()[:90])
+    values["data"] = {"train": str(tmp_path / "own"), "validation": str(tmp_path / "own")}
+    told = refusal(check, values, error=DataError)
+    assert told.startswith(f"train, row 10: {broken}: need a picture; got a file that does not decode (")
+    broken.unlink()
+    messages = [finding.message for finding in check(values).warnings]
+    assert "train: 11 pictures are transparent; laid on white" in messages
+    assert any(m.startswith("train: 5 pictures carry different labels (first in rows 1 and 7)") for m in messages)
+    assert any(m.startswith("validation: 6 pictures are in train too") for m in messages)
+
+
+def test_a_folder_without_pictures(values, tmp_path):
+    values["data"]["train"] = str(tmp_path)
+    assert refusal(check, values, error=DataError) == (
+        f"{tmp_path}: need a folder for each class with pictures in it (.png, .jpg, .jpeg, .bmp, .gif, .webp, .tif, "
+        ".tiff); got none; name their parent, or a table."
+    )
+
+
+def test_sizes_that_cannot_be(values):
+    assert refusal(check, values | {"model": "bert"}) == (
+        "model: need one of vit, deit, dinov2 with options.from_scratch; got 'bert'; name a family, or leave out "
+        "options.from_scratch."
+    )
+    assert refusal(check, values | {"options": {"from_scratch": SCRATCH | {"heads": 5}}}) == (
+        "options.from_scratch: need width to be a multiple of heads; got 32 and 5; change one."
+    )
+
+
+def test_top_five_is_that_of_scikit_learn():
+    rng = np.random.default_rng(1)
+    labels = [str(n) for n in range(9)]
+    truth, odds = rng.integers(0, 9, 200), rng.dirichlet(np.ones(9), 200)
+    answers = [
+        {"label": labels[row.argmax()], "probabilities": dict(zip(labels, row.tolist(), strict=True))} for row in odds
+    ]
+    split = Dataset.from_dict({"label": [labels[n] for n in truth]})
+    scores = task.measure(split, answers, {"labels": labels})
+    for name, most in {"top_1": 1, "top_5": 5}.items():
+        assert scores[name].value == pytest.approx(top_k_accuracy_score(truth, odds, k=most))
+        assert scores[name].interval[0] < scores[name].value < scores[name].interval[1]
