@@ -16,6 +16,7 @@ from regard._layout import Layout, Operand
 from regard._rules import Span
 
 TILE_BYTES = {"numpy": 4 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
+SHORT = 1 << 18  # scores of one example that are computed at once, whatever else there is
 FEWEST_ROWS, NARROW_ROWS = 16, 64
 MOST_ROWS = {"numpy": 512, "torch": 256, "jax": 256, "tensorflow": 512}
 
@@ -79,6 +80,11 @@ class DynamicGrid:
         return self.layout.shift
 
     @property
+    def whole(self) -> bool:
+        """Whether one block is everything, for all that is known."""
+        return isinstance(self.size, int) and self.size == self.layout.queries
+
+    @property
     def everything(self) -> Block:
         return Block((0,) * len(self.layout.space), self.layout.space, self.mask is not None)
 
@@ -114,6 +120,8 @@ def grid(
     """
     budget, most_rows = budget or TILE_BYTES[xp.name] // 4, most_rows or MOST_ROWS[xp.name]
     if not all(isinstance(size, int) for size in layout.space):
+        if _short(layout):
+            return DynamicGrid(xp, layout, mask, layout.queries)
         size = budget // xp.maximum(_product(layout.lead) * layout.repeats * layout.keys, 1)
         size = xp.minimum(xp.maximum(size, FEWEST_ROWS), most_rows)
         return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
@@ -137,12 +145,18 @@ def grid(
     return Grid(lead_spans, layout.repeats, tuple(rows), layout.keys, layout.shift)
 
 
+def _short(layout: Layout) -> bool:
+    """Whether one example, of a batch whose size is not known, is so short that a loop would take longer than it."""
+    sizes = (layout.lead[-1], layout.repeats, layout.queries, layout.keys)
+    return all(isinstance(size, int) for size in sizes) and _product(sizes) <= SHORT
+
+
 def _ragged(layout: Layout, leaves: Sequence[Operand], known: Sequence[Any]) -> tuple[bool, ...]:
     """Along which leading axes it pays to look at each entry by itself: what they may see differs, and is known.
 
     With an axis come all before it, so that a chunk stays one piece of memory.
     """
-    if layout.lead[-1] * layout.repeats * layout.queries * layout.keys < 1 << 18:
+    if layout.lead[-1] * layout.repeats * layout.queries * layout.keys < SHORT:
         return (False,) * len(layout.lead)
     differ = [
         any(array is not None and leaf.axes[axis] for leaf, array in zip(leaves, known, strict=True))

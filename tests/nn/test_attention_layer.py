@@ -1,9 +1,8 @@
 """The article's layer on Keras' three backends, each in its own process, since Keras chooses once."""
 
-import subprocess
-import sys
-
 import pytest
+
+from nn import keras_process
 
 CHECKS = {
     "the article's shapes, any length, and a falling loss": """
@@ -88,18 +87,64 @@ CHECKS = {
         assert again.layers[-1].get_config() == model.layers[-1].get_config()
     """,
     "lazy weights where arrays flow, an explanation where they do not": """
-        layer = AttentionLayer(8, heads=2)
+        for heads in (1, 2):
+            layer = AttentionLayer(8, heads=heads)
+            batch = random.random((2, 9, 5), dtype="float32")
+            output, expected = layer(batch)
+            lazy, weights = layer.attend(batch)
+            assert isinstance(weights, regard.AttentionWeights) and weights.shape == tuple(expected.shape)
+            close(lazy, output)
+            close(weights.dense(), expected)
+        refused(
+            UnsupportedError,
+            "AttentionLayer.attend: need arrays; got a symbolic KerasTensor, through which lazy weights cannot flow; "
+            "give the layer return_weights=('entropy', 'received') for statistics as tensors, or call attend with "
+            "arrays, or in the call of a layer of your own.",
+            lambda: layer.attend(keras.Input((None, 5))),
+        )
+    """,
+    "statistics in a model, without the weights": """
+        inputs = keras.Input((None, 5))
+        for heads in (1, 3):
+            layer = AttentionLayer(6, heads=heads, return_weights=("entropy", "received", "argmax"))
+            output, found = layer(inputs)
+            own = () if heads == 1 else (heads,)
+            assert {name: each.shape for name, each in found.items()} == dict.fromkeys(found, (None, *own, None))
+            model = keras.Model(inputs, [output, *found.values()])
+            batch = random.random((2, 9, 5), dtype="float32")
+            weights = layer.attend(batch).weights
+            for one, two in zip(model.predict(batch, verbose=0)[1:], weights.ask(*found).values()):
+                close(one, two, atol=1e-5)
+        again = AttentionLayer.from_config(layer.get_config())
+        assert again.return_weights == ("entropy", "received", "argmax")
+        refused(
+            UnsupportedError,
+            "need questions among entropy, received, max, argmax, max_score, distance; got 'entropi'; "
+            "did you mean 'entropy'?",
+            lambda: AttentionLayer(6, return_weights=("entropi",))(inputs),
+        )
+    """,
+    "dropout is of the output, while training, and another at every step": """
+        layer = AttentionLayer(6, heads=2, dropout=0.5, seed=3)
         batch = random.random((2, 9, 5), dtype="float32")
-        layer(batch)
-        output, weights = layer.attend(keras.ops.convert_to_tensor(batch))
-        assert isinstance(weights, regard.AttentionWeights) and weights.shape == (2, 2, 9, 9)
-        np.testing.assert_allclose(keras.ops.convert_to_numpy(weights.received()).sum(-1), 9, atol=1e-5)
-        try:
-            layer.attend(keras.Input((None, 5)))
-        except regard.errors.UnsupportedError as error:
-            assert "through which lazy weights cannot flow" in str(error)
-        else:
-            raise AssertionError("a symbolic input must be refused")
+        calm, weights = layer(batch)
+        first, second = (layer(batch, training=True) for _ in range(2))
+        close(first[1], weights)
+        close(layer(batch)[0], calm)
+        assert abs(numpy(first[0]) - numpy(second[0])).max() > 1e-3
+        again = AttentionLayer.from_config(layer.get_config())
+        again.build((None, None, 5))
+        again.set_weights(layer.get_weights())
+        close(again(batch, training=True)[0], first[0])
+    """,
+    "masks of the wrong shape": """
+        layer = AttentionLayer(6, heads=2)
+        batch = random.random((2, 9, 5), dtype="float32")
+        refused(
+            ShapeError,
+            "AttentionLayer: need a mask (B, S) = (2, 9); got (2, 8); True is no padding.",
+            lambda: layer(batch, mask=np.ones((2, 8), bool)),
+        )
     """,
     "arguments that cannot be": """
         for wrong, message in (
@@ -109,36 +154,11 @@ CHECKS = {
                 "AttentionLayer: need encoder to be one of 'dense', 'convolution', 'recurrent'; got 'transformer'.",
             ),
         ):
-            try:
-                AttentionLayer(**wrong)
-            except regard.errors.ConfigError as error:
-                assert str(error) == message, error
-            else:
-                raise AssertionError(wrong)
+            refused(ConfigError, message, lambda: AttentionLayer(**wrong))
     """,
 }
-START = """
-import sys
-import torch
-import numpy as np
-import keras
-import regard
-from regard.nn.keras import AttentionLayer
-random = np.random.default_rng(0)
-keras.utils.set_random_seed(0)
-path = sys.argv[1]
-"""
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_layer(backend, tmp_path, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", backend)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    program = START + "".join(
-        f"def check():{body}\ntry:\n    check()\nexcept BaseException:\n    print({name!r}); raise\n"
-        for name, body in CHECKS.items()
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "model.keras")], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+@pytest.mark.parametrize("backend", keras_process.BACKENDS)
+def test_layer(backend, tmp_path):
+    keras_process.run(backend, CHECKS, tmp_path / "model.keras")

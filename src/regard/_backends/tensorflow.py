@@ -168,7 +168,7 @@ def sweep(task: Any, operands: Any) -> tuple:
     """Blocks in order, each after the one before: a graph would run them all at once, and hold n x n numbers."""
     if task.grid.blocks is None:
         # Inside a loop XLA knows no sizes but those it was traced with, so there everything is one block.
-        at_once = GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+        at_once = task.grid.whole or GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
         return tuple(_evaluated(task, operands, task.grid.everything)) if at_once else _loop_of_unknown(task, operands)
     if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))

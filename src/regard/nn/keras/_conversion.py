@@ -105,7 +105,7 @@ def check_mask(who: str, got: Sequence, full: Sequence) -> None:
     if not pair or len(got) > len(full):
         raise ShapeError(
             f"{who}: need attention_mask (T, S), (B, T, S) or (B, heads, T, S) for weights (B, heads, T, S) = "
-            f"{_check._sizes(full)}; got {_check._sizes(got)}; True or 1 lets query i see key j at [..., i, j]."
+            f"{_check._sizes(full)}; got {_check._sizes(got)}; True lets query i see key j at [..., i, j]."
         )
 
 
