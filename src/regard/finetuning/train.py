@@ -7,6 +7,7 @@ import shutil
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers.trainer_utils import set_seed
 
 from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import Prepared, prepare
+from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
@@ -75,12 +77,13 @@ def finetune(
         _announce(prepared, display)
     if not (path / "model").is_dir() or overwrite:
         try:
-            with clock("train"):
+            with clock("train"), room_on_disk(path):
                 get_framework(config.framework).train_into(path, prepared, resume, display)
         except Interrupted:
             write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
             raise
-    return finish(path, prepared, display, clock)
+    with room_on_disk(path):
+        return finish(path, prepared, display, clock)
 
 
 class Clock:
@@ -169,7 +172,8 @@ def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) ->
         shutil.rmtree(path)
     path.mkdir(parents=True)
     (path / CONFIG).write_text(config.dump(), encoding="utf-8")
-    write_json(path / STATE, {"task": config.task, "spec": spec, "newly_initialised": fresh, "finished": False})
+    known = {"id": uuid.uuid4().hex, "task": config.task, "spec": spec, "newly_initialised": fresh}
+    write_json(path / STATE, {**known, "finished": False})
 
 
 def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
@@ -177,6 +181,7 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
     rows = prepared.encoded["train"].rows
     with quiet_transformers():
         trainer = StepTrainer(
+            run=path,
             max_tokens=config.train.max_tokens,
             unpadded=without_padding(model, config.train.unpad),
             model=model,
@@ -298,12 +303,6 @@ def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
         raise Interrupted(path, trainer.state.global_step, trainer.state.max_steps)
 
 
-def last_checkpoint(path: Path) -> Path | None:
-    """Return the last checkpoint of a run that was written whole, if there is one."""
-    whole = (state.parent for state in path.glob("checkpoints/checkpoint-*/trainer_state.json"))
-    return max(whole, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
-
-
 def _planned_steps(trainer: Trainer) -> int:
     if trainer.args.max_steps > 0:
         return trainer.args.max_steps
@@ -336,6 +335,7 @@ def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
     """Save the model whole or not at all, and make sure that it loads as it was."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     temporary = path / "model.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
     with quiet_transformers():
         model.save_pretrained(temporary)
         prepared.processor.save_pretrained(temporary)

@@ -7,12 +7,12 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from transformers import Trainer
 
+from regard.finetuning.checkpoints import CheckpointTrainer
 from regard.finetuning.sampler import LengthSampler, batches_by_length
 
 
-class StepTrainer(Trainer):
+class StepTrainer(CheckpointTrainer):
     """A Trainer whose steps are a function of seed and lengths, and whose gradient is that of the step's mean loss.
 
     A step has `batch_size` times `accumulate` examples, however many forward passes it takes: passes hold at most
