@@ -19,11 +19,12 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regard.finetuning.check import check
+    from regard.finetuning.export import export
     from regard.finetuning.run import evaluate, predict
     from regard.finetuning.train import finetune
 
 # These stand on transformers, datasets and more (`pip install "regard[finetune]"`): imported when asked for.
-_FINE_TUNING = {"check": "check", "evaluate": "run", "finetune": "train", "predict": "run"}
+_FINE_TUNING = {"check": "check", "evaluate": "run", "export": "export", "finetune": "train", "predict": "run"}
 
 __all__ = [
     "Attention",
@@ -33,6 +34,7 @@ __all__ = [
     "check",
     "errors",
     "evaluate",
+    "export",
     "finetune",
     "masks",
     "pad",

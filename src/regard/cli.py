@@ -202,8 +202,8 @@ def predict(
     ] = None,
 ) -> None:
     """Predict for a text, or for every row of a file in its order."""
-    from regard.finetuning.data import FILES, locate, require_writable
     from regard.finetuning.run import Run
+    from regard.finetuning.stream import predict_file
     from regard.models.pictures import PICTURES
 
     _silence()
@@ -212,14 +212,9 @@ def predict(
         _print_predictions(opened.predict([inputs]))
         return
     target = output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl")
-    require_writable(target)
-    rows = _rows(opened, inputs)
-    column = opened.config.data.columns[opened.input]
-    cells = [row[column] for row in rows]
-    given = [locate(cell, inputs) for cell in cells] if opened.input in FILES else cells
-    predictions = opened.predict(given, progress=True)
-    _warn_of_cuts(predictions)
-    _write(rows, predictions, target)
+    written = predict_file(opened, inputs, target, progress=True)
+    _warn_of_cuts(written.cut, written.rows)
+    typer.echo(f"{written.rows} predictions: {written.path}")
 
 
 def _is_file(text: str) -> bool:
@@ -230,41 +225,16 @@ def _is_file(text: str) -> bool:
     return (suffix in (*SUFFIXES, ".txt") and " " not in text.strip()) or (len(text) < 200 and Path(text).is_file())
 
 
-def _rows(run: Any, path: str) -> list[dict[str, Any]]:
-    from regard.finetuning.data import read_table, read_texts, require_column
-
-    column = run.config.data.columns[run.input]
-    if Path(path).suffix.lower() == ".txt":
-        return [{column: text} for text in read_texts(path)]
-    table = read_table(path)
-    require_column(table, column, path, run.input)
-    return list(table)
-
-
-def _warn_of_cuts(predictions: list[dict[str, Any]]) -> None:
-    cut = sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions)
+def _warn_of_cuts(cut: int, rows: int) -> None:
     if cut:
-        typer.echo(
-            f"regard: {cut} of {len(predictions)} texts are longer than the model reads; their ends were cut", err=True
-        )
-
-
-def _write(rows: list[dict[str, Any]], predictions: list[dict[str, Any]], output: Path) -> None:
-    from regard.finetuning.data import write_table
-
-    merged = [
-        {**row, **{f"predicted_{k}" if k in row else k: v for k, v in p.items()}}
-        for row, p in zip(rows, predictions, strict=True)
-    ]
-    write_table(output, merged)
-    typer.echo(f"{len(merged)} predictions: {output}")
+        typer.echo(f"regard: {cut} of {rows} texts are longer than the model reads; their ends were cut", err=True)
 
 
 def _print_predictions(predictions: list[dict[str, Any]]) -> None:
     for prediction in predictions:
         ranked = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:5]
         typer.echo("  ".join(f"{label} {probability:.3f}" for label, probability in ranked))
-    _warn_of_cuts(predictions)
+    _warn_of_cuts(sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions), len(predictions))
 
 
 @app.command()
@@ -286,6 +256,23 @@ def evaluate(
         [k.replace("_", " "), f"{s.value:.3f}", "{:.3f} to {:.3f}".format(*s.interval or ())] for k, s in scores.items()
     ]
     _print_table(file, ["measure", "value", "95 % interval"], rows)
+
+
+@app.command()
+@guarded
+def export(
+    run: RunFolder,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="the directory to make")],
+    format: Annotated[str, typer.Option("--format", help="safetensors, or onnx")] = "safetensors",
+) -> None:
+    """Write a run's model for use elsewhere, compared with the model."""
+    _silence()
+    from regard.finetuning.export import export as run_it
+
+    done = run_it(run, output, format=format)  # type: ignore[arg-type]
+    lengths = f" of {done.lengths[0]} to {done.lengths[-1]} tokens" if done.lengths else ""
+    told = f"{done.inputs} inputs{lengths}, logits differ from the model's by {done.difference:.2g} at most"
+    typer.echo(f"Written: {done.path} ({done.format}; {told})")
 
 
 @app.command()
@@ -335,7 +322,7 @@ def look(
         _print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
     else:
         _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
-    _warn_of_cuts([{"tokens_cut": looked.cut}])
+    _warn_of_cuts(looked.cut > 0, 1)
     measured = faithful or (faithful is None and len(looked.labels) <= 64)
     found = seen.faithfulness() if measured else None
     if found is not None:

@@ -17,11 +17,46 @@ def refusal(function, *args):
     return str(caught.value)
 
 
+def write(path, rows, at_a_time=2):
+    with data.TableWriter(path) as writer:
+        for start in range(0, len(rows), at_a_time):
+            writer.write(rows[start : start + at_a_time])
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_what_is_written_reads_back(tmp_path, suffix):
     path = tmp_path / f"table{suffix}"
-    data.write_table(path, ROWS)
+    write(path, ROWS)
     assert list(data.read_table(path)) == ROWS
+    assert list(data.stream(path, "text")) == ROWS
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_what_is_not_written_to_the_end_is_not_there(tmp_path, suffix):
+    def interrupted():
+        with data.TableWriter(tmp_path / f"table{suffix}") as writer:
+            writer.write(ROWS)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_with_other_columns(tmp_path):
+    path = tmp_path / "table.csv"
+    assert refusal(write, path, [*ROWS, {"text": "a", "more": 1}]).startswith(
+        f"{path}: need the same columns in all rows; got others after the first 2 ("
+    )
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_lines_end_as_on_any_machine(tmp_path, ends):
+    path = tmp_path / "table.csv"
+    path.write_bytes(ends.join(["text,label", '"a', 'b",1', "c,2"]).encode())
+    expected = [{"text": f"a{ends}b", "label": "1"}, {"text": "c", "label": "2"}]
+    assert list(data.read_table(path)) == list(data.stream(path, "text")) == expected
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -32,7 +67,7 @@ def test_csv_in_other_dialects(tmp_path, separator):
 
 
 def test_nested_values_become_columns(tmp_path):
-    data.write_table(tmp_path / "t.csv", [{"a": 1, "b": {"x": 0.5, "y": 0.25}}])
+    write(tmp_path / "t.csv", [{"a": 1, "b": {"x": 0.5, "y": 0.25}}])
     assert (tmp_path / "t.csv").read_text() == "a,b_x,b_y\n1,0.5,0.25\n"
 
 
@@ -127,19 +162,17 @@ def test_setting_aside_keeps_equal_texts_together():
 def test_lines_of_text(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("one\n\n  \ntwo\n")
-    assert data.read_texts(path) == ["one", "two"]
+    assert list(data.stream(path, "line")) == [{"line": "one"}, {"line": "two"}]
 
 
 def test_nothing_is_written_over(tmp_path):
     path = tmp_path / "t.jsonl"
-    data.write_table(path, ROWS)
+    write(path, ROWS)
     assert json.loads(path.read_text().splitlines()[0]) == ROWS[0]
-    assert (
-        refusal(data.write_table, path, []) == f"{path}: need a new file to write; got one that exists; name another."
-    )
+    assert refusal(write, path, []) == f"{path}: need a new file to write; got one that exists; name another."
     path = tmp_path / "t.xls"
     expected = f"{path}: need a file of type .csv, .tsv, .jsonl, .parquet to write; got '.xls'; rename it."
-    assert refusal(data.write_table, path, []) == expected
+    assert refusal(write, path, []) == expected
     path = tmp_path / "no" / "t.csv"
     expected = f"{path}: need a folder to write into; got none at '{path.parent}'; make it."
-    assert refusal(data.write_table, path, []) == expected
+    assert refusal(write, path, []) == expected

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import itertools
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,19 +35,22 @@ def read_table(path: str | Path) -> Dataset:
     """
     path = Path(path)
     if path.is_dir():
-        return _read_folders(path)
-    if not path.is_file():
-        raise DataError(f"{path}: need a file to read; got nothing there; {_neighbours(path)}")
+        return _dataset(list(_folders(path)))
+    _require_table(path, SUFFIXES)
     readers = {
         ".csv": _read_separated,
         ".tsv": _read_separated,
         ".jsonl": _read_lines_of_json,
         ".parquet": _read_parquet,
     }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: need a file of type {', '.join(SUFFIXES)}; got '{path.suffix}'; convert it.")
-    return reader(path)
+    return readers[path.suffix.lower()](path)
+
+
+def _require_table(path: Path, suffixes: Sequence[str]) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: need a file to read; got nothing there; {_neighbours(path)}")
+    if path.suffix.lower() not in suffixes:
+        raise DataError(f"{path}: need a file of type {', '.join(suffixes)}; got '{path.suffix}'; convert it.")
 
 
 def take_columns(table: Dataset, columns: dict[str, str], path: str | Path) -> Dataset:
@@ -61,7 +65,7 @@ def take_columns(table: Dataset, columns: dict[str, str], path: str | Path) -> D
         DataError: a column does not exist, or the table has no rows.
     """
     for role, column in columns.items():
-        require_column(table, column, path, role)
+        require_column(table.column_names, column, path, role)
     if not len(table):
         raise DataError(f"{path}: need rows to work on; got a table without any; choose another file.")
     taken = table.select_columns(list(columns.values())).rename_columns({c: r for r, c in columns.items() if c != r})
@@ -77,18 +81,13 @@ def locate(cell: Any, path: str | Path) -> Any:
     return str(folder / cell) if isinstance(cell, str) else cell
 
 
-def require_column(table: Dataset, column: str, path: str | Path, role: str) -> None:
-    """Raise DataError if a table lacks the column that holds what the task calls `role`."""
-    if column not in table.column_names:
+def require_column(names: Sequence[str], column: str, path: str | Path, role: str) -> None:
+    """Raise DataError if a table of these columns lacks the one that holds what the task calls `role`."""
+    if column not in names:
         raise DataError(
-            f"{path}: need the column '{column}'; got {_quote(table.column_names)}; set data.columns.{role} to one of "
-            f"them{_perhaps(column, table.column_names)}."
+            f"{path}: need the column '{column}'; got {_quote(names)}; set data.columns.{role} to one of "
+            f"them{_perhaps(column, names)}."
         )
-
-
-def read_texts(path: str | Path) -> list[str]:
-    """Read one text a line, blank lines left out."""
-    return [line for line in _decode(Path(path)).splitlines() if line.strip()]
 
 
 def set_aside(table: Dataset, fraction: float, seed: int, key: str) -> tuple[Dataset, Dataset]:
@@ -121,18 +120,6 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write rows as the suffix says; in CSV and TSV a nested value becomes columns."""
-    require_writable(path)
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        write_jsonl(path, rows)
-    elif suffix == ".parquet":
-        _dataset(rows).to_parquet(str(path))
-    else:
-        _write_separated(path, rows)
-
-
 def require_writable(path: Path) -> None:
     """Raise DataError unless a table can be written to a path without losing anything."""
     if path.suffix.lower() not in SUFFIXES:
@@ -143,12 +130,70 @@ def require_writable(path: Path) -> None:
         raise DataError(f"{path}: need a folder to write into; got none at '{path.parent}'; make it.")
 
 
-def _write_separated(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    flat = [_flatten(row) for row in rows]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(flat[0]) if flat else [], delimiter=_separator(path))
+class TableWriter:
+    """Writes rows as the suffix says, some at a time, to a side; the file has its name once all are written.
+
+    In CSV and TSV a nested value becomes columns; the first rows say which columns there are.
+
+    Args:
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file that does not exist.
+
+    Raises:
+        DataError: such a file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        require_writable(path)
+        self.path, self._aside = path, path.with_name(f"{path.name}.tmp")
+        self._open: Any = None
+        self._add: Callable[[Sequence[dict[str, Any]]], None]
+
+    def write(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows.
+
+        Raises:
+            DataError: they have other columns than those before.
+        """
+        if self._open is None:
+            openers = {".jsonl": self._start_jsonl, ".parquet": self._start_parquet}
+            openers.get(self.path.suffix.lower(), self._start_separated)(rows)
+        try:
+            self._add(rows)
+        except (ValueError, TypeError) as error:  # of csv and of pyarrow
+            raise DataError(
+                f"{self.path}: need the same columns in all rows; got others after the first {len(rows)} ({error}); "
+                "write to a .jsonl file."
+            ) from None
+
+    def __enter__(self) -> TableWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None and self._open is None:
+            self.write([])
+        if self._open is not None:
+            self._open.close()
+        if kind is None:
+            self._aside.replace(self.path)
+        else:
+            self._aside.unlink(missing_ok=True)
+
+    def _start_jsonl(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._open = file = self._aside.open("w", encoding="utf-8")
+        self._add = lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+    def _start_parquet(self, rows: Sequence[dict[str, Any]]) -> None:
+        import pyarrow.parquet
+
+        schema = pyarrow.Table.from_pylist(list(rows)).schema
+        self._open = file = pyarrow.parquet.ParquetWriter(self._aside, schema)
+        self._add = lambda rows: file.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema))
+
+    def _start_separated(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._open = file = self._aside.open("w", encoding="utf-8", newline="")
+        writer = csv.DictWriter(file, list(_flatten(rows[0])) if rows else [], delimiter=_separator(self.path))
         writer.writeheader()
-        writer.writerows(flat)
+        self._add = lambda rows: writer.writerows(map(_flatten, rows))
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:
@@ -163,57 +208,92 @@ def _separator(path: Path) -> str:
     return "\t" if path.suffix.lower() == ".tsv" else ","
 
 
-def _read_folders(path: Path) -> Dataset:
+def _folders(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the pictures in the folders of their classes."""
     files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in PICTURES)
     if not files:
         raise DataError(
             f"{path}: need a folder for each class with pictures in it ({', '.join(PICTURES)}); got none; name their "
             "parent, or a table."
         )
-    return _dataset([{"image": str(file.relative_to(path)), "label": file.parent.name} for file in files])
+    yield from ({"image": str(file.relative_to(path)), "label": file.parent.name} for file in files)
 
 
-def _read_separated(path: Path) -> Dataset:
-    text = _decode(path)
+def stream(path: str | Path, text_column: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table one by one, so that memory does not grow with the file.
+
+    Args:
+        path: what `read_table` reads, or a `.txt` file with one text a line, blank lines left out.
+        text_column: what the texts of a `.txt` file are called.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read; says where in the file.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if path.is_dir():
+        yield from _folders(path)
+        return
+    _require_table(path, (*SUFFIXES, ".txt"))
+    if kind == ".jsonl":
+        yield from _objects(path)
+    elif kind == ".parquet":
+        with _open_parquet(path) as file:
+            for batch in file.iter_batches(1000):
+                yield from batch.to_pylist()
+    elif kind == ".txt":
+        yield from ({text_column: line} for text in _lines(path) for line in text.splitlines() if line.strip())
+    else:
+        cells = _separated(path)
+        header = next(cells, [])
+        yield from (dict(zip(header, row, strict=True)) for row in cells)
+
+
+def _separated(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of CSV or TSV, the header first."""
+    lines = _lines(path)
+    first = next(lines, "")
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), strict=True)
-    rows: list[list[str]] = []
+    reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(path, first), strict=True)
+    columns = 0
     try:
         for row in reader:
-            if rows and row and len(row) != len(rows[0]):
+            if columns and row and len(row) != columns:
                 raise DataError(
-                    f"{path}: need {len(rows[0])} cells in each row, as in the first; got {len(row)} at line "
+                    f"{path}: need {columns} cells in each row, as in the first; got {len(row)} at line "
                     f"{reader.line_num}; put texts that hold the separator in double quotes."
                 )
             if row:
-                rows.append(row)
+                columns = columns or len(row)
+                yield row
     except csv.Error as error:
         raise DataError(f"{path}: need valid quoting; got '{error}' at line {reader.line_num}; correct it.") from None
-    return _from_rows(rows)
 
 
-def _from_rows(rows: list[list[str]]) -> Dataset:
+def _read_separated(path: Path) -> Dataset:
     from datasets import Dataset
 
+    rows = list(_separated(path))
     names, body = (rows[0], rows[1:]) if rows else ([], [])
     columns = zip(*body, strict=True) if body else ([] for _ in names)
     return Dataset.from_dict({name: list(column) for name, column in zip(names, columns, strict=True)})
 
 
-def _delimiter(path: Path, text: str) -> str:
+def _delimiter(path: Path, header: str) -> str:
     """Return a tab for TSV, else whichever the first line holds most of."""
     if path.suffix.lower() == ".tsv":
         return "\t"
-    header = text.partition("\n")[0]
     return max(",;\t", key=header.count)
 
 
 def _read_lines_of_json(path: Path) -> Dataset:
-    rows = []
-    for number, line in enumerate(_decode(path).split("\n"), start=1):
+    return _dataset(list(_objects(path)))
+
+
+def _objects(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_lines(path), start=1):
         if line.strip():
-            rows.append(_parse(path, number, line))
-    return _dataset(rows)
+            yield _parse(path, number, line)
 
 
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -236,26 +316,34 @@ def _dataset(rows: Sequence[dict[str, Any]]) -> Dataset:
 
 
 def _read_parquet(path: Path) -> Dataset:
-    import pyarrow.parquet
     from datasets import Dataset
 
+    with _open_parquet(path) as file:
+        return Dataset(file.read())
+
+
+def _open_parquet(path: Path) -> Any:
+    import pyarrow.parquet
+
     try:
-        return Dataset(pyarrow.parquet.read_table(path))
+        return pyarrow.parquet.ParquetFile(path)
     except pyarrow.ArrowInvalid:
         raise DataError(f"{path}: need a Parquet file; got something else; write it again.") from None
 
 
-def _decode(path: Path) -> str:
-    data = path.read_bytes()
-    try:
-        return data.decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
-        raise DataError(
-            f"{path}: need text in UTF-8; got byte 0x{data[error.start]:02x} at line {line}, byte {column} of it; save "
-            f"the file as UTF-8, for example with 'iconv -f latin1 -t utf-8'."
-        ) from None
+def _lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a text with their ends."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}: need text in UTF-8; got byte 0x{line[error.start]:02x} at line {number}, byte "
+                    f"{error.start + 1} of it; save the file as UTF-8, for example with 'iconv -f latin1 -t utf-8'."
+                ) from None
+            text = text.removeprefix("\ufeff") if number == 1 else text
+            yield from io.StringIO(text, newline="") if "\r" in text else (text,)
 
 
 def _neighbours(path: Path) -> str:

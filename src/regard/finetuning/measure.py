@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from regard.finetuning.check import Prepared
 from regard.finetuning.config import Config
-from regard.finetuning.data import write_jsonl
+from regard.finetuning.data import SUFFIXES, write_jsonl
 from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.run import METRICS, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Prediction, Score, get_task
+from regard.inspection.report.card import model_card
 from regard.inspection.report.content import Curve, Metric, Report
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
     with clock("report"):
         report = _report(run, prepared, name, predictions, scores, baselines, clock)
         _draw(path, report)
+        _write_card(path / "model", report, prepared)
     write_json(path / METRICS, _metrics(name, len(split), scores, baselines, clock))
     _close(path, config, clock)
     _tell(display, report)
@@ -192,6 +194,25 @@ def _draw(path: Path, report: Report) -> None:
 
     training_curves(report.curves, path=path / "training-curves.png")
     write_report(report, path / "report.html")
+
+
+def _write_card(model: Path, report: Report, prepared: Prepared) -> None:
+    """Put the model card beside the weights, for the same readers."""
+    config, task = prepared.config, get_task(prepared.config.task)
+    sources = ", ".join(dict.fromkeys(Path(s).name for s in config.data.model_dump().values() if _is_table(s)))
+    limits = [
+        f"It learned from {prepared.check.rows['train']:,} rows of {sources} and was measured on rows set aside of the "
+        "same kind; on others it may do worse.",
+        "How far its probabilities can be taken at their word was not measured, nor how it treats groups of people.",
+    ]
+    use = f'import regard\n\nregard.predict("{model.parent}", ["{task.INPUT} of your own"])'
+    card = model_card(report, task=config.task, base=config.model, limits=limits, use=use)
+    (model / "README.md").write_text(card, encoding="utf-8")
+    (model / "README.md").chmod((model / "config.json").stat().st_mode)
+
+
+def _is_table(source: Any) -> bool:
+    return isinstance(source, str) and Path(source).suffix.lower() in SUFFIXES
 
 
 def _tell(display: Display, report: Report) -> None:

@@ -95,8 +95,11 @@ class Run:
 
     def predict(self, inputs: Sequence[Any] | str, *, progress: bool = False) -> list[Prediction]:
         """Predict in the order of the inputs; see `regard.predict`."""
-        inputs = [inputs] if isinstance(inputs, str) else list(inputs)
-        return self._task.respond(self.model, self.processor, inputs, Display(quiet=not progress))
+        return self.respond([inputs] if isinstance(inputs, str) else list(inputs), Display(quiet=not progress))
+
+    def respond(self, inputs: Sequence[Any], display: Display) -> list[Prediction]:
+        """Predict in the order of the inputs, and show how far it is."""
+        return self._task.respond(self.model, self.processor, inputs, display)
 
     def evaluate(self, data: str | Path, *, progress: bool = False) -> dict[str, Score]:
         """Measure on a file that holds the truth too; see `regard.evaluate`."""

@@ -1,0 +1,215 @@
+"""Hand a run's model to others: transformers' own files, or ONNX, checked against the model before it has its name."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from regard.errors import ConfigError, RegardError, UnsupportedError
+from regard.finetuning.frameworks import framework_of, get_framework
+from regard.finetuning.progress import quiet_transformers
+from regard.finetuning.run import Run
+from regard.finetuning.tasks import get_task
+
+FORMATS = ("safetensors", "onnx")
+TOLERANCE = 1e-4
+"""Largest difference between two logits, relative to the largest logit, or to 1 if that is more."""
+CARD = "README.md"
+
+Batch = dict[str, np.ndarray]
+Answer = Callable[[Batch], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the directory: the model, its processor, and the model card.
+        format: `safetensors` or `onnx`.
+        difference: the largest difference of a logit of what was written to the same logit of the run's model.
+        inputs: how many inputs they were compared on.
+        lengths: of those inputs, in tokens; none where they all are alike.
+    """
+
+    path: Path
+    format: str
+    difference: float
+    inputs: int
+    lengths: list[int]
+
+
+def export(
+    run: Run | str | Path, output: str | Path, *, format: Literal["safetensors", "onnx"] = "safetensors"
+) -> Exported:
+    """Write a run's model for use elsewhere, and compare what was written with the model.
+
+    Args:
+        run: a run, or its directory.
+        output: the directory to make.
+        format: `safetensors`, which transformers loads, or `onnx`, for onnxruntime: any number of inputs of any
+            length that the model reads.
+
+    Returns:
+        The directory and the largest difference found, on batches of several lengths and paddings.
+
+    Raises:
+        ConfigError: the directory is taken, or there is no such format.
+        UnsupportedError: the run is not of transformers on PyTorch, or a package is missing.
+        RegardError: what was written answers otherwise than the model; nothing is left of it.
+    """
+    run, output = Run.load(run), Path(output)
+    _require_possible(run, output, format)
+    model, _ = get_framework(run.config.framework).load(run.path / "model", run.config, run.state["spec"])
+    aside = output.with_name(f"{output.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    batches = list(probes(run.processor))
+    try:
+        with _silence():
+            answer = _write_onnx(model, batches, aside) if format == "onnx" else _write_safetensors(model, run, aside)
+            run.processor.save_pretrained(aside)
+        if (run.path / "model" / CARD).is_file():
+            shutil.copy(run.path / "model" / CARD, aside / CARD)
+        difference = compare(lambda batch: _logits(model, batch), answer, batches, output)
+        if output.exists():
+            output.rmdir()
+        aside.replace(output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    lengths = sorted({int(n) for batch in batches if "attention_mask" in batch for n in batch["attention_mask"].sum(1)})
+    return Exported(output, format, difference, sum(len(_first(batch)) for batch in batches), lengths)
+
+
+def _require_possible(run: Run, output: Path, format: str) -> None:
+    if format not in FORMATS:
+        raise ConfigError(f"export: need a format, one of {', '.join(FORMATS)}; got '{format}'; choose one.")
+    if run.config.framework != "torch":
+        raise UnsupportedError(
+            f"export: need a run of framework torch; got '{run.config.framework}', whose {run.path / 'model'} Keras "
+            "loads as it is; use that."
+        )
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"{output}: need a new or empty directory to write; got one with files; choose another.")
+    if not output.absolute().parent.is_dir():
+        raise ConfigError(f"{output}: need a folder to write into; got none at '{output.parent}'; make it.")
+
+
+def probes(processor: Any) -> Iterator[Batch]:
+    """Yield batches that a model shall answer alike in every form: of random tokens, or pictures.
+
+    Texts have 1, 2, 7, 31 tokens and so on up to the longest that the model reads, alone and beside shorter ones.
+    """
+    rng = np.random.default_rng(0)
+    if not hasattr(processor, "model_max_length"):
+        shape = np.shape(processor(images=np.zeros((32, 32, 3), np.uint8), return_tensors="np")["pixel_values"][0])
+        yield from ({"pixel_values": rng.normal(size=(count, *shape)).astype(np.float32)} for count in (2, 1, 5))
+        return
+    longest = min(processor.model_max_length, 512)
+    for length in sorted({min(length, longest) for length in (7, 2, 1, 31, 128, longest)}, key=lambda n: (n != 7, n)):
+        for real in ([length], [length, (length + 1) // 2, 1]):
+            yield _tokens(rng, processor, length, real)
+
+
+def _tokens(rng: np.random.Generator, processor: Any, length: int, real: list[int]) -> Batch:
+    """Random tokens of the numbers of `real` ones, padded on the right to one length."""
+    special = set(processor.all_special_ids)
+    ordinary = [number for number in range(len(processor)) if number not in special]
+    mask = (np.arange(length) < np.array(real)[:, None]).astype(np.int64)
+    ids = np.where(mask, rng.choice(ordinary, mask.shape), processor.pad_token_id or 0).astype(np.int64)
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+    return {name: arrays[name] for name in processor.model_input_names if name in arrays}
+
+
+def compare(model: Answer, written: Answer, batches: list[Batch], output: Path) -> float:
+    """Return the largest difference between two models' answers.
+
+    Raises:
+        RegardError: it is more than rounding can explain.
+    """
+    worst = 0.0
+    for batch in batches:
+        expected, found = model(batch), written(batch)
+        difference = float(np.abs(found - expected).max())
+        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+            raise RegardError(
+                f"{output}: need the exported model to answer as the trained one; got logits that differ by "
+                f"{difference:.2g} for inputs of shape {np.shape(_first(batch))}; nothing was written: export to "
+                "another format."
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+def _first(batch: Batch) -> np.ndarray:
+    return next(iter(batch.values()))
+
+
+def _logits(model: Any, batch: Batch) -> np.ndarray:
+    import torch
+
+    return framework_of(model).logits(model, {name: torch.from_numpy(array) for name, array in batch.items()})
+
+
+def _write_safetensors(model: Any, run: Run, folder: Path) -> Answer:
+    model.save_pretrained(folder)
+    loaded, _ = get_task(run.config.task).load_model(str(folder), run.state["spec"])
+    return lambda batch: _logits(loaded.eval(), batch)
+
+
+def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
+    """Export by transformers' exporter with the first padded batch; every axis but the last of pixels may vary."""
+    import torch
+
+    try:
+        import onnxruntime
+        from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+
+        exporter = OnnxExporter()
+    except ImportError as error:
+        raise UnsupportedError(
+            f"export: need onnxruntime and onnxscript for onnx; got an environment without one ({error}); pip install "
+            "'regard[onnx]'."
+        ) from None
+    sample = next(batch for batch in batches if len(_first(batch)) > 1)
+    tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in sample.items()}
+    axes = {name: {0: torch.export.Dim.AUTO} for name in tensors}
+    axes |= {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name, t in tensors.items() if t.ndim == 2}
+    exported = exporter.export(model, tensors, config=OnnxConfig(dynamic_shapes=axes))
+    exported.save_pretrained(folder)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    known = {each.name for each in session.get_inputs()}
+
+    def answer(batch: Batch) -> np.ndarray:
+        return cast(np.ndarray, session.run(["logits"], {n: a for n, a in batch.items() if n in known})[0])
+
+    return answer
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep PyTorch's exporter from telling how far it is, on whichever way it does."""
+    with (
+        quiet_transformers(),
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        before = logging.root.manager.disable
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)

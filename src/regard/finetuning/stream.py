@@ -1,0 +1,99 @@
+"""Predictions for files of any size: rows come, are predicted some thousands at a time, and go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from regard.errors import DataError
+from regard.finetuning.data import FILES, TableWriter, locate, require_column, stream
+from regard.finetuning.progress import Advance, Display
+from regard.finetuning.run import Run
+from regard.finetuning.tasks import Prediction
+
+ROWS = 4096
+"""Rows that are in memory at a time; sorted by length within them, batches waste little."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What became of a file.
+
+    Attributes:
+        path: the file of predictions.
+        rows: how many it holds.
+        cut: how many inputs were longer than the model reads.
+    """
+
+    path: Path
+    rows: int
+    cut: int
+
+
+def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, *, progress: bool = False) -> Written:
+    """Predict for each row of a file and write the rows in their order, with the predictions beside them.
+
+    The file is read once before the first prediction: a fault in its last line is told at once.
+
+    Args:
+        run: a run, or its directory.
+        source: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the run's column, or `.txt`, one input a line.
+        target: the `.csv`, `.tsv`, `.jsonl` or `.parquet` file to write; it has its name once it is whole.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: a file cannot be read or written.
+
+    Cost:
+        Memory for some thousands of rows, whatever the size of the file.
+    """
+    run, display = Run.load(run), Display(quiet=not progress)
+    column = run.config.data.columns[run.input]
+    with TableWriter(Path(target)) as writer:
+        total = _count(source, column, run.input)
+        rows = cut = 0
+        with display.bar("predict", total) as advance:
+            coming = stream(source, column)
+            while given := list(islice(coming, ROWS)):
+                predictions = run.respond([_input(row[column], run, source) for row in given], _Inside(advance))
+                writer.write([_merge(row, p) for row, p in zip(given, predictions, strict=True)])
+                rows, cut = rows + len(given), cut + sum(p.get("tokens_cut", 0) > 0 for p in predictions)
+    return Written(Path(target), rows, cut)
+
+
+class _Inside(Display):
+    """Advances a bar that is already there."""
+
+    def __init__(self, advance: Advance) -> None:
+        super().__init__(quiet=True)
+        self.advance = advance
+
+    @contextmanager
+    def bar(self, label: str, total: int, done: int = 0) -> Iterator[Advance]:
+        yield self.advance
+
+
+def _count(source: str | Path, column: str, role: str) -> int:
+    """Count the rows, each of which must have an input."""
+    number = 0
+    for number, row in enumerate(stream(source, column), start=1):
+        require_column(list(row), column, source, role)
+        if row[column] is None or (role == "text" and not isinstance(row[column], str)):
+            kind = "none" if row[column] is None else type(row[column]).__name__
+            raise DataError(
+                f"{source}: need a {role} in each row; got {kind} in row {number}; correct or drop the row."
+            )
+    return number
+
+
+def _input(cell: Any, run: Run, source: str | Path) -> Any:
+    """Return what a cell holds, or the file that it names."""
+    return locate(cell, source) if run.input in FILES else cell
+
+
+def _merge(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+    return {**row, **{f"predicted_{key}" if key in row else key: value for key, value in prediction.items()}}

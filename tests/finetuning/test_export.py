@@ -1,0 +1,96 @@
+"""What is exported answers as the run's model, and anything else is refused."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from regard.errors import ConfigError, RegardError, UnsupportedError
+from regard.finetuning import export as exporting
+from regard.finetuning.export import compare, export, probes
+
+
+def refusal(function, *args, error=ConfigError, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+def test_the_probes_have_several_lengths_and_paddings(finished):
+    batches = list(probes(finished.processor))
+    real = [tuple(batch["attention_mask"].sum(1).tolist()) for batch in batches]
+    assert real == [
+        (7,), (7, 4, 1), (1,), (1, 1, 1), (2,), (2, 1, 1), (31,), (31, 16, 1), (32,), (32, 16, 1),
+    ]  # fmt: skip
+    for batch in batches:
+        assert ((batch["input_ids"] == finished.processor.pad_token_id) == (batch["attention_mask"] == 0)).all()
+
+
+def test_safetensors(finished, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    done = export(finished, tmp_path / "out")
+    assert (done.path, done.format, done.inputs, done.lengths) == (
+        tmp_path / "out", "safetensors", 20, [1, 2, 4, 7, 16, 31, 32],
+    )  # fmt: skip
+    assert done.difference == 0
+    model = AutoModelForSequenceClassification.from_pretrained(done.path)
+    tokens = AutoTokenizer.from_pretrained(done.path)(["a superb film"], return_tensors="pt")
+    answer = finished.predict("a superb film")[0]["probabilities"]["positive"]
+    assert model(**tokens).logits.softmax(-1)[0, 1].item() == pytest.approx(answer, abs=1e-5)
+
+
+def test_onnx_gives_the_logits_of_the_model_for_any_batch_and_length(finished, tmp_path):
+    """Computed here once more, by a session of its own and by transformers alone."""
+    import onnxruntime
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    done = export(finished.path, str(tmp_path / "out"), format="onnx")
+    assert 0 <= done.difference < 1e-4
+    session = onnxruntime.InferenceSession(done.path / "model.onnx", providers=["CPUExecutionProvider"])
+    model = AutoModelForSequenceClassification.from_pretrained(finished.path / "model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(done.path)
+    for texts in (["film"], ["a superb film", "dull", "the plot and the music of the story"]):
+        tokens = tokenizer(texts, padding=True, return_tensors="pt")
+        with torch.inference_mode():
+            expected = model(**tokens).logits.numpy()
+        found = session.run(["logits"], {name: array.numpy() for name, array in tokens.items()})[0]
+        assert np.abs(found - expected).max() < 1e-4
+    assert json.loads((done.path / "config.json").read_text())["id2label"] == {"0": "negative", "1": "positive"}
+
+
+def test_a_model_that_answers_otherwise_is_an_error_and_leaves_nothing(finished, tmp_path, monkeypatch):
+    write = exporting._write_safetensors
+
+    def spoiled(*args):
+        answer = write(*args)
+        return lambda batch: answer(batch) + 0.01 * (batch["input_ids"].shape[1] == 31)
+
+    monkeypatch.setattr(exporting, "_write_safetensors", spoiled)
+    assert refusal(export, finished, tmp_path / "out", error=RegardError) == (
+        f"{tmp_path / 'out'}: need the exported model to answer as the trained one; got logits that differ by 0.01 for "
+        "inputs of shape (1, 31); nothing was written: export to another format."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_that_is_no_number_is_an_error(tmp_path):
+    batches = [{"input_ids": np.zeros((1, 2))}]
+    with pytest.raises(RegardError, match="differ by nan"):
+        compare(lambda _: np.ones((1, 2)), lambda _: np.full((1, 2), np.nan), batches, tmp_path)
+
+
+def test_what_cannot_be_exported(finished, tmp_path, monkeypatch):
+    expected = "export: need a format, one of safetensors, onnx; got 'pickle'; choose one."
+    assert refusal(export, finished, tmp_path / "out", format="pickle") == expected
+    expected = f"{finished.path}: need a new or empty directory to write; got one with files; choose another."
+    assert refusal(export, finished, finished.path) == expected
+    out = tmp_path / "no" / "out"
+    expected = f"{out}: need a folder to write into; got none at '{out.parent}'; make it."
+    assert refusal(export, finished, out) == expected
+    monkeypatch.setitem(finished.__dict__, "config", finished.config.model_copy(update={"framework": "jax"}))
+    assert refusal(export, finished, tmp_path / "out", error=UnsupportedError) == (
+        f"export: need a run of framework torch; got 'jax', whose {finished.path / 'model'} Keras loads as it is; use "
+        "that."
+    )
