@@ -17,7 +17,7 @@ from processes import ENVIRONMENT, kill
 from regard.errors import DataError, RegardError
 from regard.finetuning import checkpoints
 from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
-from regard.finetuning.run import STATE
+from regard.finetuning.run import ATTENTION, STATE
 from regard.finetuning.train import finetune
 
 STEP = "transformers:Trainer.training_step"
@@ -114,6 +114,7 @@ def test_killed_again_and_again(config, short, tmp_path):
     resumed = finetune(config, resume=True, quiet=True)
     whole = finetune(short | {"output": str(tmp_path / "whole")}, quiet=True)
     require_same_weights(weights(resumed), weights(whole))
+    assert (resumed.path / ATTENTION).read_text() == (whole.path / ATTENTION).read_text()
     assert {k: v for k, v in resumed.metrics.items() if k != "seconds"} == {
         k: v for k, v in whole.metrics.items() if k != "seconds"
     }

@@ -84,7 +84,9 @@ def test_the_plot_has_a_row_for_each_measure_and_a_line_for_each_head(tmp_path):
                 expected = [getattr(summary(step), measure)[layer][head] for step in STEPS]
                 np.testing.assert_array_equal(line.get_ydata(), expected)
     assert [axes.get_title() for axes in panels[0]] == ["layer 0", "layer 1"]
-    assert [axes.get_ylabel() for axes in panels[:, 0]] == ["entropy (nats)", "largest score", "distance (positions)"]
+    assert [axes.get_ylabel() for axes in panels[:, 0]] == [
+        "entropy (nats)", "largest score", "distance (positions)", "weight on the first",
+    ]  # fmt: skip
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["head 0", "head 1", "head 2"]
 
 
@@ -94,7 +96,7 @@ def test_many_layers_and_heads_are_drawn(tmp_path):
         setattr(history, measure, np.random.default_rng(0).random((1, 24, 16)).tolist())
     figure = plots.attention_history(history)
     figure.canvas.draw()
-    assert len(figure.axes) == 72
+    assert len(figure.axes) == 96
     assert not figure.legends
 
 

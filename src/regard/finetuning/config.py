@@ -119,6 +119,21 @@ class Reporting(Section):
     attention: Annotated[int, Field(ge=0)] = 6
 
 
+class Monitor(Section):
+    """How training is watched.
+
+    Attributes:
+        every: look at how each head attends every so many steps, or this fraction of all steps; 0 never does.
+        rows: validation rows to look at, the same each time.
+        report_to: experiment trackers that are told the losses, scores and attention: `tensorboard`, `wandb`, `mlflow`
+            and whatever else transformers' Trainer knows.
+    """
+
+    every: PositiveInt | Annotated[float, Field(ge=0, lt=1)] = 0.1
+    rows: PositiveInt = 8
+    report_to: list[str] = []
+
+
 class Config(Section):
     """One run.
 
@@ -133,6 +148,7 @@ class Config(Section):
             `torch-keras`, Keras' PyTorch backend.
         adapter: whether all parameters are trained, or few in their place.
         options: what only this task knows.
+        monitor: how training is watched.
         report: what the report holds.
         seed: of everything random.
     """
@@ -145,6 +161,7 @@ class Config(Section):
     framework: Literal["torch", "tensorflow", "jax", "torch-keras"] = "torch"
     adapter: Adapter = Adapter()
     options: dict[str, Any] = {}
+    monitor: Monitor = Monitor()
     report: Reporting = Reporting()
     seed: int = 42
 

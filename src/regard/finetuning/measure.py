@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import platform
 import shutil
 from collections.abc import Sequence
@@ -15,10 +16,11 @@ from regard.finetuning.config import Config
 from regard.finetuning.data import SUFFIXES, write_jsonl
 from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
-from regard.finetuning.run import METRICS, STATE, Run, read_json, write_json
+from regard.finetuning.run import ATTENTION, METRICS, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Prediction, Score, get_task
+from regard.inspection.history import History
 from regard.inspection.report.card import model_card
-from regard.inspection.report.content import Curve, Metric, Report
+from regard.inspection.report.content import Curve, Finding, Metric, Picture, Report
 
 if TYPE_CHECKING:
     from regard.finetuning.train import Clock
@@ -105,11 +107,29 @@ def _report(
         facts=_facts(run, prepared, clock),
         metrics=metrics,
         curves=curves(run.state["history"]),
-        findings=prepared.check.findings,
+        pictures=[*shown.pop("pictures", []), *_attention_in_training(run.path)],
+        findings=[*prepared.check.findings, *_warnings(run.path)],
         notes=_notes(prepared, name, bool(baselines)),
         config=config.dump(),
         **shown,
     )
+
+
+def _attention_in_training(path: Path) -> list[Picture]:
+    """Draw what the monitor recorded."""
+    if not (path / ATTENTION).is_file():
+        return []
+    from regard.inspection import plots
+
+    drawn = io.BytesIO()
+    plots.attention_history(History.load(path / ATTENTION), path=drawn)
+    told = "The same validation rows each time. Drift is the share of the weight that lies elsewhere than at the start."
+    return [Picture("How each head attended during training", drawn.getvalue(), told)]
+
+
+def _warnings(path: Path) -> list[Finding]:
+    found = History.load(path / ATTENTION).warnings() if (path / ATTENTION).is_file() else []
+    return [Finding("warning", warning) for warning in found]
 
 
 def _title(measure: str) -> str:

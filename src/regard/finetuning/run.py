@@ -16,7 +16,7 @@ from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Prediction, Score, Task, get_task
 
-STATE, CONFIG, METRICS = "run.json", "config.yaml", "metrics.json"
+STATE, CONFIG, METRICS, ATTENTION = "run.json", "config.yaml", "metrics.json", "attention.json"
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Run:
     """A finished run.
 
     Attributes:
-        path: the run directory: `model/`, `config.yaml`, `metrics.json`, `predictions.jsonl`, `training-curves.png`,
-            `report.html`.
+        path: the run directory: `model/`, `config.yaml`, `metrics.json`, `predictions.jsonl`, `attention.json`,
+            `training-curves.png`, `report.html`.
 
     Example:
         >>> run = regard.Run.load("runs/reviews")  # doctest: +SKIP

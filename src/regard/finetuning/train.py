@@ -24,6 +24,7 @@ from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
+from regard.finetuning.monitor import require_trackers, watch_training
 from regard.finetuning.padding import without_padding
 from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
@@ -31,7 +32,7 @@ from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import get_task
 from regard.finetuning.trainer import StepTrainer
 
-FREE_TO_CHANGE = ("output", "report.", "train.keep_checkpoints")
+FREE_TO_CHANGE = ("output", "monitor.", "report.", "train.keep_checkpoints")
 """Keys that may differ when a run is resumed: they do not touch the weights."""
 
 
@@ -178,6 +179,7 @@ def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) ->
 
 def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
     config, task = prepared.config, get_task(prepared.config.task)
+    require_trackers(config.monitor.report_to)
     rows = prepared.encoded["train"].rows
     with quiet_transformers():
         trainer = StepTrainer(
@@ -197,6 +199,7 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
     trainer.remove_callback(PrinterCallback)
     if config.train.patience:
         trainer.add_callback(EarlyStoppingCallback(config.train.patience))
+    watch_training(trainer, path, config, prepared.encoded["validation"].rows, display)
     return trainer
 
 
@@ -230,7 +233,7 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         logging_nan_inf_filter=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
-        report_to="none",
+        report_to=config.monitor.report_to or "none",
         seed=config.seed,
     )
 

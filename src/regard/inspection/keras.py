@@ -9,12 +9,12 @@ from typing import Any
 import keras
 
 from regard.errors import ConfigError
-from regard.inspection.history import History
+from regard.inspection.history import Recorder
 from regard.models.watch import watch
 
 
 class AttentionMonitor(keras.callbacks.Callback):
-    """Records entropy, largest score and mean distance of each head while a model trains.
+    """Records entropy, largest score, mean distance, weight on the first key and drift of each head in training.
 
     Before training, every so many batches and at its end, the model is called on a small, fixed probe and watched.
     Training goes the same way with it as without: no variable, random state or compiled function is touched.
@@ -62,9 +62,10 @@ class AttentionMonitor(keras.callbacks.Callback):
         super().__init__()
         if every < 1:
             raise ConfigError(f"AttentionMonitor: need every to be 1 batch or more; got {every}; the default is 200.")
-        self.probe, self.every, self.real, self.path = probe, every, real, path
+        self.probe, self.every, self.path = probe, every, path
         self.layers = None if layers is None else list(layers)
-        self.history = History()
+        self._recorder = Recorder(real)
+        self.history = self._recorder.history
         self._step = self._before = 0  # batches so far, and before this epoch
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
@@ -94,4 +95,4 @@ class AttentionMonitor(keras.callbacks.Callback):
         # What a call assigns in this scope (a random generator's state, say) is forgotten with it.
         with keras.StatelessScope(), watch(model, self.layers) as seen:
             model(self.probe, training=False)
-        self.history.record(self._step, seen.summary(real=self.real))
+        self._recorder.record(self._step, seen)

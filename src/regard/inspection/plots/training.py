@@ -104,8 +104,11 @@ def attention_history(history: Any, title: str | None = None, *, path: Target = 
         "entropy (nats)": history.entropy,
         "largest score": history.largest_score,
         "distance (positions)": history.distance,
+        "weight on the first": history.first,
     }
-    figure = new_figure(float(np.clip(2.6 * layers, 4.5, 16)) + 1.4, 6.2)
+    if history.drift:
+        measures["drift from the start"] = history.drift
+    figure = new_figure(float(np.clip(2.6 * layers, 4.5, 16)) + 1.4, 2.1 * len(measures))
     grid = figure.subplots(len(measures), layers, squeeze=False, sharex=True, sharey="row")
     for row, (name, values) in zip(grid, measures.items(), strict=True):
         for layer, axes in enumerate(row):

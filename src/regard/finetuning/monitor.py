@@ -1,0 +1,136 @@
+"""How every head attends while transformers' Trainer trains: recorded, logged, and warned of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import Trainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback, get_available_reporting_integrations
+
+from regard.errors import ConfigError, UnsupportedError
+from regard.finetuning.config import Config
+from regard.finetuning.precision import autocast
+from regard.finetuning.progress import Display
+from regard.finetuning.run import ATTENTION
+from regard.inspection.history import History, Recorder
+from regard.models.unpad import pad, unpad
+from regard.models.watch import watch
+
+
+class AttentionMonitor(TrainerCallback):
+    """Looks at a fixed probe of validation rows every so many steps, and at the end.
+
+    Training is the same with it as without, to the last bit: it runs the model without gradients and dropout, and
+    touches no random state.
+
+    Args:
+        trainer: whose model is looked at, before it begins; it logs the means of each layer to every tracker.
+        path: the run directory; the history is kept in `attention.json`.
+        config: of the run.
+        rows: the encoded rows that the probe is chosen from.
+        display: says what asks for a decision, once.
+    """
+
+    def __init__(self, trainer: Trainer, path: Path, config: Config, rows: Any, display: Display) -> None:
+        self.trainer, self.path, self.config, self.display = trainer, path / ATTENTION, config, display
+        chosen = np.random.default_rng(config.seed).permutation(len(rows))[: config.monitor.rows]
+        batch = trainer.data_collator([rows[int(number)] for number in np.sort(chosen)])
+        self.probe = {name: value for name, value in batch.items() if name not in ("labels", "length")}
+        mask = self.probe.get("attention_mask")
+        self.recorder = Recorder(None if mask is None or mask.ndim != 2 else mask.numpy().astype(bool))
+        self.told: set[str] = set()
+        self.every = 0
+        self.recorder.compare_with(self._look())
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        every = self.config.monitor.every
+        self.every = math.ceil(state.max_steps * every) if every < 1 else int(every)
+        if state.global_step and self.path.is_file():
+            self.recorder.history = History.load(self.path).until(state.global_step)
+        self._record(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self.every == 0 or state.global_step >= state.max_steps:
+            self._record(state.global_step)
+
+    def _record(self, step: int) -> None:
+        history = self.recorder.history
+        if step in history.steps or not self.trainer.is_world_process_zero():
+            return
+        self.recorder.record(step, self._look())
+        history.save(self.path)
+        self._log(layer_means(history))
+        for warning in history.warnings():
+            kind = warning.partition(" have ")[2] or "drift"
+            if kind not in self.told:
+                self.told.add(kind)
+                self.display.say(f"  {warning}", style="yellow")
+
+    def _log(self, values: dict[str, float]) -> None:
+        """Tell the trackers, and leave it to the Trainer whether the loss is due to be logged too."""
+        due = self.trainer.control.should_log
+        self.trainer.log(values)
+        self.trainer.control.should_log = due
+
+    def _look(self) -> Any:
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_fp32_wrapper=False)
+        inputs = {name: value.to(model.device) for name, value in self.probe.items()}
+        with as_for_predictions(model), autocast(self.config.train.precision), watch(model) as seen:
+            model(**inputs)
+        return seen
+
+
+def watch_training(trainer: Trainer, path: Path, config: Config, rows: Any, display: Display) -> None:
+    """Add the monitor to a Trainer, unless the configuration or the model's kind of attention forbids it."""
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+            callback.logging_dir = str(path / "tensorboard")  # not with the checkpoints, which go
+    if not config.monitor.every or not trainer.is_world_process_zero():
+        return
+    try:
+        trainer.add_callback(AttentionMonitor(trainer, path, config, rows, display))
+    except UnsupportedError as error:
+        display.say(f"  attention is not monitored: {error}")
+
+
+@contextmanager
+def as_for_predictions(model: Any) -> Iterator[None]:
+    """Without gradients, dropout and unpadding for a while; everything is as it was afterwards."""
+    training = {module: module.training for module in model.modules()}
+    unpadded = any("_regard_padded" in vars(module) for module in training)
+    model.eval()
+    if unpadded:
+        pad(model)
+    try:
+        with torch.no_grad(), torch.random.fork_rng():
+            yield
+    finally:
+        if unpadded:
+            unpad(model)
+        for module, was in training.items():
+            module.training = was
+
+
+def layer_means(history: History) -> dict[str, float]:
+    """The mean of what was recorded last over the heads of each layer; of scores, the largest."""
+    return {
+        f"attention/layer_{layer}/{measure}": float((np.max if measure == "largest_score" else np.mean)(heads))
+        for measure in history.measures
+        for layer, heads in enumerate(getattr(history, measure)[-1])
+    }
+
+
+def require_trackers(names: list[str]) -> None:
+    """Raise ConfigError if a tracker that is wanted is not installed."""
+    missing = [name for name in names if name not in get_available_reporting_integrations()]
+    if missing:
+        raise ConfigError(
+            f"monitor.report_to: need trackers that are installed; got {', '.join(missing)}; pip install it, or leave "
+            "it out."
+        )
