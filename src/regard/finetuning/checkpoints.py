@@ -26,17 +26,18 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 class CheckpointTrainer(Trainer):
     """A Trainer that writes each checkpoint to a side, seals it, and gives it its name when it is whole.
 
-    Args:
-        run: the run directory; checkpoints lie in `checkpoints/`.
+    Its `output_dir` is `checkpoints/` in the run directory.
     """
 
-    def __init__(self, *, run: Path, **options: Any) -> None:
-        super().__init__(**options)
-        self.run, self._writing = run, False
+    _writing = False
+
+    @property
+    def _run(self) -> Path:
+        return Path(self.args.output_dir or "").parent
 
     @property
     def _aside(self) -> Path:
-        return self.run / "checkpoint.tmp"
+        return self._run / "checkpoint.tmp"
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside) if self._writing else super()._get_output_dir(trial)
@@ -64,7 +65,7 @@ class CheckpointTrainer(Trainer):
         """Seal what was written, move it to its name, and drop checkpoints that nobody needs any more."""
         name = f"checkpoint-{self.state.global_step}"
         self.state.save_to_json(str(self._aside / name / "trainer_state.json"))  # with the best checkpoint's new name
-        seal(self._aside / name, read_json(self.run / STATE).get("id"))
+        seal(self._aside / name, read_json(self._run / STATE).get("id"))
         shutil.rmtree(folder / name, ignore_errors=True)
         folder.mkdir(exist_ok=True)
         (self._aside / name).replace(folder / name)

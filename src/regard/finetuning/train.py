@@ -183,7 +183,6 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
     rows = prepared.encoded["train"].rows
     with quiet_transformers():
         trainer = StepTrainer(
-            run=path,
             max_tokens=config.train.max_tokens,
             unpadded=without_padding(model, config.train.unpad),
             model=model,
