@@ -48,16 +48,24 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         try:
             command(*args, **options)
         except RegardError as error:
-            typer.echo(f"regard: {error}", err=True)
+            _tell(f"regard: {error}")
             raise typer.Exit(2) from None
         except KeyboardInterrupt as interrupt:
-            typer.echo(f"regard: {str(interrupt) or 'interrupted'}", err=True)
+            _tell(f"regard: {str(interrupt) or 'interrupted'}")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(1) from None
 
     return run
+
+
+def _tell(error: str) -> None:
+    """Print an error, once where several processes have the same one."""
+    from regard.finetuning.processes import is_first
+
+    if is_first():
+        typer.echo(error, err=True)
 
 
 def _print_version(wanted: bool) -> None:
@@ -91,13 +99,14 @@ def finetune(
     """Check the data, fine-tune, measure beside baselines, and write a report."""
     loaded = _load(config, overrides)
     _silence()
+    from regard.finetuning.processes import is_first
     from regard.finetuning.train import finetune as run_it
 
     try:
         run = run_it(loaded, resume=resume, overwrite=overwrite, quiet=quiet)
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(_how_to_resume(loaded.output, interrupt)) from None
-    if not quiet:
+    if not quiet and is_first():
         typer.echo(_what_next(run))
 
 

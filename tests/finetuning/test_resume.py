@@ -195,20 +195,22 @@ def test_no_checkpoint_is_no_fault(tmp_path):
 
 
 FULL = """
-import resource, sys
+import resource, shutil, sys
 from regard.cli import main
 from regard.finetuning import checkpoints
 
+config, output, how = sys.argv[1:]
 publish = checkpoints.CheckpointTrainer._publish
 
 def then_full(self, folder):
     publish(self, folder)
-    if sys.argv[3] == "limit":
+    if how == "limit":
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
     else:
         fill(folder)
 
 def fill(folder):
+    assert shutil.disk_usage(folder).total < 10e6, "a disk of our own"
     with open(folder / "filling", "wb", buffering=0) as file:
         try:
             while file.write(bytes(1024)):
@@ -217,7 +219,7 @@ def fill(folder):
             pass
 
 checkpoints.CheckpointTrainer._publish = then_full
-sys.argv = ["regard", "finetune", sys.argv[1], "--quiet", "--set", "output=" + sys.argv[2]]
+sys.argv = ["regard", "finetune", config, "--quiet", "--set", "output=" + output]
 main()
 """
 

@@ -55,6 +55,38 @@ class LengthSampler:
         return np.concatenate(batches + rest)
 
 
+class SharedBatches:
+    """The batches of one process among several: together, the processes see each row once, in steps of equal rows.
+
+    The rows of a step are those that one process with a batch as large as all of theirs would take, and every process
+    has some in each step: at the end of an epoch the rows are shared out evenly, and fewer than there are processes
+    join the step before.
+
+    Args:
+        sampler: the order of all rows.
+        batch: rows of one process in a batch.
+        process: its number, from 0.
+        processes: how many there are.
+    """
+
+    def __init__(self, sampler: LengthSampler, batch: int, process: int, processes: int) -> None:
+        self.sampler, self.batch, self.process, self.processes = sampler, batch, process, processes
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of this epoch."""
+        self.sampler.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        steps, rest = divmod(len(self.sampler), self.batch * self.processes)
+        return max(1, steps + (rest >= self.processes))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        steps = _cut(np.array(list(self.sampler)), self.batch * self.processes)
+        if len(steps) > len(self):
+            steps[-2:] = [np.concatenate(steps[-2:])]
+        yield from (np.array_split(rows, self.processes)[self.process].tolist() for rows in steps)
+
+
 def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 

@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import set_seed
 
 from regard.errors import ConfigError, RegardError
+from regard.finetuning import processes
 from regard.finetuning.check import Prepared, prepare
 from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
@@ -69,22 +70,28 @@ def finetune(
         DataError: the data cannot be trained on.
         Interrupted: on Ctrl-C during training, after a checkpoint is saved.
     """
-    config, display = Config.load(config), Display(quiet)
-    path = Path(config.output)
+    config = Config.load(config)
+    processes.join(config.framework)
+    path, display = Path(config.output), Display(quiet or not processes.is_first())
     _require_free(path, config, resume, overwrite)
     clock = Clock(read_json(path / STATE).get("seconds") if resume else None)
     with clock("check"):
         prepared = prepare(config)
         _announce(prepared, display)
+    processes.wait()  # until all have looked, before anything is written
     if not (path / "model").is_dir() or overwrite:
         try:
             with clock("train"), room_on_disk(path):
                 get_framework(config.framework).train_into(path, prepared, resume, display)
         except Interrupted:
-            write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
+            if processes.is_first():
+                write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
             raise
-    with room_on_disk(path):
-        return finish(path, prepared, display, clock)
+    if processes.is_first():
+        with room_on_disk(path):
+            finish(path, prepared, display, clock)
+    processes.wait()
+    return Run(path)
 
 
 class Clock:
@@ -126,7 +133,13 @@ def _require_free(path: Path, config: Config, resume: bool, overwrite: bool) -> 
 
 
 def _require_same(path: Path, config: Config) -> None:
-    """Refuse to go on with other settings than a run began with."""
+    """Refuse to go on with other settings, or among more or fewer processes, than a run began with."""
+    began = read_json(path / STATE).get("processes", 1)
+    if began != processes.count():
+        raise ConfigError(
+            f"{path}: need {began} processes to resume the run, as it began; got {processes.count()}; start as many, or "
+            "start again with --overwrite."
+        )
     before, now = Config.load(path / CONFIG).flat(), config.flat()
     changed = [
         f"{key} {now.get(key)!r} where the run has {before.get(key)!r}"
@@ -152,11 +165,14 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     set_seed(config.seed)
     model, fresh = task.load_model(config.source, spec, config.train.dropout)
     _require_trainable(model, fresh)
-    if not resume:
+    if not resume and processes.is_first():
         begin(path, config, spec, fresh)
+    processes.wait()
     trainer = _trainer(path, prepared, model, display)
     _run(trainer, path, resume, display)
-    _save(path, trainer, prepared)
+    if processes.is_first():
+        _save(path, trainer, prepared)
+    processes.wait()
 
 
 def _require_trainable(model: Any, fresh: list[str]) -> None:
@@ -174,6 +190,7 @@ def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) ->
     path.mkdir(parents=True)
     (path / CONFIG).write_text(config.dump(), encoding="utf-8")
     known = {"id": uuid.uuid4().hex, "task": config.task, "spec": spec, "newly_initialised": fresh}
+    known |= {"processes": processes.count()}
     write_json(path / STATE, {**known, "finished": False})
 
 
@@ -232,6 +249,7 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         logging_nan_inf_filter=False,
         dataloader_pin_memory=torch.cuda.is_available(),
         disable_tqdm=True,
+        ddp_timeout=int(processes.PATIENCE.total_seconds()),
         report_to=config.monitor.report_to or "none",
         seed=config.seed,
     )
@@ -247,6 +265,7 @@ class _Watcher(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self.advance()
+        self.interrupted = processes.anyone(self.interrupted)
         self._tell_of_interruption()
         if self.interrupted:
             control.should_save = control.should_training_stop = True
@@ -308,9 +327,7 @@ def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
 def _planned_steps(trainer: Trainer) -> int:
     if trainer.args.max_steps > 0:
         return trainer.args.max_steps
-    rows: Any = trainer.train_dataset
-    batches = math.ceil(len(rows) / trainer.args.train_batch_size)
-    steps = math.ceil(batches / trainer.args.gradient_accumulation_steps)
+    steps = math.ceil(len(trainer.get_train_dataloader()) / trainer.args.gradient_accumulation_steps)
     return math.ceil(steps * trainer.args.num_train_epochs)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from regard.finetuning.checkpoints import CheckpointTrainer
-from regard.finetuning.sampler import LengthSampler, batches_by_length
+from regard.finetuning.sampler import LengthSampler, SharedBatches, batches_by_length
 
 
 class StepTrainer(CheckpointTrainer):
@@ -33,8 +33,17 @@ class StepTrainer(CheckpointTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         rows: Any = self.train_dataset if train_dataset is None else train_dataset
         lengths = rows["length"] if "length" in rows.column_names else None
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthSampler(lengths, len(rows), batch, self.args.seed)
+
+    def get_train_dataloader(self) -> Any:
+        """All rows, or this process's of several; accelerate would repeat some to fill up."""
+        if self.args.world_size == 1:
+            return super().get_train_dataloader()
+        rows: Any = self._remove_unused_columns(cast(Any, self.train_dataset))
+        process, processes = self.args.process_index, self.args.world_size
+        batches = SharedBatches(self._get_train_sampler(), self.args.train_batch_size, process, processes)
+        return _Loader(rows, batch_sampler=cast(Any, batches), collate_fn=self.data_collator)
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of a batch, in as many passes as its tokens take."""
@@ -60,6 +69,13 @@ class StepTrainer(CheckpointTrainer):
         if self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # whose gradients are averaged
         return (loss, outputs) if return_outputs else loss
+
+
+class _Loader(torch.utils.data.DataLoader):
+    """A loader that tells its batches which epoch it is."""
+
+    def set_epoch(self, epoch: int) -> None:
+        cast(Any, self.batch_sampler).set_epoch(epoch)
 
 
 def split(inputs: dict[str, Any], max_tokens: int, padded: bool) -> Iterator[dict[str, Any]]:
