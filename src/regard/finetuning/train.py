@@ -137,8 +137,8 @@ def _require_same(path: Path, config: Config) -> None:
     began = read_json(path / STATE).get("processes", 1)
     if began != processes.count():
         raise ConfigError(
-            f"{path}: need {began} processes to resume the run, as it began; got {processes.count()}; start as many, or "
-            "start again with --overwrite."
+            f"{path}: need {began} processes to resume the run, as it began; got {processes.count()}; start as many, "
+            "or start again with --overwrite."
         )
     before, now = Config.load(path / CONFIG).flat(), config.flat()
     changed = [
