@@ -130,7 +130,8 @@ CHECKS = {
                 lambda: kind(12, 3)(np.zeros((2, 7, 10), "float32")),
             )
         refused(
-            ConfigError, "Encoder: need positions to be one of 'learned', 'sinusoidal', 'rotary', None; got 'absolute'.",
+            ConfigError,
+            "Encoder: need positions to be one of 'learned', 'sinusoidal', 'rotary', None; got 'absolute'.",
             lambda: Encoder(1, 12, 3, positions="absolute"),
         )
         refused(

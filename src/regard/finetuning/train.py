@@ -189,9 +189,8 @@ def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) ->
         shutil.rmtree(path)
     path.mkdir(parents=True)
     (path / CONFIG).write_text(config.dump(), encoding="utf-8")
-    known = {"id": uuid.uuid4().hex, "task": config.task, "spec": spec, "newly_initialised": fresh}
-    known |= {"processes": processes.count()}
-    write_json(path / STATE, {**known, "finished": False})
+    known: dict[str, Any] = {"id": uuid.uuid4().hex, "task": config.task, "spec": spec, "newly_initialised": fresh}
+    write_json(path / STATE, {**known, "processes": processes.count(), "finished": False})
 
 
 def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
