@@ -174,10 +174,11 @@ def check(
     if as_json:
         typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
         return
+    speed = [["ok", str(found.speed)]] if found.speed else []
     _print_table(
         f"{config}: {len(found.warnings) or 'no'} warning{'' if len(found.warnings) == 1 else 's'}, ready to train",
         ["", "what was found"],
-        [["ok" if f.level == "ok" else "warning", f.message] for f in found.findings],
+        [["ok" if f.level == "ok" else "warning", f.message] for f in found.findings] + speed,
         styles={"warning": "yellow"},
     )
 

@@ -148,7 +148,7 @@ def test_imbalance_and_rare_labels(values, train):
     assert warnings(values) == [
         "train: label 'negative' has 4 rows; a class needs more to be learned",
         "train: 'positive' is 25 times as frequent as 'negative'; look at macro F1, and try options.class_weights: "
-        "balanced",
+        "balanced, which gives the loss a weight of 13 for 'negative', 0.52 for 'positive'",
     ]
 
 
@@ -164,9 +164,12 @@ def test_empty_texts(values, train):
 
 
 def test_long_texts_are_counted(values, train):
-    train([*sentences(40, seed=2), ("film " * 40, "negative"), ("film " * 50, "positive"), ("film " * 30, "negative")])
+    rows = [*sentences(40, seed=2), ("film " * 40, "negative"), ("film " * 50, "positive"), ("film " * 30, "negative")]
+    train(rows)
+    tokens = sum(len(text.split()) + 2 for text, _ in rows)
     assert warnings(values) == [
-        "train: 2 of 43 texts are longer than the 32 tokens read (the longest has 52); their ends are cut off"
+        "train: 2 of 43 texts are longer than the 32 tokens read (the longest has 52); their ends are cut off, 30 of "
+        f"{tokens} tokens ({30 / tokens:.1%})"
     ]
     values["data"]["max_length"] = 10
     assert "of 43 texts are longer than the 10 tokens read (the longest has 52)" in warnings(values)[0]
@@ -215,3 +218,84 @@ def test_the_length_that_roberta_reads_leaves_out_padding_positions():
 
     assert _positions(RobertaConfig(max_position_embeddings=514, pad_token_id=1)) == 512
     assert _positions(BertConfig(max_position_embeddings=512, pad_token_id=0)) == 512
+
+
+@pytest.mark.parametrize(
+    "spoiled", ["caf\u00c3\u00a9", "\ufffd", "it\u00e2\u20ac\u2122s", "\u00e2\u0080\u0099", "a\x00b"]
+)
+def test_signs_of_a_wrong_encoding(values, train, spoiled):
+    train([*sentences(40, seed=2), (f"the film {spoiled} plot", "negative")])
+    found = [warning for warning in warnings(values) if "encoding" in warning]
+    assert len(found) == 1
+    assert found[0].startswith("train: 1 texts hold signs of a wrong encoding (first ")
+    assert found[0].endswith(
+        " in row 41); read the original again, in the encoding that it was written in"
+    )  # fmt: skip
+
+
+def test_other_languages_are_no_wrong_encoding():
+    from regard.finetuning.tasks._text import SPOILED
+
+    for text in (
+        "\u00abcaf\u00e9\u00bb",
+        "Stra\u00dfe, \u00c4rger",
+        "na\u00efve",
+        "\u6f22\u5b57",
+        "\u0645\u0631\u062d\u0628\u0627",
+        "5 \u20ac, 3 \u00b0C\ttab\n",
+    ):
+        assert not SPOILED.search(text)
+
+
+def test_words_that_the_tokenizer_does_not_know(values, train):
+    train([*sentences(40, seed=2), *((f"unheard of words number {n}", "negative") for n in range(10))])
+    told = [warning for warning in warnings(values) if "unknown" in warning]
+    assert len(told) == 1
+    assert told[0].startswith("train: 40 of ")
+    assert told[0].endswith("; choose a model of this language and script")
+
+
+def test_labels_in_several_spellings(values, train):
+    values["data"] |= {"validation": 0.2, "test": None}
+    train(
+        [
+            *sentences(40, seed=2),
+            *((f"plot {n}", "Positive ") for n in range(20)),
+            *((f"film {n}", "good") for n in range(20)),
+        ]
+    )
+    assert (
+        "train: 1 labels are written in several ways (first: 'Positive ', 'positive'); each counts as a class of its "
+        "own: write it in one way"
+    ) in warnings(values)
+
+
+def test_the_speed_follows_from_the_size_of_the_model_and_the_data(values, monkeypatch):
+    """The tiny model multiplies 2 layers of 4 * 32 * 32 + 2 * 32 * 64 parameters, and those of a pooler."""
+    from regard.finetuning import speed
+    from regard.finetuning.config import Config
+
+    values["train"] |= {"epochs": 3, "batch_size": 10}
+    monkeypatch.setattr(speed, "peak", lambda precision: 1e9)
+    predicted = speed.predict_speed(Config.load(values), [5, 15] * 50)
+    parameters = 2 * (4 * 32 * 32 + 2 * 32 * 64) + 32 * 32
+    operations = 3 * (2 * parameters + 4 * 2 * 32 * (25 + 225) / 20)
+    assert predicted.tokens == 3000
+    assert predicted.tokens_per_second == pytest.approx(0.6e9 / operations)
+    assert predicted.seconds == pytest.approx(3000 / predicted.tokens_per_second)
+    values["train"] |= {"max_steps": 7}
+    assert speed.predict_speed(Config.load(values), [5, 15] * 50).tokens == 700
+    assert speed.predict_speed(Config.load(values), []) is None
+
+
+def test_durations_are_told_in_units_that_a_person_reads():
+    from regard.finetuning.speed import Speed
+
+    for seconds, told in ((3.2, "3 s"), (119, "119 s"), (120, "2 min"), (3 * 3600, "3 h")):
+        assert str(Speed(1000, 50.0, seconds)).startswith(f"about {told} of training: 1,000 tokens at some 50 a second")
+
+
+def test_the_speed_is_in_the_table_and_in_json(values):
+    found = check(values)
+    assert found.to_dict()["speed"]["tokens"] == found.speed.tokens > 0
+    assert found.speed.tokens_per_second > 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table, set_aside, take_columns
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.speed import Speed, predict_speed
 from regard.finetuning.tasks import Encoded, Spec, get_task
 from regard.inspection.report.content import Finding
 
@@ -27,11 +28,13 @@ class Check:
         findings: one remark each, level `"ok"` or `"warning"`; what forbids training is raised, not listed.
         rows: the split's name -> its number of rows.
         spec: what the task learned of the data, such as the names of the labels.
+        speed: a guess how long training takes, of `check` alone and for texts.
     """
 
     findings: list[Finding]
     rows: dict[str, int]
     spec: Spec
+    speed: Speed | None = None
 
     @property
     def warnings(self) -> list[Finding]:
@@ -64,7 +67,10 @@ def check(config: Config | dict[str, Any] | str | Path) -> Check:
         ConfigError: the configuration names what does not exist.
         DataError: the data cannot be trained on.
     """
-    return prepare(Config.load(config)).check
+    prepared = prepare(Config.load(config))
+    rows = prepared.encoded["train"].rows
+    lengths = list(rows["length"]) if "length" in rows.column_names else []
+    return replace(prepared.check, speed=predict_speed(prepared.config, lengths))
 
 
 def prepare(config: Config) -> Prepared:

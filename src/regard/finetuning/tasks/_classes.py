@@ -11,6 +11,7 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
+from regard.finetuning.data import normalize
 from regard.finetuning.tasks import Prediction, Score, Spec
 from regard.inspection.report.content import Confusion, Example, Finding
 
@@ -96,8 +97,24 @@ def rarities(train: Dataset) -> list[Finding]:
         )
     if counts[common] > 5 * counts[rare]:
         told = f"train: '{common}' is {counts[common] / counts[rare]:.0f} times as frequent as '{rare}'"
-        findings.append(Finding("warning", f"{told}; look at macro F1, and try options.class_weights: balanced"))
-    return findings
+        weights = ", ".join(
+            f"{len(train) / (len(counts) * counts[label]):.2g} for '{label}'" for label in (rare, common)
+        )
+        told = f"{told}; look at macro F1, and try options.class_weights: balanced"
+        findings.append(Finding("warning", f"{told}, which gives the loss a weight of {weights}"))
+    return findings + _look_alike(list(counts))
+
+
+def _look_alike(labels: Sequence[str]) -> list[Finding]:
+    """Find labels that differ in case or spaces alone."""
+    alike: dict[Any, list[str]] = {}
+    for label in sorted(labels):
+        alike.setdefault(normalize(label), []).append(label)
+    torn = [names for names in alike.values() if len(names) > 1]
+    if not torn:
+        return []
+    told = f"train: {len(torn)} labels are written in several ways (first: {quoted(torn[0])})"
+    return [Finding("warning", f"{told}; each counts as a class of its own: write it in one way")]
 
 
 def repeats(name: str, keys: Sequence[Hashable | None], labels: Sequence[str], what: str) -> list[Finding]:

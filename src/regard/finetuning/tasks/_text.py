@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -145,7 +146,29 @@ def length_findings(name: str, lengths: Sequence[int], limit: int, refuse: bool)
         raise DataError(
             f"{name}: need texts of at most {limit} tokens; got {told}; split them, or set data.too_long to cut."
         )
-    return [Finding("warning", f"{name}: {told}; their ends are cut off")]
+    lost = sum(long) - limit * len(long)
+    share = f"{lost:,} of {sum(lengths):,} tokens ({lost / sum(lengths):.1%})"
+    return [Finding("warning", f"{name}: {told}; their ends are cut off, {share}")]
+
+
+SPOILED = re.compile("\ufffd|\x00|[\xc2\xc3][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|â€|[\x01-\x08\x0b\x0c\x0e-\x1f]")
+"""What a text holds that was decoded in another encoding than it was written in, or is no text."""
+
+
+def reading_findings(name: str, texts: Sequence[str], encodings: Encodings, tokenizer: Any) -> list[Finding]:
+    """Say how many texts were spoiled by an earlier program, and whether the tokenizer knows their words."""
+    findings = []
+    spoiled = [(number, found[0]) for number, text in enumerate(texts, start=1) if (found := SPOILED.search(text))]
+    if spoiled:
+        number, found = spoiled[0]
+        told = f"{name}: {len(spoiled)} texts hold signs of a wrong encoding (first {found!a} in row {number})"
+        findings.append(Finding("warning", f"{told}; read the original again, in the encoding that it was written in"))
+    tokens = sum(map(len, encodings))
+    unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encodings) if tokenizer.unk_token_id is not None else 0
+    if unknown > 0.05 * tokens:
+        told = f"{name}: {unknown:,} of {tokens:,} tokens are unknown to the tokenizer ({unknown / tokens:.0%})"
+        findings.append(Finding("warning", f"{told}; choose a model of this language and script"))
+    return findings
 
 
 def compute(

@@ -174,6 +174,7 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
         "length": [len(ids) for ids in encodings],
     }
     findings = _text.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
+    findings += _text.reading_findings(name, split["text"], encodings, processor)
     return Encoded(Dataset.from_dict(rows), findings)
 
 
