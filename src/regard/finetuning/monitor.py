@@ -51,9 +51,10 @@ class AttentionMonitor(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         every = self.config.monitor.every
         self.every = math.ceil(state.max_steps * every) if every < 1 else int(every)
-        if state.global_step and self.path.is_file():
+        if not state.global_step:
+            self._record(0)
+        elif self.path.is_file():
             self.recorder.history = History.load(self.path).until(state.global_step)
-        self._record(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step >= state.max_steps:

@@ -121,7 +121,9 @@ class History:
         """
         path = Path(path)
         if path.suffix == ".json":
-            path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            aside = path.with_suffix(".tmp")  # while a model trains: whole or not at all
+            aside.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            aside.replace(path)
         elif path.suffix == ".csv":
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, ("step", "layer", "name", "head", *self.measures))
