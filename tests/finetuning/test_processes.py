@@ -19,6 +19,7 @@ from regard.finetuning import processes
 from regard.finetuning.run import ATTENTION, Run
 from regard.finetuning.sampler import LengthSampler, SharedBatches
 from regard.finetuning.train import finetune
+from regard.finetuning.trainer import StepTrainer
 
 
 @pytest.mark.parametrize("workers", [2, 3])
@@ -126,6 +127,24 @@ def launch(count, tmp_path, out, die, *arguments, check=True):
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=500)
     assert (done.returncode == 0) == check, done.stderr
     return done
+
+
+def test_batches_hold_rows_of_like_length_the_longest_first(values, monkeypatch):
+    """What the sampler does reaches training; Trainer drops the column of lengths on the way."""
+    lengths = []
+    step = StepTrainer.training_step
+
+    def kept(self, model, inputs, *rest):
+        lengths.append(inputs["attention_mask"].sum(1))
+        return step(self, model, inputs, *rest)
+
+    monkeypatch.setattr(StepTrainer, "training_step", kept)
+    values["train"] |= {"epochs": 1, "evaluate_every": 25}
+    values["report"] |= {"baselines": False, "attention": 0}
+    finetune(values, quiet=True)
+    assert len(lengths) == 25
+    assert max(int(batch.max() - batch.min()) for batch in lengths) <= 4
+    assert lengths[0].max() == max(batch.max() for batch in lengths)
 
 
 @pytest.mark.slow

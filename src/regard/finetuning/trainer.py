@@ -31,7 +31,7 @@ class StepTrainer(CheckpointTrainer):
         self.model_accepts_loss_kwargs = True  # so that items are counted; not every model that says so uses them
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
-        rows: Any = self.train_dataset if train_dataset is None else train_dataset
+        rows: Any = self.train_dataset  # with its lengths, which the model does not take and Trainer leaves out
         lengths = rows["length"] if "length" in rows.column_names else None
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return LengthSampler(lengths, len(rows), batch, self.args.seed)
