@@ -96,11 +96,13 @@ class Adapter(Section):
             trains the lengths of the columns (Liu et al. 2024, arXiv 2402.09353).
         rank: width of the narrow matrices.
         alpha: the product is multiplied by `alpha / rank`.
+        targets: ends of the names of the linear layers to adapt; the family's queries and values if left out.
     """
 
     kind: Literal["none", "lora", "dora"] = "none"
     rank: PositiveInt = 8
     alpha: PositiveFloat = 16
+    targets: list[str] | None = None
 
 
 class Reporting(Section):
@@ -183,16 +185,8 @@ class Config(Section):
 
     @property
     def source(self) -> str:
-        """Where the pretrained model lies: `package:NAME/PATH` is resolved to a directory."""
-        if not self.model.startswith("package:"):
-            return self.model
-        package, _, inner = self.model.removeprefix("package:").partition("/")
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            raise ConfigError(
-                f"model: need an installed package; got '{self.model}'; pip install it or name a directory."
-            )
-        return str(Path(found.submodule_search_locations[0]) / inner)
+        """Where the pretrained model lies."""
+        return find_model(self.model)
 
     def dump(self) -> str:
         """Return everything, defaults included, as YAML that `load` reads back."""
@@ -201,6 +195,17 @@ class Config(Section):
     def flat(self) -> dict[str, Any]:
         """Return dotted key -> value."""
         return _flatten(self.model_dump(mode="json"))
+
+
+def find_model(name: str) -> str:
+    """Resolve `package:NAME/PATH` to a directory; other names stay as they are."""
+    if not name.startswith("package:"):
+        return name
+    package, _, inner = name.removeprefix("package:").partition("/")
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(f"model: need an installed package; got '{name}'; pip install it or name a directory.")
+    return str(Path(found.submodule_search_locations[0]) / inner)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import set_seed
 
 from regard.errors import ConfigError, RegardError
-from regard.finetuning import processes
+from regard.finetuning import adapters, processes
 from regard.finetuning.check import Prepared, prepare
 from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
@@ -165,14 +165,34 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     set_seed(config.seed)
     model, fresh = task.load_model(config.source, spec, config.train.dropout)
     _require_trainable(model, fresh)
+    base = adapters.describe_base(model, fresh, config.model) if config.adapter.kind != "none" else None
+    if base:
+        model = _adapt(model, fresh, config, display)
     if not resume and processes.is_first():
         begin(path, config, spec, fresh)
     processes.wait()
+    if base:
+        _require_base(path, base)
     trainer = _trainer(path, prepared, model, display)
     _run(trainer, path, resume, display)
     if processes.is_first():
         _save(path, trainer, prepared)
     processes.wait()
+
+
+def _adapt(model: Any, fresh: list[str], config: Config, display: Display) -> Any:
+    model = adapters.adapt(model, fresh, config.adapter)
+    trained, total = model.get_nb_trainable_parameters()
+    display.say(f"  training {trained:,} of {total:,} parameters ({trained / total:.2%}, {config.adapter.kind})")
+    return model
+
+
+def _require_base(path: Path, base: dict[str, str]) -> None:
+    """Remember what is adapted; if a run is resumed, require that it still is."""
+    state = read_json(path / STATE)
+    adapters.require_base(path, state.get("base", base), base)
+    if processes.is_first():
+        write_json(path / STATE, state | {"base": base})
 
 
 def _require_trainable(model: Any, fresh: list[str]) -> None:
@@ -352,10 +372,13 @@ def saving_on_interrupt(watcher: Any) -> Iterator[None]:
 def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
     """Save the model whole or not at all, and make sure that it loads as it was."""
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    temporary = path / "model.tmp"
+    temporary, whole = path / "model.tmp", model
     shutil.rmtree(temporary, ignore_errors=True)
     with quiet_transformers():
-        model.save_pretrained(temporary)
+        if adapters.is_adapted(model):
+            _save_adapter(path, model, prepared)
+            whole = adapters.merge(model)
+        whole.save_pretrained(temporary)
         prepared.processor.save_pretrained(temporary)
     _share(temporary)
     loaded, missing = get_task(prepared.config.task).load_model(str(temporary), prepared.check.spec)
@@ -365,10 +388,17 @@ def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
     temporary.replace(path / "model")
 
 
+def _save_adapter(path: Path, model: Any, prepared: Prepared) -> None:
+    base = read_json(path / STATE)["base"]
+    adapters.save_adapter(model, path / "adapter", base, prepared.config.task, prepared.check.spec)
+    _share(path / "adapter")
+
+
 def _share(folder: Path) -> None:
     """Let whoever may read the configuration read the weights too, which safetensors writes for their owner alone."""
+    mode = next(folder.glob("*config.json")).stat().st_mode
     for path in folder.iterdir():
-        path.chmod((folder / "config.json").stat().st_mode)
+        path.chmod(mode)
 
 
 def require_same_answers(model: Any, loaded: Any, missing: list[str], folder: Path, prepared: Prepared) -> None:
@@ -392,8 +422,10 @@ def _alike(one: Any, other: Any) -> bool:
 
 
 def _learned(trainer: Trainer) -> dict[str, Any]:
+    model: Any = trainer.model
     return {
         "steps": trainer.state.global_step,
         "history": trainer.state.log_history,
         "precision": "bfloat16 with float32 weights" if trainer.args.bf16 else "float32",
+        "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }

@@ -78,6 +78,12 @@ train:
   # patience: 3               # stop after so many validations without a better score
   keep: best                  # the best checkpoint, or the last
 
+adapter:
+  kind: none                  # lora or dora: train a few parameters in place of all
+  # rank: 8
+  # alpha: 16
+  # targets: [query, value]   # ends of layers' names; the family's queries and values if left out
+
 options:
   class_weights: none         # balanced: rare labels count as much as frequent ones
 

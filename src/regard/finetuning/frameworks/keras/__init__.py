@@ -48,6 +48,11 @@ def require(config: Config) -> None:
             f"framework: need adapter.kind none or lora on {config.framework}; got 'dora', which only torch does; "
             "change it."
         )
+    if config.adapter.targets:
+        raise ConfigError(
+            f"framework: need adapter.targets left out on {config.framework}; got {config.adapter.targets}, which only "
+            "torch does; remove the key."
+        )
     require_family(config)
 
 
