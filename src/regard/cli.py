@@ -242,6 +242,9 @@ def _warn_of_cuts(cut: int, rows: int) -> None:
 
 def _print_predictions(predictions: list[dict[str, Any]]) -> None:
     for prediction in predictions:
+        if "value" in prediction:
+            typer.echo(f"{prediction['value']:.3f}")
+            continue
         ranked = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:5]
         typer.echo("  ".join(f"{label} {probability:.3f}" for label, probability in ranked))
     _warn_of_cuts(sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions), len(predictions))

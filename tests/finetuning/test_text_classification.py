@@ -46,10 +46,11 @@ def test_intervals_hold_the_value_and_shrink_with_the_rows():
 def test_balanced_loss_is_cross_entropy_with_inverse_frequencies():
     rows = Dataset.from_dict({"labels": [0, 0, 0, 1]})
     config = Config.load({"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"})
-    assert task.loss(rows, {"labels": ["a", "b"]}, config) is None
+    plain = task.loss(rows, {"labels": ["a", "b"]}, config)
     balanced = task.loss(rows, {"labels": ["a", "b"]}, Config.load(config, {"options.class_weights": "balanced"}))
     logits, labels = torch.randn(4, 2), torch.tensor([0, 0, 0, 1])
     each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(plain({"logits": logits}, labels), each.mean())
     expected = (each[:3].mean() + each[3]) / 2
     torch.testing.assert_close(balanced({"logits": logits}, labels), expected)
     torch.testing.assert_close(balanced({"logits": logits}, labels, 8), expected / 2)

@@ -98,7 +98,13 @@ def _report(
     task = get_task(config.task)
     shown = task.illustrate(run.model, run.processor, split, predictions, prepared.check.spec, config)
     metrics = [
-        Metric(_title(measure), s.value, s.interval, {rival: of[measure].value for rival, of in baselines.items()})
+        Metric(
+            _title(measure),
+            s.value,
+            s.interval,
+            {rival: of[measure].value for rival, of in baselines.items()},
+            higher_is_better=not measure.endswith("error"),
+        )
         for measure, s in scores.items()
     ]
     return Report(
@@ -133,7 +139,13 @@ def _warnings(path: Path) -> list[Finding]:
 
 
 def _title(measure: str) -> str:
-    known = {"mcc": "Matthews correlation", "macro_f1": "Macro F1", "top_1": "Top-1", "top_5": "Top-5"}
+    known = {
+        "mcc": "Matthews correlation",
+        "macro_f1": "Macro F1",
+        "micro_f1": "Micro F1",
+        "top_1": "Top-1",
+        "top_5": "Top-5",
+    }
     return known.get(measure, measure.replace("_", " ").capitalize())
 
 

@@ -214,7 +214,7 @@ def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) ->
 
 
 def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
-    config, task = prepared.config, get_task(prepared.config.task)
+    config, spec, task = prepared.config, prepared.check.spec, get_task(prepared.config.task)
     require_trackers(config.monitor.report_to)
     rows = prepared.encoded["train"].rows
     with quiet_transformers():
@@ -222,14 +222,14 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
             max_tokens=config.train.max_tokens,
             unpadded=without_padding(model, config.train.unpad),
             model=model,
-            args=_arguments(path, config, task.METRIC),
+            args=_arguments(path, config, task.metric(spec)),
             train_dataset=rows,
             eval_dataset=prepared.encoded["validation"].rows,
             processing_class=prepared.processor,
             data_collator=task.collator(prepared.processor),
             compute_metrics=task.validate,
-            compute_loss_func=task.loss(rows, prepared.check.spec, config),
-            callbacks=[_Watcher(display, task.METRIC)],
+            compute_loss_func=task.loss(rows, spec, config),
+            callbacks=[_Watcher(display, task.metric(spec))],
         )
     trainer.remove_callback(PrinterCallback)
     if config.train.patience:

@@ -127,7 +127,11 @@ def _answer(model: Any, output: Any) -> str:
     logits = getattr(output, "logits", None)
     if logits is None or logits.ndim != 2:
         return ""
-    chances = logits[0].detach().float().softmax(-1)
+    found, scale = logits[0].detach().float(), getattr(model.config, "label_scale", None)
+    if scale:
+        return f"{float(found[0]) * scale['deviation'] + scale['mean']:.3f}"
+    several = getattr(model.config, "problem_type", None) == "multi_label_classification"
+    chances = found.sigmoid() if several else found.softmax(-1)
     best = int(chances.argmax())
     return f"{model.config.id2label.get(best, best)} {float(chances[best]):.3f}"
 

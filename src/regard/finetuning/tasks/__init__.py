@@ -54,8 +54,6 @@ class Task(Protocol):
     """The task's columns -> what each holds."""
     INPUT: str
     """The column that is there when someone asks for predictions."""
-    METRIC: str
-    """What chooses the best checkpoint; higher is better."""
     TEMPLATE: str
     """A commented configuration to start from."""
     Options: type[Section]
@@ -63,6 +61,9 @@ class Task(Protocol):
 
     def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
         """Learn the spec from the training data and look for trouble; raise DataError if no model can come of it."""
+
+    def metric(self, spec: Spec) -> str:
+        """Return which of the measures of `validate` chooses the best checkpoint; higher is better."""
 
     def inspect_held_out(self, split: Dataset, path: str, spec: Spec) -> None:
         """Raise DataError if a split that came later does not fit the spec."""

@@ -209,6 +209,12 @@ def resampled(counts: np.ndarray) -> np.ndarray:
     return draws.reshape(-1, *counts.shape)
 
 
+def resampled_sums(rows: np.ndarray, chunk: int = 100) -> np.ndarray:
+    """Draw the sums of rows `(n, k)` as other rows from the same source would give them: `(RESAMPLES, k)`."""
+    rng, n = np.random.default_rng(0), len(rows)
+    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), chunk) @ rows for _ in range(RESAMPLES // chunk)])
+
+
 def measures(truth: Any, predicted: Any) -> dict[str, float]:
     """Return accuracy, macro F1 and Matthews' correlation."""
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
@@ -259,21 +265,25 @@ def class_weights(rows: Dataset, spec: Spec, config: Config) -> np.ndarray | Non
     return (len(rows) / (len(counts) * counts)).astype(np.float32)
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any] | None:
-    """Return cross-entropy with each label weighed by its rarity, if the options ask for it."""
-    weights = class_weights(rows, spec, config)
-    if weights is None:
-        return None
+def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
+    """Return cross-entropy, divided by all rows in a step: weighed by rarity and smoothed as the options ask for."""
     import torch
 
-    weight = torch.tensor(weights)
+    weights, smoothing = class_weights(rows, spec, config), config.options.get("label_smoothing", 0.0)
+    weight = None if weights is None else torch.tensor(weights)
 
-    def balanced(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+    def cross_entropy(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
         logits = outputs["logits"].float()
-        total = torch.nn.functional.cross_entropy(logits, labels, weight.to(logits.device), reduction="sum")
+        total = torch.nn.functional.cross_entropy(
+            logits,
+            labels,
+            None if weight is None else weight.to(logits.device),
+            reduction="sum",
+            label_smoothing=smoothing,
+        )
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
-    return balanced
+    return cross_entropy
 
 
 def validate(outputs: Any) -> dict[str, float]:

@@ -64,13 +64,13 @@ def require_model(source: str) -> Any:
             ) from error
 
 
-def head_options(labels: Sequence[str]) -> dict[str, Any]:
-    """Return what transformers must know of the labels to make a head of one label a row."""
+def head_options(labels: Sequence[str], problem: str = "single_label_classification") -> dict[str, Any]:
+    """Return what transformers must know of the labels to make a head for them."""
     return {
         "num_labels": len(labels),
         "id2label": dict(enumerate(labels)),
         "label2id": {label: number for number, label in enumerate(labels)},
-        "problem_type": "single_label_classification",
+        "problem_type": problem,
     }
 
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 COLUMNS = {"image": "the file of the picture to classify", "label": "the name of its class"}
 INPUT = "image"
-METRIC = "macro_f1"
 BATCH = 32
 """Pictures in a batch without gradients."""
 SHRUNK = 16
@@ -129,6 +128,11 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         findings += _classes.repeats(name, keys[name], _classes.names_of(split), "picture")
     findings += _classes.rarities(splits["train"]) + _classes.leaks(keys, "picture")
     return {"labels": labels, "from_scratch": config.options["from_scratch"]}, findings
+
+
+def metric(spec: Spec) -> str:
+    """Return what chooses the best checkpoint."""
+    return "macro_f1"
 
 
 def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:

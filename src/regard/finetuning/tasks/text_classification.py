@@ -1,41 +1,60 @@
-"""Text classification: one label for each text, such as the sentiment of a review."""
+"""Text classification: for each text a label, such as the sentiment of a review, a set of labels, or a number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import normalize
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Spec, _classes, _text
-from regard.inspection.report.content import Example, Finding, TokenAttention
+from regard.finetuning.tasks import (
+    Encoded,
+    Prediction,
+    Score,
+    Spec,
+    _classes,
+    _label_sets,
+    _labels,
+    _numbers,
+    _text,
+)
+from regard.inspection.report.content import Finding, TokenAttention
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-COLUMNS = {"text": "the text to classify", "label": "the name of its class"}
+COLUMNS = {"text": "the text to classify", "label": "the name of its class, a list of names, or a number"}
 INPUT = "text"
-METRIC = "macro_f1"
 READABLE = 32
 """Tokens of the longest input whose attention is drawn, unless all are longer."""
 
-loss, validate, measure = _classes.loss, _classes.validate, _classes.measure
+KINDS: dict[str, ModuleType] = {"single": _labels, "multi": _label_sets, "regression": _numbers}
+PROBLEMS = {kind.PROBLEM: kind for kind in KINDS.values()}
 
 
 class Options(Section):
     """Keys of this task.
 
     Attributes:
+        kind: what each text has: a `single` label, any number of them (`multi`), or a number (`regression`); `auto`
+            goes by the column: lists are several labels, numbers with decimals are numbers, all else is one label.
+        separator: what stands between the labels of a text where they are no list.
         class_weights: `balanced` makes each label count the same in the loss, however rare it is.
+        label_smoothing: share of the truth that is spread over all labels.
     """
 
+    kind: Literal["auto", "single", "multi", "regression"] = "auto"
+    separator: Annotated[str, Field(min_length=1)] = ";"
     class_weights: Literal["none", "balanced"] = "none"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 TEMPLATE = """\
@@ -85,7 +104,10 @@ adapter:
   # targets: [query, value]   # ends of layers' names; the family's queries and values if left out
 
 options:
+  kind: auto                  # single: one label a text; multi: a list of labels; regression: a number
+  # separator: ";"            # between the labels of a text, where they are no list
   class_weights: none         # balanced: rare labels count as much as frequent ones
+  label_smoothing: 0.0        # share of the truth that is spread over all labels
 
 report:
   baselines: true             # majority class; frozen embeddings with logistic regression
@@ -100,33 +122,70 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     """Name the labels and look for what spoils a classifier."""
     paths = {name: _classes.where(name, config) for name in splits}
     for name, split in splits.items():
-        _require_cells(split, paths[name])
-    labels = _classes.label_names(splits["train"], paths["train"], config)
-    findings: list[Finding] = []
+        _require_texts(split, paths[name])
+    kind, findings = _choose_kind(splits["train"], config)
+    _require_options(kind, config)
+    spec, found = KINDS[kind].learn_spec(splits, paths, config)
+    findings += found
+    keys = {name: _keys(split) for name, split in splits.items()}
     for name, split in splits.items():
-        _classes.require_known(split, labels, paths[name], paths["train"])
-        findings += [
-            _classes.balance(name, split, labels),
-            *_classes.repeats(name, _keys(split), _classes.names_of(split), "text"),
-            *_empty(name, split),
+        shown = KINDS[kind].shown_of(split, spec)
+        findings += [*_classes.repeats(name, keys[name], shown, "text"), *_empty(name, split)]
+    return spec, findings + _classes.leaks(keys, "text")
+
+
+def _choose_kind(train: Dataset, config: Config) -> tuple[str, list[Finding]]:
+    """Return what the configuration asks for, or go by the column and say so."""
+    kind, cells = config.options["kind"], train["label"]
+    if kind != "auto":
+        return kind, []
+    if any(isinstance(cell, list) for cell in cells):
+        return "multi", [Finding("ok", "train: the labels are lists, so a text may have several (options.kind: multi)")]
+    if all(map(_numbers.is_number, cells)) and any(not float(cell).is_integer() for cell in cells):
+        return "regression", [
+            Finding("ok", "train: the labels are numbers, to be predicted (options.kind: regression)")
         ]
-    findings += _classes.rarities(splits["train"])
-    return {"labels": labels}, findings + _classes.leaks({name: _keys(split) for name, split in splits.items()}, "text")
+    return "single", []
+
+
+def _require_options(kind: str, config: Config) -> None:
+    """Refuse options that mean nothing for what is learned."""
+    options, plain = config.options, Options()
+    if kind == "regression":
+        for key in ("class_weights", "label_smoothing"):
+            if options[key] != getattr(plain, key):
+                raise ConfigError(
+                    f"options.{key}: need labels to apply it to; got numbers; leave it out or set options.kind."
+                )
+    if config.framework != "torch" and (kind != "single" or options["label_smoothing"]):
+        what = "label_smoothing" if kind == "single" else f"kind {kind}"
+        raise ConfigError(
+            f"framework: need options.{what} left out on {config.framework}; got it, which only torch does; remove it, "
+            "or set framework: torch."
+        )
+
+
+def _of(spec: Spec) -> ModuleType:
+    return KINDS[spec.get("kind", "single")]
+
+
+def metric(spec: Spec) -> str:
+    """Return what chooses the best checkpoint."""
+    return _of(spec).METRIC
 
 
 def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
     """Require texts, and labels that the model knows."""
-    _require_cells(split, path)
-    _classes.require_known(split, spec["labels"], path, "the training data")
+    _require_texts(split, path)
+    _of(spec).require_targets(split, path, spec)
 
 
-def _require_cells(split: Dataset, path: str) -> None:
-    for number, (text, label) in enumerate(zip(split["text"], split["label"], strict=True), start=1):
+def _require_texts(split: Dataset, path: str) -> None:
+    for number, text in enumerate(split["text"], start=1):
         if not isinstance(text, str):
             raise DataError(
                 f"{path}: need a text in each row; got {_kind(text)} in row {number}; fill it in or drop the row."
             )
-        _classes.require_label(label, path, number)
 
 
 def _kind(value: Any) -> str:
@@ -161,22 +220,23 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **_text.head_options(spec["labels"]),
+            **_text.head_options(spec["labels"], _of(spec).PROBLEM),
             **_text.dropouts(source, dropout),
         )
+    if "deviation" in spec:
+        model.config.label_scale = {"mean": spec["mean"], "deviation": spec["deviation"]}
     return model, _text.newly_initialised(info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
-    """Turn texts into token numbers and labels into theirs."""
+    """Turn texts into token numbers and labels into what the loss takes."""
     from datasets import Dataset
 
     limit = processor.model_max_length
     encodings, lengths = _text.tokenize(processor, split["text"], limit)
-    number = {label: n for n, label in enumerate(spec["labels"])}
     rows = {
         "input_ids": encodings,
-        "labels": [number[label] for label in _classes.names_of(split)],
+        "labels": _of(spec).targets(split, spec),
         "length": [len(ids) for ids in encodings],
     }
     findings = _text.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
@@ -191,30 +251,43 @@ def collator(processor: Any) -> Any:
     return DataCollatorWithPadding(processor)
 
 
+def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
+    """Return the loss of what is learned, as the options ask for it."""
+    return _of(spec).loss(rows, spec, config)
+
+
+def validate(outputs: Any) -> dict[str, float]:
+    """Measure logits against labels during training; the labels' form tells what is learned."""
+    labels = np.asarray(outputs.label_ids)
+    kind = "multi" if labels.ndim > 1 else "single" if np.issubdtype(labels.dtype, np.integer) else "regression"
+    return KINDS[kind].validate(outputs)
+
+
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
-    """Give each text its most probable label."""
+    """Give each text its most probable label, its labels, or its number."""
     texts = [_text.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
     encodings, lengths = _text.tokenize(processor, texts, processor.model_max_length)
     framework = framework_of(model)
+    kind = PROBLEMS[getattr(getattr(model, "config", None), "problem_type", _labels.PROBLEM)]
     logits = _text.compute(partial(framework.logits, model), processor, encodings, display, "predict")
     return [
-        {**_classes.prediction(framework.labels(model), row), "tokens_cut": length - len(ids)}
+        {**kind.prediction(model, framework.labels(model), row), "tokens_cut": length - len(ids)}
         for row, length, ids in zip(logits, lengths, encodings, strict=True)
     ]
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score predictions, with 95 % intervals."""
+    return _of(spec).measure(split, predictions, spec)
 
 
 def baselines(
     train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
-    """Predict by the commonest label, and by logistic regression on the pretrained model's own embeddings."""
+    """Predict what is commonest, and by a linear model of the pretrained model's own embeddings."""
     shown = _classes.drawn_from(train, config.seed, config.report.baseline_rows)
     vectors = embed(config, processor, [*shown["text"], *test["text"]], display)
-    return {
-        "majority class": _classes.majority(train, test),
-        "frozen embeddings + logistic regression": _classes.logistic_regression(
-            vectors[: len(shown)], _classes.names_of(shown), vectors[len(shown) :]
-        ),
-    }
+    return _of(spec).baselines(shown, test, vectors[: len(shown)], vectors[len(shown) :], spec)
 
 
 def embed(config: Config, processor: Any, texts: Sequence[str], display: Display) -> np.ndarray:
@@ -239,20 +312,19 @@ def embed(config: Config, processor: Any, texts: Sequence[str], display: Display
 def illustrate(
     model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
 ) -> dict[str, Any]:
-    """Return the confusion matrix, the most confident mistakes, and the attention in a few short texts."""
-    examples = [
-        Example(text, truth, p["label"], p["probability"])
-        for text, truth, p in zip(split["text"], _classes.names_of(split), predictions, strict=True)
-    ]
-    drawn = _classes.choose(
+    """Return where the model errs, its worst mistakes, and the attention in a few short texts."""
+    kind = _of(spec)
+    rows = zip(split["text"], kind.shown_of(split, spec), predictions, strict=True)
+    examples = [kind.example(text, truth, prediction) for text, truth, prediction in rows]
+    drawn = kind.choose(
         examples,
         config.report.attention,
         lambda e: len(processor(e.text, verbose=False)["input_ids"]) <= READABLE,
     )
     looks = [framework_of(model).read(model, processor, e.text) for e in drawn]
     return {
-        "confusion": _classes.confusion_of(examples, spec["labels"]),
-        "mistakes": _classes.mistakes(examples)[: config.report.mistakes],
+        **kind.details(split, predictions, examples, spec),
+        "mistakes": kind.mistakes(examples)[: config.report.mistakes],
         "attention": [
             TokenAttention(e, looked.labels, looked.seen.dense()) for e, looked in zip(drawn, looks, strict=True)
         ],
@@ -261,9 +333,7 @@ def illustrate(
 
 def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
     """Put the truth beside the prediction."""
-    return {
-        "text": row["text"],
-        "truth": str(row["label"]),
-        "predicted": prediction["label"],
-        **{key: prediction[key] for key in ("probability", "probabilities", "tokens_cut")},
-    }
+    answer = next(key for key in ("label", "labels", "value") if key in prediction)
+    rest = {key: value for key, value in prediction.items() if key != answer}
+    truth = str(row["label"]) if answer == "label" else row["label"]
+    return {"text": row["text"], "truth": truth, "predicted": prediction[answer], **rest}

@@ -24,6 +24,7 @@ _MEASURES: dict[str, tuple[str, str]] = {
     ),
     "micro f1": (_PLAIN, "F1 joins precision and recall; micro: every example counts the same; 1 is perfect"),
     "weighted f1": (_PLAIN, "F1 joins precision and recall; each label counts as often as it occurs; 1 is perfect"),
+    "subset accuracy": (_SHARE, "how often all labels of an example are right, none missing and none too many"),
     "precision": (_SHARE, "of what the model reports, the share that is right"),
     "macro precision": (_SHARE, "of what the model reports, the share that is right, averaged over the labels"),
     "recall": (_SHARE, "of what is there to find, the share that the model finds"),

@@ -166,8 +166,9 @@ class Loop:
         self.history.append({f"eval_{name}": value for name, value in scores.items()} | {"step": self.step})
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scores.items())
         self.display.say(f"  step {self.step:>5}: validation {told}")
-        if scores[self.task.METRIC] > self.score:
-            self.best, self.score, self.worse = self.step, scores[self.task.METRIC], 0
+        score = scores[self.task.metric(self.prepared.check.spec)]
+        if score > self.score:
+            self.best, self.score, self.worse = self.step, score, 0
         else:
             self.worse += 1
 

@@ -1,0 +1,83 @@
+"""One label a row, by the names that `_label_sets` and `_numbers` have too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regard.finetuning.config import Config
+from regard.finetuning.tasks import Prediction, Spec, _classes
+from regard.inspection.report.content import Example, Finding
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PROBLEM = "single_label_classification"
+METRIC = "macro_f1"
+
+loss, validate, measure = _classes.loss, _classes.validate, _classes.measure
+choose, mistakes = _classes.choose, _classes.mistakes
+
+
+def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Spec, list[Finding]]:
+    """Name the labels of the training rows."""
+    for name, split in splits.items():
+        _require_labels(split, paths[name])
+    labels = _classes.label_names(splits["train"], paths["train"], config)
+    for name, split in splits.items():
+        _classes.require_known(split, labels, paths[name], paths["train"])
+    findings = [_classes.balance(name, split, labels) for name, split in splits.items()]
+    return {"labels": labels}, findings + _classes.rarities(splits["train"])
+
+
+def _require_labels(split: Dataset, path: str) -> None:
+    for number, label in enumerate(split["label"], start=1):
+        _classes.require_label(label, path, number)
+
+
+def require_targets(split: Dataset, path: str, spec: Spec) -> None:
+    """Require a label in each row, one that the model knows."""
+    _require_labels(split, path)
+    _classes.require_known(split, spec["labels"], path, "the training data")
+
+
+def shown_of(split: Dataset, spec: Spec) -> list[str]:
+    """Return the truth of each row in words."""
+    return _classes.names_of(split)
+
+
+def targets(split: Dataset, spec: Spec) -> list[int]:
+    """Return the number of each row's label."""
+    number = {label: n for n, label in enumerate(spec["labels"])}
+    return [number[label] for label in _classes.names_of(split)]
+
+
+def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Prediction:
+    """Return the most probable label, and the probabilities of all."""
+    return _classes.prediction(labels, logits)
+
+
+def baselines(
+    train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Spec
+) -> dict[str, list[Prediction]]:
+    """Predict the commonest label, and by logistic regression."""
+    return {
+        "majority class": _classes.majority(train, test),
+        "frozen embeddings + logistic regression": _classes.logistic_regression(
+            vectors, _classes.names_of(train), others
+        ),
+    }
+
+
+def example(text: str, truth: str, answer: Prediction) -> Example:
+    """Return a row for the report."""
+    return Example(text, truth, answer["label"], answer["probability"])
+
+
+def details(
+    split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
+) -> dict[str, Any]:
+    """Return the confusion matrix."""
+    return {"confusion": _classes.confusion_of(examples, spec["labels"])}
