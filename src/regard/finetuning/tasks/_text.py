@@ -160,8 +160,8 @@ def reading_findings(name: str, texts: Sequence[str], encodings: Encodings, toke
     findings = []
     spoiled = [(number, found[0]) for number, text in enumerate(texts, start=1) if (found := SPOILED.search(text))]
     if spoiled:
-        number, found = spoiled[0]
-        told = f"{name}: {len(spoiled)} texts hold signs of a wrong encoding (first {found!a} in row {number})"
+        number, sign = spoiled[0]
+        told = f"{name}: {len(spoiled)} texts hold signs of a wrong encoding (first {sign!a} in row {number})"
         findings.append(Finding("warning", f"{told}; read the original again, in the encoding that it was written in"))
     tokens = sum(map(len, encodings))
     unknown = sum(ids.count(tokenizer.unk_token_id) for ids in encodings) if tokenizer.unk_token_id is not None else 0
