@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from processes import ENVIRONMENT, kill
 from regard.errors import DataError, RegardError
-from regard.finetuning import checkpoints
+from regard.finetuning import checkpoints, train
 from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.run import ATTENTION, STATE
 from regard.finetuning.train import finetune
@@ -68,6 +68,10 @@ def stopped(short, tmp_path):
         with pytest.raises(KeyboardInterrupt):
             finetune(short, quiet=True)
     return tmp_path / "run"
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def steps(output):
@@ -127,6 +131,19 @@ def test_another_seed_gives_other_weights(short, tmp_path):
     other = finetune(short | {"seed": 43, "output": str(tmp_path / "other")}, quiet=True)
     with pytest.raises(AssertionError):
         require_same_weights(weights(one), weights(other))
+
+
+def test_killed_after_the_last_step(short, tmp_path, monkeypatch):
+    """The last checkpoint holds all steps; there is none left to take."""
+    short["train"] |= {"max_steps": 4, "evaluate_every": 2}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(short, quiet=True)
+    resumed = finetune(short, resume=True, quiet=True)
+    assert resumed.state["steps"] == 4
+    saved = load_file(resumed.path / "checkpoints" / "checkpoint-4" / "model.safetensors")
+    require_same_weights(weights(resumed), saved)
 
 
 def test_a_run_that_was_moved_finds_its_best_checkpoint(stopped, tmp_path):
@@ -197,7 +214,7 @@ def test_no_checkpoint_is_no_fault(tmp_path):
 FULL = """
 import resource, shutil, sys
 from regard.cli import main
-from regard.finetuning import checkpoints
+from regard.finetuning import checkpoints, train
 
 config, output, how = sys.argv[1:]
 publish = checkpoints.CheckpointTrainer._publish

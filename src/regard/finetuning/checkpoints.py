@@ -72,6 +72,13 @@ class CheckpointTrainer(Trainer):
         self._aside.rmdir()
         rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint)
 
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """Train for an epoch; Trainer alone takes one step more if all were taken before it was stopped."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **options)
+
     def _init_training_state(self, *args: Any, **options: Any) -> Any:
         """Find the best checkpoint again, also where the run directory was moved."""
         found = super()._init_training_state(*args, **options)
