@@ -107,6 +107,7 @@ def test_a_tracker_that_is_not_installed(short, tmp_path):
     assert str(caught.value) == (
         "monitor.report_to: need trackers that are installed; got trackoid; pip install it, or leave it out."
     )
+    assert not (tmp_path / "run").exists()
 
 
 def history(**changes):

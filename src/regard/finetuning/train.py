@@ -25,7 +25,7 @@ from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
-from regard.finetuning.monitor import require_trackers, watch_training
+from regard.finetuning.monitor import watch_training
 from regard.finetuning.padding import without_padding
 from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
@@ -215,7 +215,6 @@ def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) ->
 
 def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
     config, spec, task = prepared.config, prepared.check.spec, get_task(prepared.config.task)
-    require_trackers(config.monitor.report_to)
     rows = prepared.encoded["train"].rows
     with quiet_transformers():
         trainer = StepTrainer(

@@ -23,7 +23,10 @@ PACKAGES = ("torch", "transformers")
 
 
 def require(config: Config) -> None:
-    """Accept every configuration."""
+    """Require the trackers that are to be told."""
+    from regard.finetuning.monitor import require_trackers
+
+    require_trackers(config.monitor.report_to)
 
 
 def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
