@@ -54,6 +54,8 @@ class Training(Section):
             passes, with the same gradient.
         unpad: compute real tokens only (`regard.unpad`): `true`, `false`, or `auto`, where the model's family allows.
         learning_rate: at its highest, after the warm-up.
+        layer_decay: each layer learns at this times the rate of the one above it, down to the embeddings; 1 makes all
+            learn alike.
         warmup: fraction of the steps over which the learning rate rises.
         schedule: how the learning rate falls afterwards.
         weight_decay: of AdamW.
@@ -75,6 +77,7 @@ class Training(Section):
     max_tokens: PositiveInt = 16_384
     unpad: Literal["auto"] | bool = "auto"
     learning_rate: PositiveFloat = 5e-5
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

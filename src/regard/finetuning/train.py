@@ -219,6 +219,7 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
     with quiet_transformers():
         trainer = StepTrainer(
             max_tokens=config.train.max_tokens,
+            layer_decay=config.train.layer_decay,
             unpadded=without_padding(model, config.train.unpad),
             model=model,
             args=_arguments(path, config, task.metric(spec)),
@@ -227,6 +228,7 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
             processing_class=prepared.processor,
             data_collator=task.collator(prepared.processor),
             compute_metrics=task.validate,
+            preprocess_logits_for_metrics=_logits_alone,
             compute_loss_func=task.loss(rows, spec, config),
             callbacks=[_Watcher(display, task.metric(spec))],
         )
@@ -235,6 +237,11 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
         trainer.add_callback(EarlyStoppingCallback(config.train.patience))
     watch_training(trainer, path, config, prepared.encoded["validation"].rows, display)
     return trainer
+
+
+def _logits_alone(outputs: Any, labels: Any) -> Any:
+    """Leave the hidden states and caches that some models return too: a validation would keep them all."""
+    return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
 def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 
 from regard.finetuning.checkpoints import CheckpointTrainer
+from regard.finetuning.rates import apply_rates
 from regard.finetuning.sampler import LengthSampler, SharedBatches, batches_by_length
 
 
@@ -23,11 +24,12 @@ class StepTrainer(CheckpointTrainer):
         max_tokens: tokens in a forward pass; a longer text has a pass of its own. Without padding they are the real
             ones.
         unpadded: whether the model computes real tokens only.
+        layer_decay: what the learning rate is multiplied by from each layer to the one below.
     """
 
-    def __init__(self, *, max_tokens: int, unpadded: bool, **options: Any) -> None:
+    def __init__(self, *, max_tokens: int, unpadded: bool, layer_decay: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
-        self.max_tokens, self.unpadded = max_tokens, unpadded
+        self.max_tokens, self.unpadded, self.layer_decay = max_tokens, unpadded, layer_decay
         self.model_accepts_loss_kwargs = True  # so that items are counted; not every model that says so uses them
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -44,6 +46,16 @@ class StepTrainer(CheckpointTrainer):
         process, processes = self.args.process_index, self.args.world_size
         batches = SharedBatches(self._get_train_sampler(), self.args.train_batch_size, process, processes)
         return _Loader(rows, batch_sampler=cast(Any, batches), collate_fn=self.data_collator)
+
+    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+        """AdamW, with a learning rate for each layer if they differ."""
+        made = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if made and self.layer_decay < 1:
+            whole: Any = model or self.model
+            names = {id(parameter): name for name, parameter in whole.named_parameters() if parameter.requires_grad}
+            apply_rates(optimizer, names, self.layer_decay)
+        return optimizer
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of a batch, in as many passes as its tokens take."""

@@ -88,6 +88,7 @@ train:
   max_tokens: 16384           # in a forward pass: bounds the memory, not the step
   unpad: auto                 # compute real tokens only, where the model's family allows; true or false
   learning_rate: 5.0e-5
+  layer_decay: 1.0            # each layer's rate is this times that of the one above it
   warmup: 0.1                 # fraction of the steps
   schedule: linear            # linear, cosine or constant_with_warmup
   weight_decay: 0.01
