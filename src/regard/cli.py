@@ -110,6 +110,25 @@ def finetune(
         typer.echo(_what_next(run))
 
 
+@app.command()
+@guarded
+def search(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+) -> None:
+    """Search for hyperparameters: train with many, and write the configuration that validates best."""
+    loaded = _load(config, overrides)
+    _silence()
+    from regard.finetuning.search import search as run_it
+
+    found = run_it(loaded, quiet=quiet)
+    if not quiet:
+        values = ", ".join(f"{key} {value}" for key, value in found.values.items())
+        typer.echo(f"\nBest of {found.trials} trials: {found.score:.4f} with {values}")
+        typer.echo(f"Train with it: regard finetune {found.path}")
+
+
 def _load(config: str, overrides: list[str] | None) -> Any:
     from regard.finetuning.config import Config, parse_override
 

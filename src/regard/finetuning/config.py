@@ -139,6 +139,26 @@ class Monitor(Section):
     report_to: list[str] = []
 
 
+class Range(Section):
+    """Values from `low` to `high`, whole numbers if both are; `log` draws each order of magnitude as often."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+
+class Search(Section):
+    """What `regard search` tries.
+
+    Attributes:
+        trials: how often to train.
+        space: dotted key, such as `train.learning_rate` -> a list of values, or `low`, `high` and `log`.
+    """
+
+    trials: PositiveInt = 20
+    space: dict[str, list[Any] | Range] = {}
+
+
 class Config(Section):
     """One run.
 
@@ -156,6 +176,9 @@ class Config(Section):
         monitor: how training is watched.
         report: what the report holds.
         seed: of everything random.
+        repeats: how often to train: with `seed`, which gives the model, and with the seeds after it, which tell how far
+            the scores vary.
+        search: what `regard search` tries; `regard finetune` leaves it alone.
     """
 
     task: str
@@ -169,6 +192,8 @@ class Config(Section):
     monitor: Monitor = Monitor()
     report: Reporting = Reporting()
     seed: int = 42
+    repeats: PositiveInt = 1
+    search: Search = Search()
 
     @classmethod
     def load(cls, source: str | Path | dict[str, Any] | Config, overrides: dict[str, Any] | None = None) -> Config:

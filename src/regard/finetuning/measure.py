@@ -16,11 +16,12 @@ from regard.finetuning.config import Config
 from regard.finetuning.data import SUFFIXES, write_jsonl
 from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
+from regard.finetuning.repeats import summarise
 from regard.finetuning.run import ATTENTION, METRICS, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.inspection.history import History
 from regard.inspection.report.card import model_card
-from regard.inspection.report.content import Curve, Finding, Metric, Picture, Report
+from regard.inspection.report.content import Curve, Finding, Metric, Picture, Report, Table
 
 if TYPE_CHECKING:
     from regard.finetuning.train import Clock
@@ -42,11 +43,14 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
         with clock("baselines"):
             rivals = task.baselines(prepared.splits["train"], split, prepared.processor, spec, config, display)
             baselines = {rival: task.measure(split, answers, spec) for rival, answers in rivals.items()}
+    repeated = summarise(path, prepared, {measure: score.value for measure, score in scores.items()})
     with clock("report"):
         report = _report(run, prepared, name, predictions, scores, baselines, clock)
+        report.tables.extend(_spread(repeated))
         _draw(path, report)
         _write_card(path / "model", report, prepared)
-    write_json(path / METRICS, _metrics(name, len(split), scores, baselines, clock))
+    metrics = _metrics(name, len(split), scores, baselines, clock)
+    write_json(path / METRICS, metrics | ({"repeats": repeated} if repeated else {}))
     _close(path, config, clock)
     _tell(display, report)
     return Run(path)
@@ -66,6 +70,19 @@ def _metrics(
         "baselines": {rival: values(of) for rival, of in baselines.items()},
         "seconds": clock.seconds,
     }
+
+
+def _spread(repeated: dict[str, Any]) -> list[Table]:
+    """Return a table of how the measures vary with the seed."""
+    if not repeated:
+        return []
+    rows = [
+        [_title(measure), f"{found['mean']:.3f}", f"{found['deviation']:.3f}", *(f"{x:.3f}" for x in found["values"])]
+        for measure, found in repeated.items()
+        if measure != "seeds"
+    ]
+    seeds = repeated["seeds"]
+    return [Table(f"Over {len(seeds)} seeds", ["measure", "mean", "deviation", *(f"seed {s}" for s in seeds)], rows)]
 
 
 def _versions(config: Config) -> dict[str, str]:

@@ -29,6 +29,7 @@ from regard.finetuning.monitor import watch_training
 from regard.finetuning.padding import without_padding
 from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
+from regard.finetuning.repeats import train_others
 from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import get_task
 from regard.finetuning.trainer import StepTrainer
@@ -87,6 +88,9 @@ def finetune(
             if processes.is_first():
                 write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
             raise
+    if config.repeats > 1:
+        with clock("repeats"), room_on_disk(path):
+            train_others(path, prepared, display)
     if processes.is_first():
         with room_on_disk(path):
             finish(path, prepared, display, clock)

@@ -116,6 +116,13 @@ report:
   attention: 6                # inputs whose attention is drawn
 
 seed: 42
+repeats: 1                    # train with so many seeds: mean and deviation of the scores
+
+# search:                     # what 'regard search' tries
+#   trials: 20
+#   space:
+#     train.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}
+#     train.batch_size: [16, 32]
 """
 
 
