@@ -41,7 +41,7 @@ def programs(framework: str, length: int, width: int, dtype: str):
     """What is compared: `(what, ours, the peer's or None where it does not fit, the peer's name)`."""
     makers = {
         "torch": torch_programs, "jax": jax_programs, "tensorflow": tensorflow_programs, "numpy": numpy_programs,
-        "questions": question_programs, "watch": watch_programs,
+        "questions": question_programs, "watch": watch_programs, "keras": keras_programs,
     }  # fmt: skip
     return makers[framework](length, width, dtype)
 
@@ -241,6 +241,66 @@ def watch_programs(length: int, width: int, dtype: str):
     yield "watch, recording", recorded, plain, "the model alone"
 
 
+def keras_programs(length: int, width: int, dtype: str):
+    """A layer's compiled forward pass, and a step of `fit`; alone, and with entropies and what each key receives."""
+    import keras
+    import tensorflow as tf
+
+    from regard.nn.keras import MultiHeadAttention
+
+    units = HEADS * width
+    states = np.random.default_rng(0).normal(size=(1, length, units)).astype(np.float32)
+    nothing = np.zeros((1, HEADS, length), np.float32)
+    inputs = keras.Input((length, units))
+    keras.utils.set_random_seed(0)
+
+    def model(outputs):
+        found = keras.Model(inputs, outputs)
+        found.compile("sgd", loss="mse")
+        return found
+
+    def ours(layer):
+        output, found = layer(inputs, inputs, return_attention_scores=("entropy", "received"))
+        return [output, found["entropy"], found["received"]]
+
+    def theirs(layer):
+        output, scores = layer(inputs, inputs, return_attention_scores=True)
+        entropy = -keras.ops.sum(scores * keras.ops.log(keras.ops.maximum(scores, 1e-30)), -1)
+        return [output, entropy, keras.ops.sum(scores, -2)]
+
+    def forward(found):
+        run = tf.function(lambda states: found(states))
+        return lambda: run(tf.constant(states))
+
+    def step(found, targets):
+        return lambda: found.train_on_batch(states, targets)
+
+    def layer(kind):
+        return kind(HEADS, width)
+
+    peer, dense = "keras.layers.MultiHeadAttention", keras.layers.MultiHeadAttention
+    plain = [model(layer(kind)(inputs, inputs)) for kind in (MultiHeadAttention, dense)]
+    asked = [model(ours(layer(MultiHeadAttention))), model(theirs(layer(dense)))]
+    head = np.empty((1, HEADS, length, 0))
+    rows = (
+        ("layer forward", 3, [forward(each) for each in plain]),
+        ("layer forward, statistics", 4, [forward(each) for each in asked]),
+        ("layer fit", 5, [step(each, states) for each in plain]),
+        ("layer fit, statistics", 6, [step(each, [states, nothing, nothing]) for each in asked]),
+    )
+    for what, copies, (mine, other) in rows:
+        yield what, mine, other if fits(head, copies) else None, peer
+
+
+def layers(extent: str) -> list[dict]:
+    lengths = (128, 512, 2048) if extent == "quick" else (128, 512, 2048, 8192)
+    return [
+        compare("keras", what, length, 64, "float32", *those)
+        for length in lengths
+        for what, *those in keras_programs(length, 64, "float32")
+    ]
+
+
 def watching(extent: str) -> list[dict]:
     lengths = {"full": (128, 512, 2048, 8192), "brief": (128, 512, 2048, 8192), "quick": (128, 512)}[extent]
     return [
@@ -262,7 +322,11 @@ def questions(quick: bool) -> list[dict]:
 
 def main() -> None:
     framework, extent = sys.argv[1:]
-    others = {"questions": lambda: questions(extent == "quick"), "watch": lambda: watching(extent)}
+    others = {
+        "questions": lambda: questions(extent == "quick"),
+        "watch": lambda: watching(extent),
+        "keras": lambda: layers(extent),
+    }
     found = others[framework]() if framework in others else rows(framework, extent)
     print(json.dumps(found))
 

@@ -20,7 +20,7 @@ from attention import describe
 from measure import alone
 
 ROOT = Path(__file__).parents[1]
-GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch", "unpad", "finetune")
+GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch", "keras", "unpad", "finetune")
 SCRIPTS = {"unpad": "unpad.py", "finetune": "finetune.py"}  # all others are attention.py's
 FRAMEWORKS = GROUPS[:4]
 # (framework, what, n, at least this many times the peer's speed)
@@ -41,6 +41,10 @@ TARGETS = [
     ("torch", "unpad, training, to grouped", None, 1.4),
     ("torch", "predict, strings to labels", None, 3.0),
     ("torch", "finetune, to one epoch's accuracy", None, 2.5),
+    ("keras", "layer forward", None, 0.95),
+    ("keras", "layer fit", None, 0.95),
+    *(("keras", f"layer {what}, statistics", n, 0.95) for what in ("forward", "fit") for n in (128, 512)),
+    *(("keras", f"layer {what}, statistics", n, 2.0) for what in ("forward", "fit") for n in (2048, 8192)),
 ]
 
 
@@ -70,7 +74,7 @@ def _in_place(rows: list[dict], memory: list[dict], chosen: list[str]) -> tuple[
 
 
 def _group(row: dict) -> str:
-    if row["what"].startswith("forward"):
+    if row["what"].startswith("forward") or row["framework"] == "keras":
         return row["framework"]
     kind = row["what"].partition(",")[0]
     return {"predict": "unpad"}.get(kind, kind if kind in GROUPS else "questions")
@@ -91,6 +95,7 @@ def measure_memory(extent: str) -> list[dict]:
     """Megabytes at the peak, each program in a process of its own; of what is watched, beyond the model alone."""
     steps = [(group, "forward", n) for group in FRAMEWORKS for n in (1024, 2048, 4096, 8192, 16384)]
     steps += [("questions", "4 questions", 4096), ("watch", "watch, 2 questions", 2048)]
+    steps += [("keras", f"layer {what}, statistics", 2048) for what in ("forward", "fit")]
     steps = steps if extent != "quick" else []
     rows = []
     for framework, what, length in steps:

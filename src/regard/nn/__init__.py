@@ -1,1 +1,1 @@
-"""Layers: parameters, and one call to `regard.attention`. One file a library: `keras.py`."""
+"""Layers: parameters, and one call to `regard.attention`. One package a library: `keras`."""

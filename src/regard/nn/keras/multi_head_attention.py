@@ -19,14 +19,56 @@ WHO = "MultiHeadAttention"
 
 @keras.saving.register_keras_serializable(package="regard")
 class MultiHeadAttention(keras.layers.MultiHeadAttention):
-    """A drop-in for `keras.layers.MultiHeadAttention`, in memory linear in the length, that can be looked into."""
+    """A drop-in for `keras.layers.MultiHeadAttention`, in memory linear in the length, that can be looked into.
+
+    The same arguments, variables and names, so that weights copy over, and the same outputs and scores within
+    rounding. Different is what the rules cost, no array of T x S for causality and padding; a query that may see no
+    key gives zeros always, where Keras gives them with scores and the mean of all values without; and cross-attention
+    declares its scores as they are, `(B, heads, T, S)`.
+
+    Shapes:
+        B: batch; T: queries; S: keys and values; heads: `num_heads`; E: width of query, or `output_shape`.
+
+        query `(B, T, ...)`, value and key `(B, S, ...)` -> output `(B, T, E)`; more axes with `attention_axes`.
+
+    Args:
+        num_heads, key_dim, value_dim, ...: As Keras'.
+        return_attention_scores: In the call: True for the scores as a tensor `(B, heads, T, S)`, before dropout; names
+            of questions of `AttentionWeights` without argument, `("entropy", "received")`, for a dict of their
+            answers, tensors `(B, heads, T)` and `(B, heads, S)`, of which nothing is T x S.
+
+    Raises:
+        ShapeError: An attention mask that does not fit.
+
+    Cost:
+        Time O(T S key_dim) for each head; memory O(T + S), forward and backward, unless the scores are asked for. XLA,
+        where T or S is unknown as a function is traced, computes all scores at once.
+
+    Source:
+        Vaswani et al. 2017, arXiv 1706.03762; keras/src/layers/attention/multi_head_attention.py of Keras 3.15.
+
+    Example:
+        >>> import keras
+        >>> from regard.nn.keras import MultiHeadAttention
+        >>> states = keras.Input((None, 64))
+        >>> layer = MultiHeadAttention(num_heads=4, key_dim=16)
+        >>> output, found = layer(states, states, return_attention_scores=("entropy", "received"))
+        >>> output.shape, found["received"].shape
+        ((None, None, 64), (None, 4, None))
+    """
 
     def attend(
         self, query: Any, value: Any, key: Any = None,
         query_mask: Any = None, value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None,
         training: bool | None = None, use_causal_mask: bool = False,
     ) -> Attention:  # fmt: skip
-        """Output and lazy weights."""
+        """Output and lazy weights (`AttentionWeights`, `(B, heads, T, S)`), called as the layer is.
+
+        With arrays, or in the `call` of a layer of your own, whose answers may leave a compiled function as tensors.
+
+        Raises:
+            UnsupportedError: A symbolic input, through which an object cannot flow.
+        """
         instead = "call the layer with return_attention_scores=('entropy', 'received')"
         _conversion.refuse_symbolic(WHO, instead, query, value, key)
         return Attention(
