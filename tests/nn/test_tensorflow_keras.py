@@ -42,9 +42,9 @@ CHECKS = {
             data = tf.data.Dataset.from_generator(batches, output_signature=kinds)
             assert np.isfinite(trained.fit(data, verbose=0).history["loss"]).all()
             trained.export(path, verbose=False)
-            served = tf.saved_model.load(path).serve
+            loaded = tf.saved_model.load(path)
             for length in (11, 9):
-                for one, two in zip(trained(batch[:, :length]), served(batch[:, :length])):
+                for one, two in zip(trained(batch[:, :length]), loaded.serve(batch[:, :length])):
                     close(one, two, atol=1e-5)
     """,
     "compiled by XLA": MODELS
