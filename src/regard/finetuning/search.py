@@ -102,10 +102,11 @@ def _require_same(folder: Path, config: Config) -> None:
 def _study(folder: Path, config: Config) -> Any:
     try:
         import optuna
+        from optuna.storages.journal import JournalFileBackend
     except ModuleNotFoundError:
         raise ConfigError("search: need Optuna; got an environment without it; pip install 'regard[search]'.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / STUDY)))
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(folder / STUDY)))
     study = optuna.create_study(
         study_name="search", storage=storage, direction="maximize", load_if_exists=True,
         sampler=optuna.samplers.TPESampler(seed=config.seed),
