@@ -129,6 +129,16 @@ def test_summary(seen, dense, inputs):
     assert "separators" not in lines[0]
 
 
+def test_summary_in_half_precision(model, inputs, seen):
+    """Statistics of what the model computes under autocast, beside those in float32."""
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), regard.watch(model) as half:
+        model(**inputs)
+    assert half[0].dtype == torch.bfloat16
+    for column in ("entropy", "largest_score", "first", "redundancy"):
+        for ours, theirs in zip(getattr(half.summary(), column), getattr(seen.summary(), column), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.01)
+
+
 def test_only(seen):
     assert seen.only("*.layer.1.*").names == ["bert.encoder.layer.1.attention.self"]
     with pytest.raises(OutOfRangeError, match="need a pattern that fits a module seen"):

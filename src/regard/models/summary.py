@@ -133,8 +133,8 @@ def _redundancy(weights: AttentionWeights, counted: np.ndarray) -> np.ndarray:
     xp, heads = weights._xp, weights.shape[-3]
 
     def products(tile: Any, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        share = xp.asarray(counted[..., None, queries, None].astype(xp.dtype_name(tile)), tile)
-        flat = xp.reshape(tile * share, (-1, heads, len(queries) * len(keys)))
+        share = xp.cast(xp.asarray(counted[..., None, queries, None], tile), weights._problem.dtype)
+        flat = xp.reshape(xp.cast(tile, weights._problem.dtype) * share, (-1, heads, len(queries) * len(keys)))
         return np.asarray(to_numpy(xp.outer(flat, flat)), np.float64).sum(0)
 
     total = weights.reduce(products, lambda one, two: one + two, np.zeros((heads, heads)))
