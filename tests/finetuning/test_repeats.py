@@ -11,7 +11,7 @@ from regard.finetuning.train import finetune
 
 @pytest.fixture
 def small(values):
-    values["train"] |= {"max_steps": 6, "evaluate_every": 6}
+    values["train"] |= {"max_steps": 40, "evaluate_every": 40}
     values["report"] |= {"baselines": False, "attention": 1}
     return values
 

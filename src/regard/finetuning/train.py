@@ -34,7 +34,7 @@ from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import get_task
 from regard.finetuning.trainer import StepTrainer
 
-FREE_TO_CHANGE = ("output", "monitor.", "report.", "train.keep_checkpoints")
+FREE_TO_CHANGE = ("output", "monitor.", "report.", "search.", "train.keep_checkpoints")
 """Keys that may differ when a run is resumed: they do not touch the weights."""
 
 
