@@ -171,7 +171,7 @@ def _what_next(run: Any) -> str:
 def _loader(run: Any) -> str:
     """Say how the model is loaded without us."""
     if run.config.framework != "torch":
-        return "/model.keras (keras.saving.load_model loads it, after import keras_hub)"
+        return "/model.keras (keras.saving.load_model(..., compile=False) loads it, after import keras_hub)"
     kinds = {"text-classification": "SequenceClassification", "image-classification": "ImageClassification"}
     kind = kinds.get(run.config.task)
     return f" (AutoModelFor{kind}.from_pretrained loads it)" if kind else ""

@@ -59,7 +59,8 @@ def test_a_run_in_keras_is_measured_like_one_in_torch(trained, finished):
     assert trained.metrics.keys() == finished.metrics.keys()
     assert trained.state["newly_initialised"] == finished.state["newly_initialised"]
     assert {"keras", "keras-hub", "tensorflow"} < trained.state["versions"].keys()
-    assert {p.name for p in trained.path.iterdir()} == {p.name for p in finished.path.iterdir()}
+    left, theirs = ({p.name for p in run.path.iterdir()} for run in (trained, finished))
+    assert left == theirs - {"attention.json"}  # nobody watches the heads while Keras trains
     assert "tensorflow" in (trained.path / "report.html").read_text(encoding="utf-8")
 
 
@@ -83,7 +84,7 @@ def test_keras_loads_the_model_by_itself(trained):
     import keras
     from transformers import AutoTokenizer
 
-    model = keras.saving.load_model(trained.path / "model" / "model.keras")
+    model = keras.saving.load_model(trained.path / "model" / "model.keras", compile=False)
     tokens = AutoTokenizer.from_pretrained(trained.path / "model")(["a superb film"], return_tensors="np")
     logits = model({
         "token_ids": tokens["input_ids"], "padding_mask": tokens["attention_mask"],
@@ -171,7 +172,7 @@ def test_it_begins_as_transformers_does(family, tmp_path, values):
 
 
 def test_a_vision_transformer_begins_and_runs_as_in_transformers(tmp_path):
-    """The same logits at the start, and a run from scratch on random pictures."""
+    """The same logits at the start, but for KerasHub's larger epsilon; and a run from scratch on random pictures."""
     from PIL import Image
 
     from regard.finetuning.frameworks.keras import models
@@ -196,7 +197,7 @@ def test_a_vision_transformer_begins_and_runs_as_in_transformers(tmp_path):
     ours, *_ = models.build(config, prepared.check.spec)
     batch = {"pixel_values": torch.tensor(rng.normal(size=(3, 3, 12, 12)), dtype=torch.float32)}
     expected = get_framework("torch").logits(theirs, batch)
-    np.testing.assert_allclose(framework_of(ours).logits(ours, batch), expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(framework_of(ours).logits(ours, batch), expected, atol=2e-3 * np.abs(expected).max())
     run = finetune(values, quiet=True)
     looked = framework_of(run.model).look(run.model, run.processor, str(tmp_path / "own" / "a" / "0.png"))
     assert looked.seen.dense().shape == (2, 3, 10, 10)
@@ -290,6 +291,14 @@ def test_what_keras_cannot_do_is_refused(values, tmp_path):
 
     assert refusal(check, values | {"adapter": {"kind": "dora"}}) == (
         "framework: need adapter.kind none or lora on tensorflow; got 'dora', which only torch does; change it."
+    )
+    assert refusal(check, values | {"options": {"label_smoothing": 0.1}}) == (
+        "framework: need options.label_smoothing left out on tensorflow; got it, which only torch does; remove it, or "
+        "set framework: torch."
+    )
+    assert refusal(check, values | {"monitor": {"rows": 3}}) == (
+        "framework: need 'monitor.rows' left out on tensorflow; got 3, which only torch does; remove the key, or set "
+        "framework: torch."
     )
     assert refusal(check, values | {"framework": "jax"}) == (
         "framework: need Keras on jax for 'jax'; got Keras loaded on tensorflow in this process; start a new one."

@@ -85,7 +85,7 @@ output: runs/pictures         # the run directory to make
 
 framework: torch              # or KerasHub on tensorflow, jax or torch-keras
 adapter:
-  kind: none                  # lora: train few parameters beside the model's own
+  kind: none                  # lora or dora: train a few parameters in place of all
 
 train:
   epochs: 3

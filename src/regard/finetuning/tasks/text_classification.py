@@ -78,8 +78,6 @@ data:
 output: runs/reviews          # the run directory to make
 
 framework: torch              # or KerasHub on tensorflow, jax or torch-keras
-adapter:
-  kind: none                  # lora: train few parameters beside the model's own
 
 train:
   epochs: 3

@@ -5,20 +5,17 @@ The backend is chosen before this package is imported; see `get_framework`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from regard.errors import ConfigError
-from regard.finetuning.config import Training
+from regard.finetuning.config import Config, Data
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.models import load, require_family
 from regard.finetuning.frameworks.keras.train import train_into
 from regard.models.keras_look import look, read
-
-if TYPE_CHECKING:
-    from regard.finetuning.config import Config
 
 __all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]
 
@@ -36,11 +33,13 @@ def require(config: Config) -> None:
     Raises:
         ConfigError: names the key, or the families of models that KerasHub reads.
     """
-    standard = Training()
-    for key, value in config.train:
-        if key not in HONOURED and value != getattr(standard, key):
+    asked = {f"train.{key}": value for key, value in config.train if key not in HONOURED}
+    asked |= {f"monitor.{key}": value for key, value in config.monitor if value}
+    standard = Config(task="", model="", data=Data(train=""), output="").flat()
+    for key, value in asked.items():
+        if value != standard[key]:
             raise ConfigError(
-                f"framework: need 'train.{key}' left out on {config.framework}; got {value!r}, which only torch does; "
+                f"framework: need '{key}' left out on {config.framework}; got {value!r}, which only torch does; "
                 "remove the key, or set framework: torch."
             )
     if config.adapter.kind == "dora":
