@@ -47,7 +47,8 @@ def refusal(changes, values=MINIMAL):
         ({"train.keep": "worst"}, "config: need 'train.keep' to be 'best' or 'last'; got 'worst'; change it."),
         (
             {"task": "text-clasification"},
-            "task: need one of text-classification; got 'text-clasification'; did you mean 'text-classification'?",
+            "task: need one of text-classification, image-classification; got 'text-clasification'; did you mean "
+            "'text-classification'?",
         ),
         ({"model.name": "x"}, "--set: need a section at 'model' in 'model.name'; got a text; name another key."),
     ],
@@ -85,7 +86,8 @@ def test_defaults_are_filled_in_and_a_dump_reads_back(tmp_path):
     config = Config.load(MINIMAL, {"train.learning_rate": "2e-4", "data.columns.text": "sentence"})
     assert config.train.learning_rate == 2e-4
     assert config.data.columns == {"text": "sentence", "label": "label"}
-    assert config.options == {"class_weights": "none"}
+    plain = {"kind": "auto", "separator": ";", "class_weights": "none", "label_smoothing": 0.0}
+    assert config.options == plain
     path = tmp_path / "c.yaml"
     path.write_text(config.dump())
     assert Config.load(path) == config

@@ -166,7 +166,7 @@ def test_a_run_with_several_labels(several):
     assert "train: the labels are lists, so a text may have several (options.kind: multi)" in [
         finding.message for finding in found.findings
     ]
-    several["train"] |= {"epochs": 6, "evaluate_every": 90}
+    several["train"] |= {"epochs": 10, "evaluate_every": 150}
     several["report"] |= {"attention": 1}
     run = finetune(several, quiet=True)
     metrics = run.metrics

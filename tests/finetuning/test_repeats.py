@@ -11,7 +11,7 @@ from regard.finetuning.train import finetune
 
 @pytest.fixture
 def small(values):
-    values["train"] |= {"max_steps": 40, "evaluate_every": 40}
+    values["train"] |= {"max_steps": 6, "evaluate_every": 6}
     values["report"] |= {"baselines": False, "attention": 1}
     return values
 
@@ -40,7 +40,9 @@ def test_mean_and_deviation_over_seeds(small, tmp_path, monkeypatch):
     assert found["accuracy"]["values"] == accuracies
     assert found["accuracy"]["mean"] == pytest.approx(sum(accuracies) / 3, abs=1e-6)
     assert found["accuracy"]["deviation"] == pytest.approx(torch.tensor(accuracies).std().item(), abs=1e-6)
-    assert len(set(found["mcc"]["values"])) > 1
+    folders = [run.path, *sorted((run.path / "repeats").iterdir())]
+    losses = [next(e["eval_loss"] for e in read_json(f / "run.json")["history"] if "eval_loss" in e) for f in folders]
+    assert len(set(losses)) == 3
     assert "Over 3 seeds" in (run.path / "report.html").read_text()
     assert not list((run.path / "repeats").rglob("*.safetensors"))
     models = [load_file(each.path / "model" / "model.safetensors") for each in (run, alone)]
