@@ -75,6 +75,20 @@ def test_a_model_that_answers_otherwise_is_an_error_and_leaves_nothing(finished,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_model_that_cannot_be_traced_is_refused_and_leaves_nothing(finished, tmp_path, monkeypatch):
+    from transformers.exporters.exporter_onnx import OnnxExporter
+
+    def failed(*args, **options):
+        raise ValueError("symbols")
+
+    monkeypatch.setattr(OnnxExporter, "export", failed)
+    assert refusal(export, finished, tmp_path / "out", format="onnx", error=UnsupportedError) == (
+        "export: need a model that transformers' exporter can trace; got BertForSequenceClassification, and ValueError "
+        "from it; export to safetensors."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_answer_that_is_no_number_is_an_error(tmp_path):
     batches = [{"input_ids": np.zeros((1, 2))}]
     with pytest.raises(RegardError, match="differ by nan"):

@@ -69,7 +69,7 @@ def test_what_is_recorded_is_what_transformers_computes(short, tiny):
         moved = np.moveaxis(0.5 * np.abs(after - before).sum(-1), 1, 2)[:, chosen][real[:, chosen]]
         np.testing.assert_allclose(history.drift[1][layer], moved.mean(0), atol=1e-4)
     assert np.max(history.drift[0]) == 0
-    assert np.max(history.drift[1]) > 0.01
+    assert np.min(history.drift[1]) > 0.001
 
 
 def test_the_report_and_the_log_tell_of_it(short):

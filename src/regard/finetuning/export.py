@@ -20,6 +20,7 @@ from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.run import Run
 from regard.finetuning.tasks import get_task
+from regard.models.unpad import pad
 
 FORMATS = ("safetensors", "onnx")
 TOLERANCE = 1e-4
@@ -71,6 +72,7 @@ def export(
     run, output = Run.load(run), Path(output)
     _require_possible(run, output, format)
     model, _ = get_framework(run.config.framework).load(run.path / "model", run.config, run.state["spec"])
+    model = pad(model)  # a plain model, as everybody else has it
     aside = output.with_name(f"{output.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
     batches = list(probes(run.processor))
@@ -184,7 +186,13 @@ def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
     tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in sample.items()}
     axes = {name: {0: torch.export.Dim.AUTO} for name in tensors}
     axes |= {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name, t in tensors.items() if t.ndim == 2}
-    exported = exporter.export(model, tensors, config=OnnxConfig(dynamic_shapes=axes))
+    try:
+        exported = exporter.export(model, tensors, config=OnnxConfig(dynamic_shapes=axes))
+    except Exception as error:
+        raise UnsupportedError(
+            f"export: need a model that transformers' exporter can trace; got {type(model).__name__}, and "
+            f"{type(error).__name__} from it; export to safetensors."
+        ) from error
     exported.save_pretrained(folder)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
