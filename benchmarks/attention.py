@@ -242,7 +242,10 @@ def watch_programs(length: int, width: int, dtype: str):
 
 
 def keras_programs(length: int, width: int, dtype: str):
-    """A layer's compiled forward pass, and a step of `fit`; alone, and with entropies and what each key receives."""
+    """A layer's compiled forward pass, and a step of `fit`; alone, and with statistics of the scores.
+
+    Statistics are each query's entropy and what each key receives; while fitting, their means are metrics.
+    """
     import keras
     import tensorflow as tf
 
@@ -254,9 +257,14 @@ def keras_programs(length: int, width: int, dtype: str):
     inputs = keras.Input((length, units))
     keras.utils.set_random_seed(0)
 
+    def mean(_, statistic):
+        return keras.ops.mean(statistic)
+
     def model(outputs):
-        found = keras.Model(inputs, outputs)
-        found.compile("sgd", loss="mse")
+        found, several = keras.Model(inputs, outputs), isinstance(outputs, list)
+        found.compile(
+            "sgd", loss=["mse", None, None] if several else "mse", metrics=[[], [mean], [mean]] if several else None
+        )
         return found
 
     def ours(layer):

@@ -146,6 +146,37 @@ def test_dropout_is_told_by_its_seed(backend):
     assert (first != other).any()
 
 
+def test_the_seed_may_be_an_array(backend):
+    """One of whole numbers is that number; of several, each counts."""
+    single, pair = (np.array(seed, np.int32) for seed in ([7], [7, 1]))
+    scalar = backend.numpy(dropped(backend, 7)[0])
+    for seed in (single, backend.array(single, "int32"), np.int64(7), single[0], np.array([7])):
+        np.testing.assert_array_equal(backend.numpy(dropped(backend, seed)[0]), scalar)
+    several = backend.numpy(dropped(backend, backend.array(pair, "int32"))[0])
+    assert (several != scalar).any()
+    assert (several != backend.numpy(dropped(backend, pair[::-1].copy())[0])).any()
+    np.testing.assert_allclose(several, dropped(frameworks.ALL["numpy"], pair)[0], rtol=1e-5)  # 1 / 384 is a weight
+
+
+def test_one_compiled_function_with_a_seed_for_each_step():
+    import jax
+    import tensorflow as tf
+
+    inputs = np.ones((2, 16, 3), np.float32)
+
+    def output(seed):
+        return regard.attention(*(framework.array(inputs, "float32") for _ in range(3)), dropout=0.5, seed=seed).output
+
+    for framework, compiled, array in (
+        (frameworks.ALL["jax"], jax.jit(output), jax.numpy.asarray),
+        (frameworks.ALL["tensorflow"], tf.function(output), tf.constant),
+    ):
+        for seed in (np.int32([3]), np.int32([4])):
+            found, expected = (framework.numpy(function(array(seed))) for function in (compiled, output))
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert (framework.numpy(compiled(array(np.int32([5])))) != framework.numpy(compiled(array(seed)))).any()
+
+
 def test_dropout_differs_between_heads_and_queries(backend):
     output = backend.numpy(dropped(backend, seed=0)[0])[..., 0]
     assert (output[0] != output[1]).any()

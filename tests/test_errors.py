@@ -146,6 +146,9 @@ TABLE = [
     ("dropout-one", lambda g: g.attend(dropout=1.0, seed=0), ValueError),
     ("dropout-negative", lambda g: g.attend(dropout=-0.1, seed=0), ValueError),
     ("dropout-nan", lambda g: g.attend(dropout=float("nan"), seed=0), ValueError),
+    ("seed-missing", lambda g: g.attend(dropout=0.5), TypeError),
+    ("seed-of-a-name", lambda g: g.attend(dropout=0.5, seed="one"), TypeError),
+    ("seed-of-floats", lambda g: g.attend(dropout=0.5, seed=g.zeros(2)), TypeError),
     ("kernel-unknown", lambda g: g.attend(kernel="quick"), UnsupportedError),
     ("argument-unknown", lambda g: g.attend(is_causal=True), TypeError),
     # questions

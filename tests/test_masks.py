@@ -33,6 +33,13 @@ def test_causal_ends_in_the_corner(queries, keys):
     assert expected[0, -1].all()  # the last query sees every key
 
 
+@pytest.mark.parametrize(("queries", "keys"), LENGTHS, ids=IDS)
+def test_causal_from_the_other_corner(queries, keys):
+    i, j = np.ogrid[:queries, :keys]
+    found = seen(frameworks.ALL["numpy"], regard.masks.causal_top_left(), queries, keys)
+    np.testing.assert_array_equal(found, (j <= i)[None])
+
+
 @pytest.mark.parametrize("left", [None, 0, 1, 5, 1000])
 @pytest.mark.parametrize("right", [None, 0, 1, 5, 1000])
 @pytest.mark.parametrize(("queries", "keys"), LENGTHS, ids=IDS)

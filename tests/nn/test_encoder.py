@@ -6,7 +6,7 @@ from nn import keras_process
 
 CHECKS = {
     "the formulas of a block": """
-        states = random.random((2, 7, 12), dtype="float32")
+        states = keras.ops.convert_to_tensor(random.random((2, 7, 12), dtype="float32"))
         for norm in ("pre", "post"):
             block = EncoderBlock(12, 3, 20, norm=norm, activation="relu")
             output = block(states)
