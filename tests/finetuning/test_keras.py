@@ -242,7 +242,7 @@ def test_a_step_is_the_same_in_any_number_of_batches(values, tmp_path):
         model, *_ = models.build(prepared.config, prepared.check.spec)
         loop = Loop(tmp_path, prepared, model, Display(quiet=True))
         loop._train(np.arange(10))
-        losses.append(loop.recent[0])
+        losses.append(loop.history[-1]["loss"])
         weights.append(np.concatenate([w.ravel() for w in model.get_weights()]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     moved = np.abs(weights[0] - weights[1])
