@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from nn.keras_process import BACKENDS
+
 START = """
 import doctest
 import torch
@@ -112,7 +114,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_monitor(backend, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from nn.keras_process import BACKENDS
+
 START = """
 import sys, threading, warnings
 import torch
@@ -163,7 +165,7 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_keras(backend, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", backend)
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
