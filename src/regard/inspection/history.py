@@ -50,15 +50,15 @@ class History:
             queries; empty if nobody compared them.
 
     Example:
-        >>> import torch, regard
+        >>> import numpy, torch, regard
         >>> from regard.inspection.history import History
         >>> model, probe, history = torch.nn.MultiheadAttention(12, 3), torch.ones(5, 2, 12), History()
         >>> for step in (0, 100):
         ...     with regard.watch(model) as seen:
         ...         _ = model(probe, probe, probe)
         ...     history.record(step, seen.summary())
-        >>> history.steps, len(history.entropy), len(history.entropy[0]), len(history.entropy[0][0])
-        ([0, 100], 2, 1, 3)
+        >>> history.steps, numpy.shape(history.entropy)  # steps, layers, heads
+        ([0, 100], (2, 1, 3))
     """
 
     steps: list[int] = field(default_factory=list)

@@ -31,11 +31,9 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
 
         query `(B, T, ...)`, value and key `(B, S, ...)` -> output `(B, T, E)`; more axes with `attention_axes`.
 
-    Args:
-        num_heads, key_dim, value_dim, ...: As Keras'.
-        return_attention_scores: In the call: True for the scores as a tensor `(B, heads, T, S)`, before dropout; names
-            of questions of `AttentionWeights` without argument, `("entropy", "received")`, for a dict of their
-            answers, tensors `(B, heads, T)` and `(B, heads, S)`, of which nothing is T x S.
+    The arguments are Keras', but for one of the call: `return_attention_scores` takes True, for the scores as a tensor
+    `(B, heads, T, S)`, before dropout, or names of questions of `AttentionWeights` without argument, such as
+    `("entropy", "received")`, for a dict of their answers, tensors `(B, heads, T)` and `(B, heads, S)`.
 
     Raises:
         ShapeError: An attention mask that does not fit.
