@@ -40,7 +40,7 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
 
     Cost:
         Time O(T S key_dim) for each head; memory O(T + S), forward and backward, unless the scores are asked for. XLA,
-        where T or S is unknown as a function is traced, computes all scores at once.
+        where B, T or S is unknown as a function is traced, computes all scores at once.
 
     Source:
         Vaswani et al. 2017, arXiv 1706.03762; keras/src/layers/attention/multi_head_attention.py of Keras 3.15.
