@@ -1,11 +1,8 @@
 """`AttentionMonitor` on Keras' three backends, each in its own process, since Keras chooses once."""
 
-import subprocess
-import sys
-
 import pytest
 
-from nn.keras_process import BACKENDS
+from nn import keras_process
 
 START = """
 import doctest
@@ -114,13 +111,6 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_monitor(backend, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", backend)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    program = START + "".join(
-        f"def check():{body}\ntry:\n    check()\nexcept BaseException:\n    print({name!r}); raise\n"
-        for name, body in CHECKS.items()
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+@pytest.mark.parametrize("backend", keras_process.BACKENDS)
+def test_monitor(backend):
+    keras_process.run(backend, CHECKS, start=START)

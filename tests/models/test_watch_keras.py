@@ -1,11 +1,8 @@
 """`watch` on Keras' own attention layers, on its three backends, each in its own process, since Keras chooses once."""
 
-import subprocess
-import sys
-
 import pytest
 
-from nn.keras_process import BACKENDS
+from nn import keras_process
 
 START = """
 import sys, threading, warnings
@@ -165,16 +162,9 @@ CHECKS = {
 }
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_keras(backend, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", backend)
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    program = START + "".join(
-        f"def check():{body}\ntry:\n    check()\nexcept BaseException:\n    print({name!r}); raise\n"
-        for name, body in CHECKS.items()
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+@pytest.mark.parametrize("backend", keras_process.BACKENDS)
+def test_keras(backend):
+    keras_process.run(backend, CHECKS, start=START)
 
 
 HUB = (
@@ -208,9 +198,6 @@ for number, (weights, dense) in enumerate(zip(seen, expected)):
 )
 
 
-def test_an_encoder_of_keras_hub(monkeypatch):
+def test_an_encoder_of_keras_hub():
     """MiniLM as KerasHub loads it, against transformers' eager weights of the same checkpoint."""
-    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
-    done = subprocess.run([sys.executable, "-c", HUB], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    keras_process.execute("tensorflow", HUB)

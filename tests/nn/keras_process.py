@@ -34,14 +34,18 @@ def refused(kind, message, function):
 """
 
 
-def run(backend, checks, path):
-    """Each check, a body of Python by its name, one after the other."""
-    program = START + "".join(
+def run(backend, checks, *arguments, start=START):
+    """Each check, a body of Python by its name, one after the other, behind `start`; `arguments` are in sys.argv."""
+    program = start + "".join(
         f"def check():{body}\ntry:\n    check()\nexcept BaseException:\n    print({name!r}); raise\n"
         for name, body in checks.items()
     )
+    execute(backend, program, *arguments)
+
+
+def execute(backend, program, *arguments):
+    """A program on one of Keras' backends; it fails with what the program said."""
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False, env=environment
-    )
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
