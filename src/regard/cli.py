@@ -155,7 +155,7 @@ def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
 
 def _what_next(run: Any) -> str:
     path = run.path
-    example = '"a text of your own"' if run.input == "text" else "picture.png"
+    example = {"text": '"a text of your own"', "image": "picture.png", "audio": "sound.wav"}.get(run.input, "INPUT")
     return "\n".join(
         [
             f"\nThe report: {path / 'report.html'}",
@@ -172,9 +172,9 @@ def _loader(run: Any) -> str:
     """Say how the model is loaded without us."""
     if run.config.framework != "torch":
         return "/model.keras (keras.saving.load_model(..., compile=False) loads it, after import keras_hub)"
-    kinds = {"text-classification": "SequenceClassification", "image-classification": "ImageClassification"}
-    kind = kinds.get(run.config.task)
-    return f" (AutoModelFor{kind}.from_pretrained loads it)" if kind else ""
+    known = run.path / "model" / "config.json"
+    made = json.loads(known.read_text(encoding="utf-8")).get("architectures") if known.is_file() else None
+    return f" (transformers.{made[0]}.from_pretrained loads it)" if made else ""
 
 
 @app.command()
@@ -233,12 +233,11 @@ def predict(
     """Predict for a text, or for every row of a file in its order."""
     from regard.finetuning.run import Run
     from regard.finetuning.stream import predict_file
-    from regard.models.pictures import PICTURES
 
     _silence()
     opened = Run.load(run)
-    if not _is_file(inputs) or Path(inputs).suffix.lower() in PICTURES:
-        _print_predictions(opened.predict([inputs]))
+    if not _is_file(inputs) or not _holds_rows(inputs, opened):
+        _print_predictions(opened, opened.predict([inputs]))
         return
     target = output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl")
     written = predict_file(opened, inputs, target, progress=True)
@@ -254,18 +253,22 @@ def _is_file(text: str) -> bool:
     return (suffix in (*SUFFIXES, ".txt") and " " not in text.strip()) or (len(text) < 200 and Path(text).is_file())
 
 
+def _holds_rows(file: str, run: Any) -> bool:
+    """Tell a file of inputs from a file that is one, such as a picture."""
+    from regard.finetuning.data import FILES, SUFFIXES
+
+    kind = "" if Path(file).is_dir() else Path(file).suffix.lower()
+    return run.input not in FILES or kind in (*SUFFIXES, ".txt", *run.task.FORMATS)
+
+
 def _warn_of_cuts(cut: int, rows: int) -> None:
     if cut:
         typer.echo(f"regard: {cut} of {rows} texts are longer than the model reads; their ends were cut", err=True)
 
 
-def _print_predictions(predictions: list[dict[str, Any]]) -> None:
+def _print_predictions(run: Any, predictions: list[dict[str, Any]]) -> None:
     for prediction in predictions:
-        if "value" in prediction:
-            typer.echo(f"{prediction['value']:.3f}")
-            continue
-        ranked = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:5]
-        typer.echo("  ".join(f"{label} {probability:.3f}" for label, probability in ranked))
+        typer.echo(run.task.tell(prediction))
     _warn_of_cuts(sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions), len(predictions))
 
 

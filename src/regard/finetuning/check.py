@@ -79,7 +79,7 @@ def prepare(config: Config) -> Prepared:
     get_framework(config.framework).require(config)
     splits = read_splits(config)
     spec, findings = task.inspect(splits, config)
-    processor = task.load_processor(config.source, config)
+    processor = task.load_processor(config.source, config, splits["train"])
     encoded = {name: task.encode(name, split, processor, spec, config) for name, split in splits.items()}
     findings += [finding for part in encoded.values() for finding in part.findings]
     rows = {name: len(split) for name, split in splits.items()}
@@ -104,4 +104,4 @@ def read_splits(config: Config) -> dict[str, Dataset]:
 
 
 def _read(path: str, config: Config) -> Dataset:
-    return take_columns(read_table(path), config.data.columns, path)
+    return take_columns(read_table(path, get_task(config.task).FORMATS), config.data.columns, path)

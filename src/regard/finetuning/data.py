@@ -13,30 +13,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
-from regard.models.pictures import PICTURES
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-FILES = {"image"}
+FILES = {"image", "audio"}
 """The tasks' columns that hold names of files."""
 
+Reader = Callable[[Path], Iterator[dict[str, Any]]]
+Formats = dict[str, Reader]
+"""A file's ending, or "" for a folder -> what yields its rows."""
 
-def read_table(path: str | Path) -> Dataset:
+
+def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
     """Read a table; the cells of CSV and TSV are texts.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, the texts in UTF-8; or a folder with a folder of pictures
-            for each class, read as the columns `image` and `label`.
+        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, the texts in UTF-8.
+        formats: what else can be read.
 
     Raises:
         DataError: there is no such file, or it cannot be read; says where in the file.
     """
     path = Path(path)
-    if path.is_dir():
-        return _dataset(list(_folders(path)))
-    _require_table(path, SUFFIXES)
+    if reader := _other_reader(path, formats):
+        return _dataset(list(reader(path)))
+    _require_table(path, (*SUFFIXES, *filter(None, formats or {})))
     readers = {
         ".csv": _read_separated,
         ".tsv": _read_separated,
@@ -44,6 +47,12 @@ def read_table(path: str | Path) -> Dataset:
         ".parquet": _read_parquet,
     }
     return readers[path.suffix.lower()](path)
+
+
+def _other_reader(path: Path, formats: Formats | None) -> Reader | None:
+    if not path.exists():
+        return None
+    return (formats or {}).get("" if path.is_dir() else path.suffix.lower())
 
 
 def _require_table(path: Path, suffixes: Sequence[str]) -> None:
@@ -208,33 +217,23 @@ def _separator(path: Path) -> str:
     return "\t" if path.suffix.lower() == ".tsv" else ","
 
 
-def _folders(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the pictures in the folders of their classes."""
-    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in PICTURES)
-    if not files:
-        raise DataError(
-            f"{path}: need a folder for each class with pictures in it ({', '.join(PICTURES)}); got none; name their "
-            "parent, or a table."
-        )
-    yield from ({"image": str(file.relative_to(path)), "label": file.parent.name} for file in files)
-
-
-def stream(path: str | Path, text_column: str) -> Iterator[dict[str, Any]]:
+def stream(path: str | Path, text_column: str, formats: Formats | None = None) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table one by one, so that memory does not grow with the file.
 
     Args:
         path: what `read_table` reads, or a `.txt` file with one text a line, blank lines left out.
         text_column: what the texts of a `.txt` file are called.
+        formats: what else can be read.
 
     Raises:
         DataError: there is no such file, or it cannot be read; says where in the file.
     """
     path = Path(path)
     kind = path.suffix.lower()
-    if path.is_dir():
-        yield from _folders(path)
+    if reader := _other_reader(path, formats):
+        yield from reader(path)
         return
-    _require_table(path, (*SUFFIXES, ".txt"))
+    _require_table(path, (*SUFFIXES, ".txt", *filter(None, formats or {})))
     if kind == ".jsonl":
         yield from _objects(path)
     elif kind == ".parquet":

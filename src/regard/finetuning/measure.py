@@ -120,7 +120,7 @@ def _report(
             s.value,
             s.interval,
             {rival: of[measure].value for rival, of in baselines.items()},
-            higher_is_better=not measure.endswith("error"),
+            higher_is_better=s.higher_is_better,
         )
         for measure, s in scores.items()
     ]
@@ -132,7 +132,7 @@ def _report(
         curves=curves(run.state["history"]),
         pictures=[*shown.pop("pictures", []), *_attention_in_training(run.path)],
         findings=[*prepared.check.findings, *_warnings(run.path)],
-        notes=_notes(prepared, name, bool(baselines)),
+        notes=[*shown.pop("notes", []), *_notes(prepared, name, bool(baselines))],
         config=config.dump(),
         **shown,
     )

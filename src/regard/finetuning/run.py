@@ -82,15 +82,16 @@ class Run:
     @cached_property
     def processor(self) -> Any:
         """The tokenizer or the like that belongs to the model."""
-        return self._task.load_processor(str(self.path / "model"), self.config)
+        return self.task.load_processor(str(self.path / "model"), self.config)
 
     @property
     def input(self) -> str:
         """The task's name of the column that predictions are made from."""
-        return self._task.INPUT
+        return self.task.INPUT
 
     @property
-    def _task(self) -> Task:
+    def task(self) -> Task:
+        """The module of the task."""
         return get_task(self.config.task)
 
     def predict(self, inputs: Sequence[Any] | str, *, progress: bool = False) -> list[Prediction]:
@@ -99,15 +100,15 @@ class Run:
 
     def respond(self, inputs: Sequence[Any], display: Display) -> list[Prediction]:
         """Predict in the order of the inputs, and show how far it is."""
-        return self._task.respond(self.model, self.processor, inputs, display)
+        return self.task.respond(self.model, self.processor, inputs, display)
 
     def evaluate(self, data: str | Path, *, progress: bool = False) -> dict[str, Score]:
         """Measure on a file that holds the truth too; see `regard.evaluate`."""
         columns, spec = self.config.data.columns, self.state["spec"]
-        split = take_columns(read_table(data), columns, data)
-        self._task.inspect_held_out(split, str(data), spec)
-        predictions = self.predict(split[self._task.INPUT], progress=progress)
-        return self._task.measure(split, predictions, spec)
+        split = take_columns(read_table(data, self.task.FORMATS), columns, data)
+        self.task.inspect_held_out(split, str(data), spec)
+        predictions = self.predict(split[self.task.INPUT], progress=progress)
+        return self.task.measure(split, predictions, spec)
 
 
 def predict(run: Run | str | Path, inputs: Sequence[Any] | str, *, progress: bool = False) -> list[Prediction]:

@@ -27,7 +27,7 @@ class Found:
     Attributes:
         path: the configuration with the best values, ready for `regard finetune`.
         values: dotted key -> the best value.
-        score: on the validation split, by the measure that chooses checkpoints.
+        score: on the validation split, by the measure that chooses checkpoints; minus the loss, where that is it.
         trials: how many trainings were finished.
     """
 
@@ -147,8 +147,9 @@ def _score(config: Config, values: dict[str, Any], folder: Path) -> float | None
     finally:
         for heavy in ("model", "checkpoints", "adapter"):
             shutil.rmtree(folder / heavy, ignore_errors=True)
-    measure = f"eval_{get_task(tried.task).metric(prepared.check.spec)}"
-    return max(entry[measure] for entry in read_json(folder / STATE)["history"] if measure in entry)
+    metric = get_task(tried.task).metric(prepared.check.spec)
+    scores = [e[f"eval_{metric}"] for e in read_json(folder / STATE)["history"] if f"eval_{metric}" in e]
+    return -min(scores) if metric == "loss" else max(scores)
 
 
 def _keep(study: Any, config: Config, folder: Path) -> Found:

@@ -54,10 +54,10 @@ def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, 
     run, display = Run.load(run), Display(quiet=not progress)
     column = run.config.data.columns[run.input]
     with TableWriter(Path(target)) as writer:
-        total = _count(source, column, run.input)
+        total = _count(source, column, run)
         rows = cut = 0
         with display.bar("predict", total) as advance:
-            coming = stream(source, column)
+            coming = stream(source, column, run.task.FORMATS)
             while given := list(islice(coming, ROWS)):
                 predictions = run.respond([_input(row[column], run, source) for row in given], _Inside(advance))
                 writer.write([_merge(row, p) for row, p in zip(given, predictions, strict=True)])
@@ -77,10 +77,10 @@ class _Inside(Display):
         yield self.advance
 
 
-def _count(source: str | Path, column: str, role: str) -> int:
+def _count(source: str | Path, column: str, run: Run) -> int:
     """Count the rows, each of which must have an input."""
-    number = 0
-    for number, row in enumerate(stream(source, column), start=1):
+    role, number = run.input, 0
+    for number, row in enumerate(stream(source, column, run.task.FORMATS), start=1):
         require_column(list(row), column, source, role)
         if row[column] is None or (role == "text" and not isinstance(row[column], str)):
             kind = "none" if row[column] is None else type(row[column]).__name__

@@ -272,7 +272,7 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         save_total_limit=2,  # the best and the last; with 1, Trainer deletes the last one when training stops
         load_best_model_at_end=train.keep == "best",
         metric_for_best_model=metric,
-        greater_is_better=True,
+        greater_is_better=metric != "loss",
         restore_callback_states_from_checkpoint=True,
         logging_steps=0.02,
         logging_nan_inf_filter=False,
@@ -428,6 +428,8 @@ def _alike(one: Any, other: Any) -> bool:
     """Compare two predictions, numbers to within rounding."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_alike, one, other))
     return math.isclose(one, other, abs_tol=1e-4) if isinstance(one, float) else one == other
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from regard.errors import ConfigError
@@ -33,6 +34,7 @@ class Score:
 
     value: float
     interval: tuple[float, float] | None = None
+    higher_is_better: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class Task(Protocol):
     """The task's columns -> what each holds."""
     INPUT: str
     """The column that is there when someone asks for predictions."""
+    FORMATS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]]
+    """What else than tables holds this task's rows: a file's ending, or "" for a folder -> what yields the rows."""
     TEMPLATE: str
     """A commented configuration to start from."""
     Options: type[Section]
@@ -63,13 +67,13 @@ class Task(Protocol):
         """Learn the spec from the training data and look for trouble; raise DataError if no model can come of it."""
 
     def metric(self, spec: Spec) -> str:
-        """Return which of the measures of `validate` chooses the best checkpoint; higher is better."""
+        """Return which measure of `validate` chooses the best checkpoint, higher is better; or `loss`, lower is."""
 
     def inspect_held_out(self, split: Dataset, path: str, spec: Spec) -> None:
         """Raise DataError if a split that came later does not fit the spec."""
 
-    def load_processor(self, source: str, config: Config) -> Any:
-        """Load the tokenizer, image processor or the like."""
+    def load_processor(self, source: str, config: Config, train: Dataset | None = None) -> Any:
+        """Load the tokenizer, image processor or the like; from scratch, make it by the training rows."""
 
     def load_model(self, source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
         """Load the pretrained model in float32; also return the names of its newly initialised parameters."""
@@ -83,8 +87,8 @@ class Task(Protocol):
     def loss(self, rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any] | None:
         """Return a loss in place of the model's own, or None."""
 
-    def validate(self, outputs: Any) -> dict[str, float]:
-        """Measure the outputs of a validation during training."""
+    validate: Callable[[Any], dict[str, float]] | None
+    """Measures the outputs of a validation during training; None leaves it at the loss, and keeps no outputs."""
 
     def respond(self, model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
         """Predict, in the order of the inputs."""
@@ -100,10 +104,13 @@ class Task(Protocol):
     def illustrate(
         self, model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
     ) -> dict[str, Any]:
-        """Return the parts of the report that show single inputs: `confusion`, `mistakes`, `attention`."""
+        """Return the parts of the report that show single inputs: any of those of `Report` from `confusion` on."""
 
     def record(self, row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
         """Return a line of predictions.jsonl."""
+
+    def tell(self, prediction: Prediction) -> str:
+        """Return a prediction as a line to read."""
 
 
 def get_task(name: str) -> Task:

@@ -292,6 +292,12 @@ def validate(outputs: Any) -> dict[str, float]:
     return {name: scores[name] for name in ("accuracy", "macro_f1")}
 
 
+def tell(prediction: Prediction) -> str:
+    """Return the most probable labels."""
+    ranked = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:5]
+    return "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
+
+
 def majority(train: Dataset, test: Dataset) -> list[Prediction]:
     """Predict the commonest label, whatever the input."""
     counts = Counter(names_of(train)).most_common()

@@ -16,7 +16,7 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _text
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _pictures, _text
 from regard.inspection.report.content import Example, Finding, Picture
 from regard.models.pictures import open_picture
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 COLUMNS = {"image": "the file of the picture to classify", "label": "the name of its class"}
 INPUT = "image"
+FORMATS = {"": _pictures.in_folders}
 BATCH = 32
 """Pictures in a batch without gradients."""
 SHRUNK = 16
@@ -156,7 +157,7 @@ def _digest(file: str) -> bytes:
     return hashlib.sha256(Path(file).read_bytes()).digest()
 
 
-def load_processor(source: str, config: Config) -> Any:
+def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
     """Load the image processor, or make one for a model from scratch."""
     from transformers import AutoImageProcessor, ViTImageProcessor
 
@@ -377,6 +378,9 @@ def _drawn(model: Any, processor: Any, example: Example) -> Picture:
     return Picture(
         f"{Path(example.text).name}: {told}", png.getvalue(), "Where its attention goes, through all layers."
     )
+
+
+tell = _classes.tell
 
 
 def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import normalize
+from regard.finetuning.data import Formats, normalize
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 COLUMNS = {"text": "the text to classify", "label": "the name of its class, a list of names, or a number"}
 INPUT = "text"
+FORMATS: Formats = {}
 READABLE = 32
 """Tokens of the longest input whose attention is drawn, unless all are longer."""
 
@@ -210,7 +211,7 @@ def _empty(name: str, split: Dataset) -> list[Finding]:
     return [Finding("warning", f"{name}: {len(empty)} texts are empty (first in row {empty[0]}); they teach nothing")]
 
 
-def load_processor(source: str, config: Config) -> Any:
+def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
     """Load the tokenizer."""
     return _text.load_tokenizer(source, config.data.max_length)
 
@@ -343,3 +344,8 @@ def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
     rest = {key: value for key, value in prediction.items() if key != answer}
     truth = str(row["label"]) if answer == "label" else row["label"]
     return {"text": row["text"], "truth": truth, "predicted": prediction[answer], **rest}
+
+
+def tell(prediction: Prediction) -> str:
+    """Return the number, or the most probable labels."""
+    return f"{prediction['value']:.3f}" if "value" in prediction else _classes.tell(prediction)

@@ -20,6 +20,7 @@ from regard.models.keras_look import look, read
 __all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]
 
 PACKAGES = ("keras", "keras-hub", keras.backend.backend())
+TASKS = ("text-classification", "image-classification")
 HONOURED = {
     "epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "warmup", "schedule", "weight_decay", "dropout",
     "max_gradient_norm", "precision", "evaluate_every", "patience", "keep", "keep_checkpoints",
@@ -33,6 +34,11 @@ def require(config: Config) -> None:
     Raises:
         ConfigError: names the key, or the families of models that KerasHub reads.
     """
+    if config.task not in TASKS:
+        raise ConfigError(
+            f"framework: need task {' or '.join(TASKS)} on {config.framework}; got '{config.task}', which only torch "
+            "does; set framework: torch."
+        )
     asked = {f"train.{key}": value for key, value in config.train if key not in HONOURED}
     asked |= {f"monitor.{key}": value for key, value in config.monitor if value}
     standard = Config(task="", model="", data=Data(train=""), output="").flat()

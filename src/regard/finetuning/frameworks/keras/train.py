@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 import numpy as np
@@ -161,7 +161,7 @@ class Loop:
         rows = self.prepared.encoded["validation"].rows
         logits = self._logits(rows)
         labels = np.array(rows["labels"])
-        scores = self.task.validate(SimpleNamespace(predictions=logits, label_ids=labels))
+        scores = cast(Any, self.task).validate(SimpleNamespace(predictions=logits, label_ids=labels))
         scores = {"loss": _cross_entropy(logits, labels, self.label_weights), **scores}
         self.history.append({f"eval_{name}": value for name, value in scores.items()} | {"step": self.step})
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scores.items())
