@@ -244,7 +244,8 @@ def test_several_answers_at_once_add_their_gradients(differentiable):
             assert np.abs(backend.numpy(found[argument]) - expected).max() <= doubt + 1e-12, argument
 
 
-def test_gradients_across_blocks(differentiable):
+@pytest.mark.parametrize("options", [{}, {"kernel": "blockwise", "ask": ("entropy", "received")}], ids=["", "asked"])
+def test_gradients_across_blocks(differentiable, options):
     """Lengths that no block divides, against the plain computation's gradient in float64."""
     backend = differentiable
     case = cases.Case(
@@ -264,7 +265,7 @@ def test_gradients_across_blocks(differentiable):
         weigh = {name: backend.array(x, "float64") for name, x in weigh.items()}
 
         def total(*given):
-            output, weights = regard.attention(*given, **keywords)
+            output, weights = regard.attention(*given, **keywords, **options)
             return (
                 backend.total(output, weigh["output"])
                 + backend.total(weights.entropy(), weigh["entropy"])

@@ -7,6 +7,7 @@ import cases
 import checks
 import frameworks
 import regard
+from regard._problem import Problem
 from regard.errors import TooLargeError
 
 KEPT = {}
@@ -304,6 +305,31 @@ def test_asking_together_gives_the_answers_of_asking_alone(backend, case):
         checks.assert_answer(backend, case, answer, question, *arguments, dtype=dtype, unit=unit)
     checks.assert_answer(backend, case, together["topk"].values, "topk", 2, dtype=dtype)
     assert_places(backend, case, together["topk"].indices, together["topk"].values)
+
+
+ON_THE_WAY = ("entropy", "received", "max", "distance", "max_score", "argmax")
+
+
+@everywhere(cases.FOR_QUESTIONS, "tall-causal", "everything")
+def test_what_is_asked_on_the_way_to_the_output_is_answered_as_afterwards(backend, case, monkeypatch):
+    with backend.scope(case.dtype):
+        positional, keywords = case.arguments(backend)
+        weights = regard.attention(*positional, **keywords, kernel="blockwise", ask=ON_THE_WAY).weights
+        if case.sinks is None:  # with them the weights are known after the pass
+            monkeypatch.setattr(Problem, "ask", lambda *_: pytest.fail("a second pass over the scores"))
+        found = weights.ask(*ON_THE_WAY)
+        places = found.pop("argmax")
+        for name, answer in found.items():
+            unit = 1.0 if name in ("entropy", "max_score") else 0.0
+            checks.assert_answer(backend, case, answer, name, dtype=checks.accumulator(case.dtype), unit=unit)
+        if case.expected.weights.shape[-1]:
+            assert_places(backend, case, places[..., None], found["max"][..., None])
+
+
+def test_dropout_does_not_touch_what_is_asked_on_the_way(backend):
+    positional, keywords = cases.ALL["wide"].arguments(backend)
+    weights = regard.attention(*positional, **keywords, dropout=0.5, seed=3, ask=("received",)).weights
+    checks.assert_answer(backend, cases.ALL["wide"], weights.received(), "received", dtype="float32")
 
 
 def test_reduce_sees_each_tile_once(backend):

@@ -62,6 +62,7 @@ class Output:
     dtype_name: str
     merge: str = "add"
     nothing: int | float = 0  # what it is where there are no keys
+    optional: bool = False  # a graph need not compute it where nobody uses it
 
 
 @dataclass(frozen=True)
@@ -160,11 +161,17 @@ class Attend:
     careful: bool = False
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
-        weights, total, logsumexp = xp.softmax(self.scores(xp, operands, where, masked))
+        softmax = xp.softmax(self.scores(xp, operands, where, masked))
+        return self.output(xp, softmax, operands, where, masked), softmax[2]
+
+    def output(self, xp: Backend, softmax: tuple, operands: Sequence[Array], where: Where, masked: bool) -> Array:
+        weights, total, logsumexp = softmax
         if self.drop is not None:
             weights = self.drop(xp, weights, where, operands[-2])
-        output = weighted(xp, weights, operands[-1], self.careful and masked) / total[..., None]
-        return xp.where(logsumexp[..., None] == -math.inf, 0.0, output), logsumexp
+        output = weighted(xp, weights, operands[-1], self.careful and masked)
+        if total is not None:
+            output = output / total[..., None]
+        return xp.where(logsumexp[..., None] == -math.inf, 0.0, output)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from regard._backends.protocol import Array, Backend
 from regard._layout import Operand
 from regard._problem import Problem
+from regard._questions import Question
 from regard.errors import UnsupportedError
 
 NAMES = ("auto", "fused", "blockwise")
@@ -55,12 +57,19 @@ def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
     return problem.xp.fused_obstacle(problem, value)
 
 
-def run(choice: Choice, problem: Problem, value: Operand, drop: Any, seed: Any) -> tuple[Array, Array | None]:
-    """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, None where it is yet to be computed."""
+def run(
+    choice: Choice, problem: Problem, value: Operand, drop: Any, seed: Any, questions: Sequence[Question] = ()
+) -> tuple[Array, Array | None, dict[Question, Any]]:
+    """Output `(*lead, R, T, 1, E)`, log-sum-exp `(*lead, R, T, 1)`, None where it is yet to be computed, and answers.
+
+    Only our own kernel answers questions on the way.
+    """
     if choice.name != "fused":
-        return problem.attend(value, drop, seed)
+        output, logsumexp, *found = problem.attend(value, drop, seed, questions)
+        answers = problem.answered(logsumexp, questions, found) if questions else []
+        return output, logsumexp, dict(zip(questions, answers, strict=True))
     output, logsumexp = problem.xp.fused(problem, value)
-    return output, exact(problem, logsumexp)
+    return output, exact(problem, logsumexp), {}
 
 
 def exact(problem: Problem, logsumexp: Array | None) -> Array | None:

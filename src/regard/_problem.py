@@ -13,7 +13,7 @@ from regard import _plan
 from regard._backends.protocol import Array, Backend
 from regard._blockwise import Attend, Drop, Output, Reattend, Scores, Sweep, differentiable, gradients
 from regard._layout import Layout, Operand
-from regard._questions import Ask, Question
+from regard._questions import Ask, AttendAndAsk, Question
 
 
 @dataclass(frozen=True)
@@ -67,27 +67,38 @@ class Problem:
     def output_specs(self, width: Any) -> tuple[Output, Output]:
         rows = self.layout.axes(True, False)
         shape = self.rows_shape
-        return Output((*shape, width), rows, self.dtype), Output(shape, rows, self.dtype)
+        return Output((*shape, width), rows, self.dtype), Output(shape, rows, self.dtype, optional=True)
 
     def sweep(self, function: Any, operands: Sequence[Operand], outputs: Sequence[Output], grid: Any) -> Sweep:
         return Sweep(self.xp, function, grid, tuple(operand.axes for operand in operands), tuple(outputs))
 
-    def attend(self, value: Operand, drop: Drop | None = None, seed: Operand | None = None) -> tuple[Array, Array]:
-        """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, with gradients for all operands."""
+    def attend(
+        self, value: Operand, drop: Drop | None = None, seed: Operand | None = None, questions: Sequence[Question] = ()
+    ) -> tuple[Array, ...]:
+        """Output `(*lead, R, T, 1, E)` and log-sum-exp `(*lead, R, T, 1)`, with gradients for all operands.
+
+        Behind them, without gradients, what comes of `questions` that have no operands, for `answered`.
+        """
         xp = self.xp
         if self.empty:
             output, logsumexp = self.output_specs(xp.shape(value.array)[-1])
             nothing = xp.zeros(output.shape, self.dtype, self.query.array)
-            return nothing, xp.zeros(logsumexp.shape, self.dtype, self.query.array) - math.inf
+            before = xp.zeros(logsumexp.shape, self.dtype, self.query.array) - math.inf
+            return nothing, before, *self._nothing(questions)
         operands = self._with(value, *([] if seed is None else [seed]))
         careful = self.scores.mask is not None and self.spoiled(value)
-        sweep = self._sweep(Attend(self.scores, drop, careful), operands, value)
+        attend = Attend(self.scores, drop, careful)
+        sweep = both = self._sweep(attend, operands, value)
+        if questions:
+            outputs = (*sweep.outputs, *self._outputs(questions))
+            both = replace(sweep, function=AttendAndAsk(attend, tuple(questions)), outputs=outputs)
 
         def pull(arrays: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
-            return self._pull(sweep, drop, arrays, results, cotangents, wanted)
+            return self._pull(sweep, drop, arrays, results[:2], cotangents[:2], wanted)
 
         arrays = tuple(operand.array for operand in operands)
-        return xp.differentiable(lambda arrays: xp.sweep(sweep, arrays), pull, arrays)
+        output, logsumexp, *found = xp.differentiable(lambda arrays: xp.sweep(both, arrays), pull, arrays)
+        return output, logsumexp, *map(xp.stop_gradient, found)
 
     def gradients(
         self, value: Operand, output: Array, logsumexp: Array, of_output: Any, of_logsumexp: Any, wanted: Sequence[bool]
@@ -161,21 +172,51 @@ class Problem:
 
     def ask(self, logsumexp: Array, questions: Sequence[Question], extras: Sequence[Operand]) -> list[Any]:
         """The answers, as the caller counts axes, in one pass."""
-        xp = self.xp
-        outputs = [output for question in questions for output in question.outputs(self.layout, self.dtype)]
-        least = max([1, *(getattr(question, "count", 1) for question in questions)])
-        along = self.layout.operand(xp, logsumexp)
-        operands = [*self.operands, along, *(self._accumulated(extra) for extra in extras)]
         if self.empty:
-            results = tuple(
-                xp.zeros(output.shape, output.dtype_name, self.query.array) + output.nothing for output in outputs
-            )
-        else:
-            sweep = self.sweep(Ask(self.scores, tuple(questions)), operands, outputs, self.grid(least_width=least))
-            results = differentiable(sweep, tuple(operand.array for operand in operands))
+            return self._answers(questions, self._nothing(questions))
+        sweep, operands = self._asking(logsumexp, questions, extras)
+        return self._answers(questions, differentiable(sweep, tuple(operand.array for operand in operands)))
+
+    def answered(self, logsumexp: Array, questions: Sequence[Question], results: Sequence[Array]) -> list[Any]:
+        """What `attend` found for questions, as the caller counts axes, with the gradients that `ask` would give."""
+        if self.empty:
+            return self._answers(questions, results)
+        sweep, operands = self._asking(logsumexp, questions, [])
+        count = len(operands)
+
+        def pull(arrays: Any, _: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+            found = gradients(sweep, arrays[:count], wanted[:count], cotangents)
+            return (*found, *(None for _ in results))
+
+        def known(arrays: Any) -> tuple:
+            return tuple(self.xp.stop_gradient(array) for array in arrays[count:])
+
+        arrays = (*(operand.array for operand in operands), *results)
+        return self._answers(questions, self.xp.differentiable(known, pull, arrays))
+
+    def _asking(
+        self, logsumexp: Array, questions: Sequence[Question], extras: Sequence[Operand]
+    ) -> tuple[Sweep, list[Operand]]:
+        least = max([1, *(getattr(question, "count", 1) for question in questions)])
+        along = self.layout.operand(self.xp, logsumexp)
+        operands = [*self.operands, along, *(self._accumulated(extra) for extra in extras)]
+        function, grid = Ask(self.scores, tuple(questions)), self.grid(least_width=least)
+        return self.sweep(function, operands, self._outputs(questions), grid), operands
+
+    def _outputs(self, questions: Sequence[Question]) -> list[Output]:
+        return [output for question in questions for output in question.outputs(self.layout, self.dtype)]
+
+    def _nothing(self, questions: Sequence[Question]) -> list[Array]:
+        """What comes of questions where there are no weights."""
+        return [
+            self.xp.zeros(output.shape, output.dtype_name, self.query.array) + output.nothing
+            for output in self._outputs(questions)
+        ]
+
+    def _answers(self, questions: Sequence[Question], results: Sequence[Array]) -> list[Any]:
         answers, taken = [], 0
         for question in questions:
             several = len(question.outputs(self.layout, self.dtype))
-            answers.append(question.answer(xp, self.layout, results[taken : taken + several]))
+            answers.append(question.answer(self.xp, self.layout, results[taken : taken + several]))
             taken += several
         return answers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from regard._backends.protocol import Array, Backend
-from regard._blockwise import Output, Scores, log_weights, product, weighted
+from regard._blockwise import Attend, Output, Scores, log_weights, product, weighted
 from regard._layout import Layout
 from regard._rules import Where
 
@@ -63,6 +63,26 @@ class Ask:
             for question in self.questions
             for piece in question(xp, tile, [next(extras) for _ in range(question.extras)])
         ]
+
+
+@dataclass(frozen=True)
+class AttendAndAsk:
+    """`Attend`, and questions without operands about the same tile: one product and one softmax less than apart."""
+
+    attend: Attend
+    questions: tuple[Question, ...]
+
+    def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> list[Array]:
+        scores = self.attend.scores(xp, operands, where, masked)
+        softmax = xp.softmax(xp.preserved(scores))
+        weights, total, logsumexp = softmax
+        output = self.attend.output(xp, softmax, operands, where, masked)
+        if total is not None:
+            weights = weights / total
+        if masked or self.attend.scores.bias is not None:
+            weights = xp.where(logsumexp == -math.inf, 0.0, weights)
+        tile = Tile(scores, log_weights(xp, scores, logsumexp), weights, where)
+        return [output, logsumexp, *(piece for question in self.questions for piece in question(xp, tile, ()))]
 
 
 def _by_query(layout: Layout, dtype: str, *features: int) -> Output:

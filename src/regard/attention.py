@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,8 @@ from regard._backends.protocol import Array, Backend
 from regard._blockwise import Drop, Scores
 from regard._layout import Layout, Operand
 from regard._problem import Problem
-from regard.weights import AttentionWeights
+from regard._questions import Question
+from regard.weights import STATISTICS, AttentionWeights
 
 
 class Attention(NamedTuple):
@@ -40,6 +42,7 @@ def attention(
     dropout: float = 0.0,
     seed: Any = None,
     kernel: str = "auto",
+    ask: Sequence[str] = (),
 ) -> Attention:
     """Attention: each query's sum of the values, weighted by the softmax of its similarity with each key.
 
@@ -68,6 +71,8 @@ def attention(
             compiled function may compute (a `keras.random.SeedGenerator`'s next, `jax.random.key_data(key)`).
         kernel: `"auto"`, or a kernel by name, which then runs, or raises with the reason why it cannot:
             `"fused"` (the framework's own fused kernel: PyTorch on a CPU) or `"blockwise"` (everything, everywhere).
+        ask: Names of questions that `weights.ask` will be asked, such as `("entropy", "received")`: the kernel
+            `"blockwise"` answers them on the way to the output, which saves a pass over the scores.
 
     Returns:
         `(output, weights)`. The output has the type of query; the weights are an `AttentionWeights`.
@@ -101,6 +106,7 @@ def attention(
         >>> bool(np.allclose(weights @ value, output))
         True
     """
+    questions = _questions(ask) if ask else ()
     if (
         mask is bias is softcap is sinks is seed is None
         and (scale is None or type(scale) is float)
@@ -122,13 +128,20 @@ def attention(
     )  # fmt: skip
     drop = Drop(float(dropout)) if dropout else None
     chosen = _kernels.choose(kernel, problem, values, drop)
-    output, logsumexp = _kernels.run(chosen, problem, values, drop, _seed(problem, seed) if dropout else None)
+    seed = _seed(problem, seed) if dropout else None
+    questions = questions if sinks is None else ()  # sinks change the weights after the kernel
+    output, logsumexp, answers = _kernels.run(chosen, problem, values, drop, seed, questions)
     if sinks is not None:
         logsumexp = problem.logsumexp() if logsumexp is None else logsumexp
         output, logsumexp = _with_sinks(problem, output, logsumexp, sinks)
     output = problem.layout.to_caller(xp, output, (problem.layout.queries, xp.shape(value)[-1]))
-    weights = AttentionWeights(problem, logsumexp, kernel=chosen.name, reason=chosen.reason)
+    weights = AttentionWeights(problem, logsumexp, chosen.name, chosen.reason, answers)
     return Attention(xp.cast(output, xp.dtype_name(query)), weights)
+
+
+def _questions(names: Sequence[str]) -> tuple[Question, ...]:
+    _check.questions("attention", names, {}, STATISTICS, ())
+    return tuple(STATISTICS[name]() for name in names)
 
 
 def _at_once(query: Any, key: Any, value: Any, causal: bool, scale: float | None, kernel: str) -> Attention | None:

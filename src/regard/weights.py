@@ -60,7 +60,7 @@ class AttentionWeights:
 
     __array_priority__ = 1000  # so that ndarray @ weights is not computed element by element
 
-    __slots__ = ("__weakref__", "_logsumexp", "_made_of", "kernel", "reason")
+    __slots__ = ("__weakref__", "_answers", "_logsumexp", "_made_of", "kernel", "reason")
 
     def __init__(
         self,
@@ -68,12 +68,17 @@ class AttentionWeights:
         logsumexp: Array | None = None,
         kernel: str = "blockwise",
         reason: str = "",
+        answers: dict[Question, Any] | None = None,
     ) -> None:
-        """Of a problem and, if it is known, its log-sum-exp; or of what makes both when they are needed."""
+        """Of a problem and, if it is known, its log-sum-exp; or of what makes both when they are needed.
+
+        `answers` are known already.
+        """
         self._made_of = problem
         self._logsumexp = logsumexp
         self.kernel = kernel
         self.reason = reason
+        self._answers = answers or {}
         if isinstance(problem, Problem):
             problem.xp.register(AttentionWeights)
 
@@ -307,7 +312,12 @@ class AttentionWeights:
     # Questions.
 
     def _ask(self, questions: list[Question], extras: list[Operand] | None = None) -> list[Any]:
-        return self._problem.ask(self._along(), questions, extras or [])
+        unknown = [question for question in questions if question not in self._answers]
+        if not unknown:
+            return [self._answers[question] for question in questions]
+        asked = self._problem.ask(self._along(), unknown, extras or [])
+        answers = {**self._answers, **dict(zip(unknown, asked, strict=True))}
+        return [answers[question] for question in questions]
 
     def entropy(self) -> Array:
         """-sum_j P_ij log P_ij of each query, in nats, `(..., H, T)`; 0 for one that may see no key."""

@@ -86,6 +86,10 @@ def softmax(scores: Any) -> tuple[Any, Any, Any]:
     return exponentials, total, largest + jnp.log(total)
 
 
+def preserved(array: Any) -> Any:
+    return array
+
+
 def outer(left: Any, right: Any) -> Any:
     return matmul(left, jnp.swapaxes(right, -1, -2))
 

@@ -105,7 +105,11 @@ def softmax(scores: Any) -> tuple[Any, Any, Any]:
         return reshape(results[0], (*axes, rows, columns)), results[1], reshape(results[2], (*axes, rows, 1))
     weights, largest = tf.nn.softmax(scores), max(scores, -1)
     logsumexp = where(largest == -np.inf, largest, largest - tf.math.log(max(weights, -1)))
-    return weights, tf.ones([1], scores.dtype), logsumexp
+    return weights, None, logsumexp
+
+
+def preserved(array: Any) -> Any:
+    return array
 
 
 def outer(left: Any, right: Any) -> Any:
@@ -193,8 +197,9 @@ def _one_by_one(task: Any, operands: Any) -> Any:
     before: list[Any] = []
     for block in task.grid.blocks:
         with tf.control_dependencies(before if not tf.executing_eagerly() else []):
-            before = _evaluated(task, operands, block)
-        yield block, before
+            pieces = _evaluated(task, operands, block)
+        before = [piece for output, piece in zip(task.outputs, pieces, strict=True) if not output.optional]
+        yield block, pieces
 
 
 def _evaluated(task: Any, operands: Any, block: Any) -> list:

@@ -134,6 +134,11 @@ def dropping(dropout: keras.layers.Dropout, training: bool | None) -> dict[str, 
 # What is returned of the weights: a tensor with True, statistics by their names, or what answers any question.
 
 
+def asked(wanted: Any) -> tuple[str, ...]:
+    """The names among what is to be returned."""
+    return () if isinstance(wanted, bool) or wanted in (None, LAZY) else tuple(wanted)
+
+
 def returned(weights: AttentionWeights, wanted: Any) -> Any:
     if not wanted or wanted is LAZY:
         return weights if wanted else None

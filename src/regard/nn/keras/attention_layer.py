@@ -130,14 +130,15 @@ class AttentionLayer(keras.layers.Layer):
             value, value_mask = query, query_mask
         if key is None:
             key, key_mask = value, value_mask
+        wanted = self.return_weights if return_weights is None else return_weights
         output, weights = self._attention(
             self._by_head(self._encoded(self.query_encoder, query, query_mask)),
             self._by_head(self._encoded(self.key_encoder, key, key_mask)),
             self._by_head(self._encoded(self.value_encoder, value, value_mask)),
             self._mask(value, value_mask, key_mask),
             training,
+            _conversion.asked(wanted),
         )
-        wanted = self.return_weights if return_weights is None else return_weights
         output = self._together(output)
         return (output, _conversion.returned(weights, wanted)) if wanted else output
 
@@ -160,10 +161,12 @@ class AttentionLayer(keras.layers.Layer):
             )
         )  # fmt: skip
 
-    def _attention(self, query: Any, key: Any, value: Any, mask: Mask | None, training: bool | None) -> Attention:
+    def _attention(
+        self, query: Any, key: Any, value: Any, mask: Mask | None, training: bool | None, ask: tuple[str, ...] = ()
+    ) -> Attention:
         """Of `(B, heads, T, D)`, or `(B, T, D)` for one head. What `regard.watch` looks at."""
         return attention(
-            query, key, value, mask=mask, causal=self.causal, similarity=self.similarity,
+            query, key, value, mask=mask, causal=self.causal, similarity=self.similarity, ask=ask,
             **_conversion.dropping(self.dropout_layer, training),
         )  # fmt: skip
 

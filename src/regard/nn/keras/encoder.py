@@ -9,7 +9,6 @@ from keras import ops
 
 from regard.attention import Attention
 from regard.errors import ConfigError, ShapeError
-from regard.masks import Mask
 from regard.nn.keras._conversion import check_choice, check_heads
 from regard.nn.keras.multi_head_attention import MultiHeadAttention
 
@@ -241,8 +240,8 @@ class Encoder(keras.layers.Layer):
 class RotaryAttention(MultiHeadAttention):
     """With queries and keys turned by their positions, so that their product knows the distance only."""
 
-    def _attention(self, query: Any, key: Any, value: Any, mask: Mask | None, training: bool | None) -> Attention:
-        return super()._attention(turned(query), turned(key), value, mask, training)
+    def _attention(self, query: Any, key: Any, *others: Any) -> Attention:
+        return super()._attention(turned(query), turned(key), *others)
 
 
 def turned(array: Any) -> Any:

@@ -104,16 +104,19 @@ class MultiHeadAttention(keras.layers.MultiHeadAttention):
         if use_causal_mask:
             mask = _conversion.both(mask, masks.causal_top_left())
         first = functools.partial(_conversion.heads_first, axes=axes)
-        output, weights = self._attention(first(query), first(key), first(value), mask, training)
+        ask = _conversion.asked(return_attention_scores)
+        output, weights = self._attention(first(query), first(key), first(value), mask, training, ask)
         found = _conversion.returned(weights, return_attention_scores)
         if return_attention_scores is True:
             found = ops.reshape(found, _conversion.weights_shape(queries, keys, self._num_heads, axes))
         return _conversion.heads_last(output, axes, query), found
 
-    def _attention(self, query: Any, key: Any, value: Any, mask: Mask | None, training: bool | None) -> Attention:
+    def _attention(
+        self, query: Any, key: Any, value: Any, mask: Mask | None, training: bool | None, ask: tuple[str, ...] = ()
+    ) -> Attention:
         """Of `(B, N, T, D)`. What `regard.watch` looks at."""
         return attention(
-            query, key, value, mask=mask, scale=self._inverse_sqrt_key_dim,
+            query, key, value, mask=mask, scale=self._inverse_sqrt_key_dim, ask=ask,
             **_conversion.dropping(self._dropout_layer, training),
         )  # fmt: skip
 
