@@ -18,7 +18,7 @@ from regard.finetuning.config import Config
 from regard.finetuning.run import Run
 from regard.finetuning.tasks import _label_sets, _numbers
 from regard.finetuning.tasks import text_classification as task
-from regard.finetuning.train import finetune
+from regard.finetuning.train import Tally, finetune
 
 RNG = np.random.default_rng(11)
 NAMES = ["bad", "good", "long"]
@@ -76,6 +76,28 @@ def outcomes(rows=60):
     return truth, answers, sets, said
 
 
+def validated(spec, logits, labels, batch=17):
+    """What Trainer is told, which hands over one batch after another."""
+    measure = Tally(task, spec)
+    for _ in range(2):  # and begins anew
+        for start in range(0, len(labels), batch):
+            part = slice(start, start + batch)
+            outputs = SimpleNamespace(predictions=torch.tensor(logits[part]), label_ids=torch.tensor(labels[part]))
+            last = start + batch >= len(labels)
+            found = measure(outputs, last)
+            assert bool(found) == last
+    return found
+
+
+def test_a_validation_in_batches_measures_as_scikit_learn_does():
+    truth, logits = RNG.integers(0, 3, 100), RNG.normal(size=(100, 3))
+    expected = {
+        "accuracy": accuracy_score(truth, logits.argmax(-1)),
+        "macro_f1": f1_score(truth, logits.argmax(-1), average="macro"),
+    }
+    assert validated({"labels": ["a", "b", "c"]}, logits, truth) == pytest.approx(expected)
+
+
 def test_measures_of_sets_are_those_of_scikit_learn():
     truth, answers, sets, said = outcomes()
     scores = task.measure(split_of(label=sets), said, SETS)
@@ -85,7 +107,7 @@ def test_measures_of_sets_are_those_of_scikit_learn():
     for score in scores.values():
         assert score.interval[0] < score.value < score.interval[1]
     logits = np.where(answers, 1.5, -0.1)
-    watched = task.validate(SimpleNamespace(predictions=logits, label_ids=truth.astype(np.float32)))
+    watched = validated(SETS, logits, truth.astype(np.float32))
     assert watched == pytest.approx({name: score.value for name, score in scores.items()})
 
 
@@ -104,8 +126,9 @@ def test_measures_of_numbers_are_those_of_scipy():
         method="percentile", rng=np.random.default_rng(1),
     ).confidence_interval  # fmt: skip
     np.testing.assert_allclose(scores["pearson"].interval, resampled, atol=0.02)
-    watched = task.validate(SimpleNamespace(predictions=said[:, None], label_ids=truth.astype(np.float32)))
-    assert watched == pytest.approx({name: expected[name] for name in ("spearman", "pearson")}, abs=1e-5)
+    assert validated(SCALE, said[:, None], truth.astype(np.float32)) == pytest.approx(
+        {"pearson": expected["pearson"]}, abs=1e-5
+    )
 
 
 def test_a_constant_answer_has_no_correlation():

@@ -11,8 +11,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -31,7 +33,7 @@ from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
 from regard.finetuning.repeats import train_others
 from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
-from regard.finetuning.tasks import get_task
+from regard.finetuning.tasks import Spec, Task, get_task
 from regard.finetuning.trainer import StepTrainer
 
 FREE_TO_CHANGE = ("output", "monitor.", "report.", "search.", "train.keep_checkpoints")
@@ -231,7 +233,7 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
             eval_dataset=prepared.encoded["validation"].rows,
             processing_class=prepared.processor,
             data_collator=task.collator(prepared.processor),
-            compute_metrics=task.validate,
+            compute_metrics=Tally(task, spec) if task.tally else None,
             preprocess_logits_for_metrics=_logits_alone,
             compute_loss_func=task.loss(rows, spec, config),
             callbacks=[_Watcher(display, task.metric(spec))],
@@ -241,6 +243,28 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
         trainer.add_callback(EarlyStoppingCallback(config.train.patience))
     watch_training(trainer, path, config, prepared.encoded["validation"].rows, display)
     return trainer
+
+
+class Tally:
+    """Measures a validation as Trainer goes through it, so that no outputs are kept."""
+
+    def __init__(self, task: Task, spec: Spec) -> None:
+        self.task, self.spec = task, spec
+        self.total: Any = 0
+
+    def __call__(self, outputs: Any, compute_result: bool) -> dict[str, float]:
+        """Count a batch; behind the last one, return the measures and start anew."""
+        task: Any = self.task
+        arrays = SimpleNamespace(predictions=_array(outputs.predictions), label_ids=_array(outputs.label_ids))
+        self.total = self.total + task.tally(arrays, self.spec)
+        if not compute_result:
+            return {}
+        total, self.total = self.total, 0
+        return task.validate(total, self.spec)
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return np.asarray((tensor.float() if tensor.is_floating_point() else tensor).cpu())  # NumPy has no bfloat16
 
 
 def _logits_alone(outputs: Any, labels: Any) -> Any:
@@ -271,6 +295,7 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         save_steps=train.evaluate_every,
         save_total_limit=2,  # the best and the last; with 1, Trainer deletes the last one when training stops
         load_best_model_at_end=train.keep == "best",
+        batch_eval_metrics=True,
         metric_for_best_model=metric,
         greater_is_better=metric != "loss",
         restore_callback_states_from_checkpoint=True,

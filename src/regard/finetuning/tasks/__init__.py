@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from regard.errors import ConfigError
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
 
     from regard.finetuning.config import Config, Section
@@ -87,8 +88,12 @@ class Task(Protocol):
     def loss(self, rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any] | None:
         """Return a loss in place of the model's own, or None."""
 
-    validate: Callable[[Any], dict[str, float]] | None
-    """Measures the outputs of a validation during training; None leaves it at the loss, and keeps no outputs."""
+    tally: Callable[[Any, Spec], np.ndarray] | None
+    """Counts what a batch's outputs in a validation come to, in numbers that add up over batches; None leaves it at
+    the loss."""
+
+    def validate(self, tally: np.ndarray, spec: Spec) -> dict[str, float]:
+        """Return the measures of a whole validation from the sum of its batches."""
 
     def respond(self, model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
         """Predict, in the order of the inputs."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PROBLEM = "single_label_classification"
 METRIC = "macro_f1"
 
-loss, validate, measure = _classes.loss, _classes.validate, _classes.measure
+loss, tally, validate, measure = _classes.loss, _classes.tally, _classes.validate, _classes.measure
 choose, mistakes = _classes.choose, _classes.mistakes
 
 

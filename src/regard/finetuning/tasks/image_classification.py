@@ -33,7 +33,7 @@ SHRUNK = 16
 FAMILIES = ("vit", "deit", "dinov2")
 """Families of models that can begin from scratch."""
 
-loss = _classes.loss
+loss, tally = _classes.loss, _classes.tally
 
 
 class Scratch(Section):
@@ -278,9 +278,9 @@ def _pixels(processor: Any, files: Sequence[str]) -> Any:
     return processor(images=[open_picture(file)[0] for file in files], return_tensors="pt")["pixel_values"]
 
 
-def validate(outputs: Any) -> dict[str, float]:
-    """Measure logits against labels during training."""
-    scores = _classes.validate(outputs)
+def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+    """Return top-1 and macro F1."""
+    scores = _classes.validate(tally, spec)
     return {"top_1": scores["accuracy"], "macro_f1": scores["macro_f1"]}
 
 

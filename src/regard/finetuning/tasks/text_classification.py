@@ -263,11 +263,14 @@ def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
     return _of(spec).loss(rows, spec, config)
 
 
-def validate(outputs: Any) -> dict[str, float]:
-    """Measure logits against labels during training; the labels' form tells what is learned."""
-    labels = np.asarray(outputs.label_ids)
-    kind = "multi" if labels.ndim > 1 else "single" if np.issubdtype(labels.dtype, np.integer) else "regression"
-    return KINDS[kind].validate(outputs)
+def tally(outputs: Any, spec: Spec) -> np.ndarray:
+    """Count what a batch comes to."""
+    return _of(spec).tally(outputs, spec)
+
+
+def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+    """Return the measures of what is learned."""
+    return _of(spec).validate(tally, spec)
 
 
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:

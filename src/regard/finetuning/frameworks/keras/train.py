@@ -161,12 +161,13 @@ class Loop:
         rows = self.prepared.encoded["validation"].rows
         logits = self._logits(rows)
         labels = np.array(rows["labels"])
-        scores = cast(Any, self.task).validate(SimpleNamespace(predictions=logits, label_ids=labels))
+        task, spec = cast(Any, self.task), self.prepared.check.spec
+        scores = task.validate(task.tally(SimpleNamespace(predictions=logits, label_ids=labels), spec), spec)
         scores = {"loss": _cross_entropy(logits, labels, self.label_weights), **scores}
         self.history.append({f"eval_{name}": value for name, value in scores.items()} | {"step": self.step})
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scores.items())
         self.display.say(f"  step {self.step:>5}: validation {told}")
-        score = scores[self.task.metric(self.prepared.check.spec)]
+        score = scores[task.metric(spec)]
         if score > self.score:
             self.best, self.score, self.worse = self.step, score, 0
         else:
