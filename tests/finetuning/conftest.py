@@ -32,6 +32,14 @@ def write_csv(path, rows, columns=("sentence", "sentiment")):
     return path
 
 
+@pytest.fixture(autouse=True)
+def _asked_here(monkeypatch):
+    """Saved models are loaded and asked in the tests' own process, see test_reload.py for the other."""
+    from regard.finetuning import reload
+
+    monkeypatch.setattr(reload, "FRESH", False)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A directory with a random BERT of two layers and its tokenizer, which reads 32 tokens."""

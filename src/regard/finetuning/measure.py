@@ -209,7 +209,7 @@ def _trained(config: Config, state: dict[str, Any]) -> str:
 
 
 def _notes(prepared: Prepared, name: str, compared: bool) -> list[str]:
-    notes = ["The model was saved, loaded anew and gave the same answers."]
+    notes = ["The model was saved, loaded in a process of its own, and gave the same answers."]
     if name == "validation":
         notes.append("There is no test split: the scores are of the split that chose the checkpoint, so they flatter.")
     limit = prepared.config.report.baseline_rows

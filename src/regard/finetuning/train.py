@@ -31,6 +31,7 @@ from regard.finetuning.monitor import watch_training
 from regard.finetuning.padding import without_padding
 from regard.finetuning.precision import choose_precision
 from regard.finetuning.progress import Advance, Display, quiet_transformers
+from regard.finetuning.reload import require_same_answers
 from regard.finetuning.repeats import train_others
 from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Spec, Task, get_task
@@ -416,8 +417,7 @@ def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
         whole.save_pretrained(temporary)
         prepared.processor.save_pretrained(temporary)
     _share(temporary)
-    loaded, missing = get_task(prepared.config.task).load_model(str(temporary), prepared.check.spec)
-    require_same_answers(model, loaded.to(model.device), missing, temporary, prepared)
+    require_same_answers(model, temporary, prepared)
     state = read_json(path / STATE)
     write_json(path / STATE, state | _learned(trainer))
     temporary.replace(path / "model")
@@ -434,28 +434,6 @@ def _share(folder: Path) -> None:
     mode = next(folder.glob("*config.json")).stat().st_mode
     for path in folder.iterdir():
         path.chmod(mode)
-
-
-def require_same_answers(model: Any, loaded: Any, missing: list[str], folder: Path, prepared: Prepared) -> None:
-    """Compare the answers of what was saved and loaded with those of the model in memory."""
-    task, quiet = get_task(prepared.config.task), Display(quiet=True)
-    split = prepared.splits["validation"]
-    inputs = split.select(range(min(len(split), 32)))[task.INPUT]
-    before = task.respond(model, prepared.processor, inputs, quiet)
-    after = task.respond(loaded, prepared.processor, inputs, quiet)
-    if missing or not all(map(_alike, before, after)):
-        raise RegardError(
-            f"{folder}: need the saved model to answer as the trained one; it does not; please report this."
-        )
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Compare two predictions, numbers to within rounding."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_alike(one[key], other[key]) for key in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(_alike, one, other))
-    return math.isclose(one, other, abs_tol=1e-4) if isinstance(one, float) else one == other
 
 
 def _learned(trainer: Trainer) -> dict[str, Any]:

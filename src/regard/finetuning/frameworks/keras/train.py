@@ -16,10 +16,11 @@ from transformers.trainer_utils import set_seed
 from regard.finetuning.frameworks.keras import models
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.checkpoints import Checkpoints
+from regard.finetuning.reload import require_same_answers
 from regard.finetuning.run import STATE, read_json, write_json
 from regard.finetuning.sampler import LengthSampler
 from regard.finetuning.tasks import _classes, get_task
-from regard.finetuning.train import Interrupted, begin, require_finite, require_same_answers, saving_on_interrupt
+from regard.finetuning.train import Interrupted, begin, require_finite, saving_on_interrupt
 
 if TYPE_CHECKING:
     from regard.finetuning.check import Prepared
@@ -216,13 +217,13 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) 
 
 def _save(path: Path, prepared: Prepared, model: Any, described: Any, loop: Loop) -> None:
     """Save the model whole or not at all, and make sure that it loads as it was."""
-    config, spec = prepared.config, prepared.check.spec
+    config = prepared.config
     temporary = path / "model.tmp"
     temporary.mkdir(exist_ok=True)
     described.save_pretrained(temporary)  # what the tokenizer's limits are read from
     prepared.processor.save_pretrained(temporary)
     plain = models.save(model, temporary)
-    require_same_answers(plain, *models.load(temporary, config, spec), temporary, prepared)
+    require_same_answers(plain, temporary, prepared)
     learned = {
         "steps": loop.step,
         "history": loop.history,
