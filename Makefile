@@ -48,11 +48,15 @@ demo: $(VENV)/.demo
 	$(BIN)/python examples/sentiment/get_data.py
 	$(BIN)/regard finetune examples/sentiment/demo.yaml --overwrite
 
+# Two processes with a thread each share the files out: most tests are too small for threads. Each takes about 4 GB.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
 test: $(VENV)/.test
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(VENV)/.test browser
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-browser: $(VENV)/.test browser
 	$(BIN)/python -m pytest tests/inspection/test_browser.py

@@ -86,6 +86,7 @@ def from_nothing(name, folder, *options, **environment):
     return accuracies, lines
 
 
+@pytest.mark.slow
 def test_sequences_of_varying_length(tmp_path):
     accuracies, lines = from_nothing("lengths", tmp_path)
     assert accuracies["accuracy"] > 0.85

@@ -83,6 +83,7 @@ def write_sentences(folder, count, seed):
         csv.writer(file).writerows([("sentence", "sentiment"), *rows.items()])
 
 
+@pytest.mark.slow
 def test_all_of_it_runs(tmp_path):
     """On generated sentences, so that no network is needed, and for fewer steps."""
     text = ENGLISH.read_text(encoding="utf-8").replace('\\"', '"')

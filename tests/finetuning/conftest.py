@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[2]
 GOOD = ["joy", "delight", "moving", "witty", "superb", "charming", "tender", "wonderful", "gripping", "bright"]
@@ -65,8 +66,10 @@ def minilm():
 def reviews():
     """The folder with the demo's real sentences, fetched if need be."""
     folder = REPOSITORY / "data" / "sentiment"
-    if not (folder / "test.csv").is_file():
-        subprocess.run([sys.executable, "examples/sentiment/get_data.py"], cwd=REPOSITORY, check=True)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "test.csv").is_file():
+            subprocess.run([sys.executable, "examples/sentiment/get_data.py"], cwd=REPOSITORY, check=True)
     return folder
 
 
