@@ -12,20 +12,29 @@ from pathlib import Path
 from typing import Any
 
 Program = Callable[[], Any]
+LONG = 30.0  # seconds
 
 
 def in_turn(programs: dict[str, Program], seconds: float = 2.0, least: int = 3) -> dict[str, float]:
-    """The median seconds of each program, run in turn A B A B ..., so that the machine's drift hits all alike."""
-    for program in programs.values():
-        program()  # compile, allocate
+    """The median seconds of each program, run in turn A B A B ..., so that the machine's drift hits all alike.
+
+    The first run of each, which compiles and allocates, counts only where it takes half a minute.
+    """
+    first = {name: _timed(program) for name, program in programs.items()}
+    if max(first.values()) > LONG:
+        return first
     times: dict[str, list[float]] = {name: [] for name in programs}
     end = time.perf_counter() + seconds * len(programs)
     while time.perf_counter() < end or min(map(len, times.values())) < least:
         for name, program in programs.items():
-            start = time.perf_counter()
-            program()
-            times[name].append(time.perf_counter() - start)
+            times[name].append(_timed(program))
     return {name: statistics.median(found) for name, found in times.items()}
+
+
+def _timed(program: Program) -> float:
+    start = time.perf_counter()
+    program()
+    return time.perf_counter() - start
 
 
 def alone(script: Path, *arguments: str) -> Any:

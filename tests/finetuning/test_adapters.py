@@ -13,6 +13,7 @@ from transformers import ResNetConfig
 from models.families import ENCODERS, IMAGE, IMAGES, PAIR, PAIRS, TEXT, WAV2VEC2, WHISPER, make
 from regard.errors import ConfigError
 from regard.finetuning import adapters
+from regard.finetuning.check import check
 from regard.finetuning.config import Adapter, Config
 from regard.finetuning.run import Run
 from regard.finetuning.train import Interrupted, finetune
@@ -315,5 +316,5 @@ def test_the_configuration_names_the_targets(small):
     config = Config.load(small, {"adapter.targets": ["key"]})
     assert config.adapter.targets == ["key"]
     with pytest.raises(ConfigError, match="need names of this model's linear layers; got 'k_proj'"):
-        finetune(Config.load(small, {"adapter.targets": ["k_proj"]}), quiet=True)
+        check(Config.load(small, {"adapter.targets": ["k_proj"]}))
     assert not Path(config.output).exists()

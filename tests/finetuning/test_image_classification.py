@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.export import export
 from regard.finetuning.run import Run, evaluate
 from regard.finetuning.tasks import image_classification as task
 from regard.finetuning.train import finetune
@@ -85,6 +86,14 @@ def test_predicting_looking_and_evaluating(finished, digits):
     told = CliRunner().invoke(app, ["look", str(finished.path), str(picture)], env={"COLUMNS": "200"})
     assert "row 3, column 2" in told.stdout
     assert "As an explanation" in told.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["safetensors", "onnx"])
+def test_it_is_exported(finished, tmp_path, form):
+    done = export(finished, tmp_path / "out", format=form)
+    assert done.difference < 1e-4
+    assert done.inputs == 8
 
 
 def test_a_table_beside_its_pictures_is_the_folder(digits, values, tmp_path):

@@ -1,6 +1,8 @@
 """Two processes train as one does with batches twice as large; one that dies stops all, and the run goes on."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from safetensors.torch import load_file
 from processes import ENVIRONMENT
 from regard.errors import ConfigError
 from regard.finetuning import processes
+from regard.finetuning.checkpoints import last_checkpoint
 from regard.finetuning.run import ATTENTION, Run
 from regard.finetuning.sampler import LengthSampler, SharedBatches
 from regard.finetuning.train import finetune
@@ -115,15 +118,27 @@ main()
 """
 
 
-def launch(count, tmp_path, out, die, *arguments, check=True):
-    """Run `regard finetune` in so many processes; return what they printed."""
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node={count}", "--master-port={port}"]
+ACCELERATE = [
+    "-m", "accelerate.commands.launch", "--cpu", "--num_processes={count}", "--num_machines=1", "--mixed_precision=no",
+    "--dynamo_backend=no", "--main_process_port={port}",
+]  # fmt: skip
+
+
+def words(count, tmp_path, out, die, *arguments, launcher=TORCHRUN):
+    """The command line of `regard finetune` in so many processes."""
     script = tmp_path / "recording.py"
     script.write_text(RECORDING)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    run = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", f"--master-port={port}"]
-    command = [*(run if count > 1 else [sys.executable]), str(script), str(out), str(die), *map(str, arguments)]
+    run = [word.format(count=count, port=port) for word in launcher] if count > 1 else []
+    return [sys.executable, *run, str(script), str(out), str(die), *map(str, arguments)]
+
+
+def launch(*given, check=True, **options):
+    """Run `regard finetune` in several processes; return what they printed."""
+    command = words(*given, **options)
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=500)
     assert (done.returncode == 0) == check, done.stderr
     return done
@@ -184,6 +199,36 @@ def test_a_process_that_dies_stops_all_and_the_run_goes_on(config, tmp_path):
     launch(2, tmp_path, tmp_path / "undisturbed", 0, config, "--quiet", "--set", f"output={whole}")
     one, other = (load_file(folder / "model" / "model.safetensors") for folder in (output, whole))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.slow
+def test_accelerate_launches_the_same_run(config, tmp_path):
+    outputs = [tmp_path / name for name in ("by-torchrun", "by-accelerate")]
+    for output, launcher in zip(outputs, (TORCHRUN, ACCELERATE), strict=True):
+        short = ["--set", f"output={output}", "--set", "train.max_steps=6"]
+        launch(2, tmp_path, tmp_path / "kept", 0, config, *short, launcher=launcher)
+    one, other = (load_file(output / "model" / "model.safetensors") for output in outputs)
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_all_after_a_checkpoint(config, tmp_path):
+    """As a terminal sends it: to the launcher and to every process."""
+    command = words(2, tmp_path, tmp_path / "stopped", 0, config, "--set", "train.epochs=50")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=ENVIRONMENT, start_new_session=True, **pipes) as process:
+        printed = []
+        for line in process.stderr:
+            printed.append(line)
+            if "step     8" in line:
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        printed += process.communicate(timeout=300)[1].splitlines(keepends=True)
+    told = "".join(printed)
+    assert process.returncode != 0
+    assert "go on with: regard finetune" in told, told
+    checkpoint = last_checkpoint(tmp_path / "run")
+    assert int(checkpoint.name.rpartition("-")[2]) >= 8
 
 
 @pytest.mark.slow

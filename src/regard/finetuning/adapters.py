@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
+from transformers import AutoConfig, AutoModel
 from transformers.pytorch_utils import Conv1D
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Adapter, find_model
+from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.run import read_json, write_json
 from regard.finetuning.tasks import Spec, get_task
 
@@ -76,6 +78,22 @@ def adapt(model: Any, fresh: Iterable[str], adapter: Adapter) -> PeftModel:
         adapted = get_peft_model(model, config)
     adapted.peft_config["default"].base_model_name_or_path = None  # or each checkpoint asks the hub for it
     return adapted
+
+
+def require_targets(source: str, adapter: Adapter) -> None:
+    """Refuse layers to adapt that a model does not have, before any of it is loaded.
+
+    Raises:
+        ConfigError: names a layer that is there.
+    """
+    if adapter.kind == "none" or not adapter.targets:
+        return
+    try:
+        with torch.device("meta"), quiet_transformers():
+            model = AutoModel.from_config(AutoConfig.from_pretrained(source))
+    except (OSError, ValueError, KeyError):
+        return  # what there is instead is told by those who load it
+    _targets(model, adapter)
 
 
 def _targets(model: Any, adapter: Adapter) -> list[str]:

@@ -23,10 +23,12 @@ PACKAGES = ("torch", "transformers")
 
 
 def require(config: Config) -> None:
-    """Require the trackers that are to be told."""
+    """Require the trackers that are to be told, and the layers that are to be adapted."""
+    from regard.finetuning.adapters import require_targets
     from regard.finetuning.monitor import require_trackers
 
     require_trackers(config.monitor.report_to)
+    require_targets(config.source, config.adapter)
 
 
 def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:

@@ -1,0 +1,56 @@
+"""What a recogniser listens to as it writes: each word of ten sentences with its seconds, and a picture of one.
+
+python examples/speech/get_model.py
+python examples/speech/get_data.py
+python examples/speech/look.py [FOLDER]        # default: runs/speech; half a minute on two cores
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import torch
+
+import regard
+from regard.inspection import plots
+from regard.models.alignment import Alignment, align
+from regard.models.transformers_look import load, look, read_sound
+
+DATA = Path("data/speech")
+RATE = 16_000  # samples a second
+FRAMES = 50  # positions of the encoder a second
+
+
+def main(folder: Path) -> None:
+    if not (DATA / "whisper-tiny.en").is_dir() or not (DATA / "transcripts.csv").is_file():
+        sys.exit(f"look: need a model and sounds in {DATA}; run get_model.py and get_data.py of this folder first.")
+    model, processor = load(str(DATA / "whisper-tiny.en"))
+    with (DATA / "transcripts.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        words = look(model, processor, str(DATA / row["audio"])).words
+        print(f"said   {row['text']}\nheard  " + " ".join(f"{word}@{first:.1f}" for word, first, _ in words))
+    found, tokens = listened(model, processor, DATA / rows[0]["audio"], rows[0]["text"])
+    folder.mkdir(parents=True, exist_ok=True)
+    plots.alignment(found, tokens, title=f"{rows[0]['text']} (50 positions a second)", path=folder / "alignment.png")
+    print(f"Written: {folder / 'alignment.png'}")
+
+
+def listened(model: torch.nn.Module, processor: object, path: Path, text: str) -> tuple[Alignment, list[str]]:
+    """Which part of a sound belongs to each token of a text, by the heads that Whisper's authors name."""
+    sound = read_sound(str(path), RATE)
+    batch = processor.feature_extractor(sound, sampling_rate=RATE, return_tensors="pt")
+    ids = processor.tokenizer(text, return_tensors="pt").input_ids
+    with torch.no_grad(), regard.watch(model) as seen:
+        model(**batch, decoder_input_ids=ids)
+    cross = [weights[0] for weights in seen if weights.shape[-2] == ids.shape[1] != weights.shape[-1]]
+    last = round(len(sound) / RATE * FRAMES)
+    maps = [weights[:, :, :last] for weights in cross]  # a tile: behind the sound is silence
+    heads = [tuple(pair) for pair in model.generation_config.alignment_heads]
+    return align(maps, heads), processor.tokenizer.convert_ids_to_tokens(ids[0])
+
+
+if __name__ == "__main__":
+    main(Path(*sys.argv[1:2] or ["runs/speech"]))
