@@ -71,6 +71,17 @@ def test_words_and_their_seconds(tmp_path):
     assert seconds - 1 < times[-1] <= seconds + 0.1
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="the sounds come from a Debian package")
+def test_what_each_token_listens_to(tmp_path):
+    (tmp_path / "data").mkdir()
+    for script in ("get_model", "get_data"):
+        run(f"examples/speech/{script}.py", tmp_path / "data" / "speech")
+    told = run("examples/speech/look.py", tmp_path / "out", cwd=tmp_path)
+    assert "heard  Had@0.0 he@" in told
+    assert (tmp_path / "out" / "alignment.png").stat().st_size > 10_000
+
+
 KERAS = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 

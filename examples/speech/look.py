@@ -34,12 +34,14 @@ def main(folder: Path) -> None:
         print(f"said   {row['text']}\nheard  " + " ".join(f"{word}@{first:.1f}" for word, first, _ in words))
     found, tokens = listened(model, processor, DATA / rows[0]["audio"], rows[0]["text"])
     folder.mkdir(parents=True, exist_ok=True)
-    plots.alignment(found, tokens, title=f"{rows[0]['text']} (50 positions a second)", path=folder / "alignment.png")
+    plots.alignment(
+        found, tokens, title="What each token listens to (keys: 50 a second)", path=folder / "alignment.png"
+    )
     print(f"Written: {folder / 'alignment.png'}")
 
 
 def listened(model: torch.nn.Module, processor: object, path: Path, text: str) -> tuple[Alignment, list[str]]:
-    """Which part of a sound belongs to each token of a text, by the heads that Whisper's authors name."""
+    """Which part of a sound belongs to each token of a text, by all heads of the decoder's upper half."""
     sound = read_sound(str(path), RATE)
     batch = processor.feature_extractor(sound, sampling_rate=RATE, return_tensors="pt")
     ids = processor.tokenizer(text, return_tensors="pt").input_ids
@@ -47,9 +49,8 @@ def listened(model: torch.nn.Module, processor: object, path: Path, text: str) -
         model(**batch, decoder_input_ids=ids)
     cross = [weights[0] for weights in seen if weights.shape[-2] == ids.shape[1] != weights.shape[-1]]
     last = round(len(sound) / RATE * FRAMES)
-    maps = [weights[:, :, :last] for weights in cross]  # a tile: behind the sound is silence
-    heads = [tuple(pair) for pair in model.generation_config.alignment_heads]
-    return align(maps, heads), processor.tokenizer.convert_ids_to_tokens(ids[0])
+    maps = [weights[:, :, :last] for weights in cross[len(cross) // 2 :]]  # tiles: behind the sound is silence
+    return align(maps), [processor.tokenizer.decode([token]).strip() for token in ids[0].tolist()]
 
 
 if __name__ == "__main__":
