@@ -28,7 +28,7 @@ def open_picture(path: str | Path) -> tuple[Any, str]:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path}: need a picture; got a file that does not decode ({error}); check it.") from None
+        raise _undecodable(path, error) from None
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         raise DataError(
             f"{path}: need a picture of eight bits a channel; got more (mode {picture.mode}); convert it, for its "
@@ -39,6 +39,29 @@ def open_picture(path: str | Path) -> tuple[Any, str]:
         white = Image.new("RGBA", picture.size, "white")
         return Image.alpha_composite(white, picture).convert("RGB"), "transparent"
     return picture.convert("RGB"), "grey" if picture.mode in ("1", "L") else "colour"
+
+
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture, turned as its camera says, from the head of its file.
+
+    Raises:
+        DataError: It is not there or does not decode.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            turned = opened.getexif().get(_ORIENTATION, 1) > 4  # by a quarter
+            return opened.size[::-1] if turned else opened.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _undecodable(path, error) from None
+
+
+_ORIENTATION = 0x0112
+
+
+def _undecodable(path: str | Path, error: Exception) -> DataError:
+    return DataError(f"{path}: need a picture; got a file that does not decode ({error}); check it.")
 
 
 def place_labels(rows: int, columns: int, prefix: int) -> list[str]:

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from regard.finetuning.progress import Display
     from regard.inspection.report.content import Finding
 
-TASKS = {"text-classification": "text_classification", "image-classification": "image_classification"}
+TASKS = {
+    "text-classification": "text_classification",
+    "image-classification": "image_classification",
+    "object-detection": "object_detection",
+}
 
 Spec = dict[str, Any]
 Prediction = dict[str, Any]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from regard.errors import DataError
-from regard.models.pictures import PICTURES
+from regard.errors import ConfigError, DataError
+from regard.finetuning.progress import quiet_transformers
+from regard.finetuning.tasks import _text
+from regard.inspection.report.content import Finding
+from regard.models.pictures import PICTURES, open_picture
 
 
 def in_folders(path: Path) -> Iterator[dict[str, Any]]:
@@ -19,3 +24,82 @@ def in_folders(path: Path) -> Iterator[dict[str, Any]]:
             "parent, or a table."
         )
     yield from ({"image": str(file.relative_to(path)), "label": file.parent.name} for file in files)
+
+
+def require_files(files: Sequence[Any], path: str) -> None:
+    """Raise DataError unless each row names a file that is there."""
+    for number, file in enumerate(files, start=1):
+        if not isinstance(file, str) or not Path(file).is_file():
+            got = f"no file '{file}'" if isinstance(file, str) else f"a {type(file).__name__}"
+            raise DataError(
+                f"{path}: need the file of a picture in each row; got {got} in row {number}; correct it or drop the "
+                "row."
+            )
+
+
+def digests(files: Sequence[str]) -> list[bytes]:
+    """Return what is equal for equal files."""
+    return [hashlib.sha256(Path(file).read_bytes()).digest() for file in files]
+
+
+def load_processor(source: str) -> Any:
+    """Load what a checkpoint prepares pictures with."""
+    from transformers import AutoImageProcessor
+
+    _text.require_model(source)
+    with quiet_transformers():
+        try:
+            return AutoImageProcessor.from_pretrained(source)
+        except (OSError, ValueError, KeyError) as error:
+            raise ConfigError(
+                f"model: need an image processor beside the model; got '{source}' without one; copy "
+                "preprocessor_config.json of the model it was trained from there."
+            ) from error
+
+
+def require_sizes(family: str, families: Sequence[str], scratch: dict[str, int]) -> None:
+    """Raise ConfigError unless a model of a family can begin at random with these sizes."""
+    if family not in families:
+        raise ConfigError(
+            f"model: need one of {', '.join(families)} with options.from_scratch; got '{family}'; name a family, or "
+            "leave out options.from_scratch."
+        )
+    for whole, part in (("width", "heads"), ("image", "patch")):
+        if scratch[whole] % scratch[part]:
+            raise ConfigError(
+                f"options.from_scratch: need {whole} to be a multiple of {part}; got {scratch[whole]} and "
+                f"{scratch[part]}; change one."
+            )
+
+
+def look_through(name: str, files: Sequence[str], processor: Any) -> list[Finding]:
+    """Decode every picture once, and say what kinds they are."""
+    kinds, sizes = zip(*_looked_at(name, files), strict=True)
+    return _findings(name, Counter(kinds), sizes, processor)
+
+
+def _looked_at(name: str, files: Sequence[str]) -> Iterator[tuple[str, tuple[int, int]]]:
+    for number, file in enumerate(files, start=1):
+        try:
+            picture, kind = open_picture(file)
+        except DataError as error:
+            raise DataError(f"{name}, row {number}: {error}") from None
+        yield kind, picture.size
+
+
+def _findings(name: str, kinds: Counter[str], sizes: Sequence[tuple[int, int]], processor: Any) -> list[Finding]:
+    small, large = (f"{width} x {height}" for width, height in (min(sizes), max(sizes)))
+    told = f"{name}: {len(sizes)} pictures of {small}{'' if small == large else f' to {large}'} pixels"
+    findings = [Finding("ok", f"{told}; the model reads {_size(processor)}, whatever their shape")]
+    if kinds["grey"]:
+        findings.append(Finding("ok", f"{name}: {kinds['grey']} pictures are grey; repeated in three channels"))
+    if kinds["transparent"]:
+        findings.append(Finding("warning", f"{name}: {kinds['transparent']} pictures are transparent; laid on white"))
+    return findings
+
+
+def _size(processor: Any) -> str:
+    size = dict(getattr(processor, "crop_size", None) or processor.size)
+    if "height" in size:
+        return f"{size['width']} x {size['height']}"
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items())

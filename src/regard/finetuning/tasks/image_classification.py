@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import PositiveInt
 
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
@@ -121,7 +119,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     for name, split in splits.items():
         _require_cells(split, paths[name])
     labels = _classes.label_names(splits["train"], paths["train"], config)
-    keys = {name: [_digest(file) for file in split["image"]] for name, split in splits.items()}
+    keys = {name: _pictures.digests(split["image"]) for name, split in splits.items()}
     findings: list[Finding] = []
     for name, split in splits.items():
         _classes.require_known(split, labels, paths[name], paths["train"])
@@ -143,52 +141,21 @@ def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
 
 
 def _require_cells(split: Dataset, path: str) -> None:
-    for number, (file, label) in enumerate(zip(split["image"], split["label"], strict=True), start=1):
-        if not isinstance(file, str) or not Path(file).is_file():
-            got = f"no file '{file}'" if isinstance(file, str) else f"a {type(file).__name__}"
-            raise DataError(
-                f"{path}: need the file of a picture in each row; got {got} in row {number}; correct it or drop the "
-                "row."
-            )
+    _pictures.require_files(split["image"], path)
+    for number, label in enumerate(split["label"], start=1):
         _classes.require_label(label, path, number)
-
-
-def _digest(file: str) -> bytes:
-    return hashlib.sha256(Path(file).read_bytes()).digest()
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
     """Load the image processor, or make one for a model from scratch."""
-    from transformers import AutoImageProcessor, ViTImageProcessor
+    from transformers import ViTImageProcessor
 
     scratch = config.options["from_scratch"]
     if scratch and not Path(source).is_dir():
-        _require_sizes(source, scratch)
+        _pictures.require_sizes(source, FAMILIES, scratch)
         with quiet_transformers():
             return ViTImageProcessor(size={"height": scratch["image"], "width": scratch["image"]})
-    _text.require_model(source)
-    with quiet_transformers():
-        try:
-            return AutoImageProcessor.from_pretrained(source)
-        except (OSError, ValueError, KeyError) as error:
-            raise ConfigError(
-                f"model: need an image processor beside the model; got '{source}' without one; copy "
-                "preprocessor_config.json of the model it was trained from there."
-            ) from error
-
-
-def _require_sizes(family: str, scratch: dict[str, int]) -> None:
-    if family not in FAMILIES:
-        raise ConfigError(
-            f"model: need one of {', '.join(FAMILIES)} with options.from_scratch; got '{family}'; name a family, or "
-            "leave out options.from_scratch."
-        )
-    for whole, part in (("width", "heads"), ("image", "patch")):
-        if scratch[whole] % scratch[part]:
-            raise ConfigError(
-                f"options.from_scratch: need {whole} to be a multiple of {part}; got {scratch[whole]} and "
-                f"{scratch[part]}; change one."
-            )
+    return _pictures.load_processor(source)
 
 
 def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
@@ -229,38 +196,10 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
     """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
     from datasets import Dataset
 
-    kinds, sizes = zip(*_looked_at(name, split["image"]), strict=True)
     number = {label: n for n, label in enumerate(spec["labels"])}
     # By the name of what the collator makes of a file: the Trainer drops columns that are no input of the model.
     rows = {"pixel_values": split["image"], "labels": [number[label] for label in _classes.names_of(split)]}
-    return Encoded(Dataset.from_dict(rows), _findings(name, Counter(kinds), sizes, processor))
-
-
-def _looked_at(name: str, files: Sequence[str]) -> Iterator[tuple[str, tuple[int, int]]]:
-    for number, file in enumerate(files, start=1):
-        try:
-            picture, kind = open_picture(file)
-        except DataError as error:
-            raise DataError(f"{name}, row {number}: {error}") from None
-        yield kind, picture.size
-
-
-def _findings(name: str, kinds: Counter[str], sizes: Sequence[tuple[int, int]], processor: Any) -> list[Finding]:
-    small, large = (f"{width} x {height}" for width, height in (min(sizes), max(sizes)))
-    told = f"{name}: {len(sizes)} pictures of {small}{'' if small == large else f' to {large}'} pixels"
-    findings = [Finding("ok", f"{told}; the model reads {_size(processor)}, whatever their shape")]
-    if kinds["grey"]:
-        findings.append(Finding("ok", f"{name}: {kinds['grey']} pictures are grey; repeated in three channels"))
-    if kinds["transparent"]:
-        findings.append(Finding("warning", f"{name}: {kinds['transparent']} pictures are transparent; laid on white"))
-    return findings
-
-
-def _size(processor: Any) -> str:
-    size = dict(getattr(processor, "crop_size", None) or processor.size)
-    if "height" in size:
-        return f"{size['width']} x {size['height']}"
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in size.items())
+    return Encoded(Dataset.from_dict(rows), _pictures.look_through(name, split["image"], processor))
 
 
 def collator(processor: Any) -> Any:

@@ -4,6 +4,7 @@ Every function returns a `matplotlib.figure.Figure` that belongs to no window an
 where a `path` is given (the ending chooses the format: png, svg, pdf). Colours are safe for colour-blind readers.
 """
 
+from regard.inspection.plots.boxes import boxes
 from regard.inspection.plots.tokens import image_overlay, image_overlays, tokens, words_in_time
 from regard.inspection.plots.training import attention_history, confusion, faithfulness, metric_bars, training_curves
 from regard.inspection.plots.weights import alignment, entropy_by_layer, head_grid, heat_map
@@ -11,6 +12,7 @@ from regard.inspection.plots.weights import alignment, entropy_by_layer, head_gr
 __all__ = [
     "alignment",
     "attention_history",
+    "boxes",
     "confusion",
     "entropy_by_layer",
     "faithfulness",

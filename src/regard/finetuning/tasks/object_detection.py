@@ -1,0 +1,400 @@
+"""Object detection: what a picture shows and where, each object with its box."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import PositiveInt
+
+from regard.errors import ConfigError, DataError
+from regard.finetuning.config import Config, Section
+from regard.finetuning.progress import Display, quiet_transformers
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _boxes, _classes, _pictures, _precision, _text
+from regard.finetuning.tasks._boxes import Object
+from regard.inspection.report.content import Finding, Picture, Table
+from regard.models.pictures import open_picture, picture_size
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COLUMNS = {"image": "the file of the picture", "objects": "its objects: a list of `label` and `box`"}
+INPUT = "image"
+FORMATS = {".json": _boxes.from_coco, "": _boxes.from_yolo}
+BATCH = 16
+"""Pictures in a batch without gradients."""
+FLOOR = 0.01
+"""The least probability of what is told: measures need the unsure boxes too."""
+SURE = 0.5
+"""The least probability of what is shown to a reader."""
+FAMILIES = ("conditional_detr", "detr", "yolos")
+"""Families of models that can begin from scratch."""
+
+validate = None
+
+
+class Scratch(Section):
+    """The sizes of a model that begins at random, of the family that `model` names.
+
+    Attributes:
+        layers: of the encoder, and of the decoder of `detr` and `conditional_detr`, before which is a small ResNet.
+        width: of its hidden states; a multiple of `heads`.
+        heads: of each layer's attention.
+        image: pixels of a side of what the model reads; a multiple of `patch`.
+        patch: pixels of a side of what becomes one position; 4, 8, 16 or 32 with a ResNet.
+        queries: objects that can be found in a picture.
+    """
+
+    layers: PositiveInt = 2
+    width: PositiveInt = 96
+    heads: PositiveInt = 4
+    image: PositiveInt = 64
+    patch: PositiveInt = 8
+    queries: PositiveInt = 8
+
+
+class Options(Section):
+    """Keys of this task.
+
+    Attributes:
+        boxes: what the four numbers of a `box` mean: left, top, width, height (`xywh`, as in COCO), left, top, right,
+            bottom (`xyxy`), or the centre, width and height (`cxcywh`). YOLO's files say it themselves.
+        units: whether they are pixels, or fractions of the picture's width and height.
+        from_scratch: begin with a random model of these sizes; `model` is then a family: `conditional_detr`, `detr` or
+            `yolos`.
+    """
+
+    boxes: Literal["xywh", "xyxy", "cxcywh"] = "xywh"
+    units: Literal["pixels", "fractions"] = "pixels"
+    from_scratch: Scratch | None = None
+
+
+TEMPLATE = """\
+# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
+task: object-detection
+
+# A directory with a pretrained detector and its image processor, package:NAME/PATH in an installed Python package, or
+# a name on the Hugging Face hub: DETR, YOLOS, RT-DETR and others of transformers.
+model: PekingU/rtdetr_r18vd
+
+data:
+  train: pictures.json        # COCO's JSON, or a folder with YOLO's images/ and labels/, or a table with the columns
+  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
+  test: 0.1                   # the same, or a fraction to set aside of train: measures the result
+  columns:                    # of a table: the task's name of each column, then yours
+    image: image              # a file; where it has no folder, beside the table
+    objects: objects          # [{"label": "cat", "box": [10, 20, 30, 40]}, ...]
+
+output: runs/objects          # the run directory to make
+
+adapter:
+  kind: none                  # lora or dora: train a few parameters in place of all
+
+train:
+  epochs: 10
+  batch_size: 8
+  accumulate: 2               # batches in a step
+  learning_rate: 5.0e-5
+  warmup: 0.05                # fraction of the steps
+  schedule: cosine            # linear, cosine or constant_with_warmup
+  weight_decay: 1.0e-4
+  precision: auto             # float32, or bfloat16 where the hardware is made for it
+  evaluate_every: 0.1         # fraction of the run, or a number of steps
+  keep: best                  # the best checkpoint by its loss, or the last
+
+options:
+  boxes: xywh                 # left, top, width, height; xyxy: left, top, right, bottom; cxcywh: centre, width, height
+  units: pixels               # or fractions of the picture's width and height
+  # from_scratch: {layers: 2, width: 96, heads: 4, image: 64, patch: 8, queries: 8}   # then model: conditional_detr
+
+report:
+  baselines: true             # each class's mean box, as sure as it is frequent
+  attention: 6                # pictures that are drawn with their boxes and where these look
+
+seed: 42
+"""
+
+
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+    """Name the labels, and look for boxes that cannot be meant."""
+    spec: Spec = {key: config.options[key] for key in ("boxes", "units", "from_scratch")}
+    rows = {name: _rows(split, _classes.where(name, config), spec) for name, split in splits.items()}
+    train = _classes.where("train", config)
+    spec["labels"] = sorted({each["label"] for _, objects in rows["train"] for each in objects})
+    if not spec["labels"]:
+        raise DataError(f"{train}: need objects to learn; got {len(rows['train'])} pictures without any; add some.")
+    findings: list[Finding] = []
+    for name, found in rows.items():
+        _require_known(found, spec["labels"], _classes.where(name, config), train)
+        findings += [_told(name, found), *_boxes.cut_to_pictures(name, found)[1]]
+    findings += _crowded(rows["train"], spec)
+    keys = {name: _pictures.digests(split["image"]) for name, split in splits.items()}
+    return spec, findings + _classes.leaks(keys, "picture")
+
+
+def _rows(split: Dataset, path: str, spec: Spec) -> list[_boxes.Row]:
+    """Return the size and the objects of each picture, once they are known to fit."""
+    _pictures.require_files(split["image"], path)
+    rows = []
+    for number, (file, cell) in enumerate(zip(split["image"], split["objects"], strict=True), start=1):
+        size = picture_size(file)
+        scale = size if spec["units"] == "fractions" else (1, 1)
+        rows.append((size, _boxes.objects_of(cell, spec["boxes"], f"{path}, row {number}", scale)))
+    _boxes.require_fitting(rows, path)
+    return rows
+
+
+def _require_known(rows: Sequence[_boxes.Row], labels: list[str], path: str, train: str) -> None:
+    for number, (_, objects) in enumerate(rows, start=1):
+        unknown = next((each["label"] for each in objects if each["label"] not in labels), None)
+        if unknown is not None:
+            raise DataError(
+                f"{path}: need labels that are in {train} too ({_classes.quoted(labels)}); got '{unknown}' in row "
+                f"{number}; correct it, or add training rows of it."
+            )
+
+
+def _told(name: str, rows: Sequence[_boxes.Row]) -> Finding:
+    counts = Counter(each["label"] for _, objects in rows for each in objects)
+    shown = ", ".join(f"{label} {count}" for label, count in counts.most_common(10))
+    more = f" and {len(counts) - 10} labels more" if len(counts) > 10 else ""
+    empty = sum(not objects for _, objects in rows)
+    none = f", {empty} of them without any" if empty else ""
+    return Finding("ok", f"{name}: {len(rows)} pictures{none}, {counts.total()} objects: {shown}{more}")
+
+
+def _crowded(rows: Sequence[_boxes.Row], spec: Spec) -> list[Finding]:
+    """Find pictures with more objects than a model from scratch can find."""
+    limit, most = (spec["from_scratch"] or {}).get("queries"), max(len(objects) for _, objects in rows)
+    if limit is None or most <= limit:
+        return []
+    told = f"train: a picture shows {most} objects, and the model finds {limit} at most"
+    return [Finding("warning", f"{told}; raise options.from_scratch.queries")]
+
+
+def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+    """Leave the loss to the model, which matches its queries to the objects."""
+
+
+def metric(spec: Spec) -> str:
+    """Return what chooses the best checkpoint."""
+    return "loss"
+
+
+def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+    """Require files, boxes that fit, and labels that the model knows."""
+    _require_known(_rows(split, path, spec), spec["labels"], path, "the training data")
+
+
+def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
+    """Load the image processor, or make one for a model from scratch."""
+    import transformers
+
+    scratch = config.options["from_scratch"]
+    if not scratch or Path(source).is_dir():
+        return _pictures.load_processor(source)
+    _pictures.require_sizes(source, FAMILIES, scratch)
+    name = {"conditional_detr": "ConditionalDetr", "detr": "Detr", "yolos": "Yolos"}[source]
+    with quiet_transformers():
+        made = getattr(transformers, f"{name}ImageProcessor")
+        return made(size={"height": scratch["image"], "width": scratch["image"]}, do_pad=False)
+
+
+def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+    """Load or make the detector, with a fresh head for the labels if the checkpoint has none that fits."""
+    import torch
+    from transformers import AutoConfig, AutoModelForObjectDetection
+
+    labels = _text.head_options(spec["labels"])
+    if spec["from_scratch"] and not Path(source).is_dir():
+        sizes = (_yolos if source == "yolos" else _detr)(spec["from_scratch"], dropout or 0.0)
+        model = AutoModelForObjectDetection.from_config(AutoConfig.for_model(source, **sizes, **labels))
+        return model.requires_grad_(), ["everything"]  # a ResNet that begins at random is no backbone to freeze
+    with quiet_transformers():
+        try:
+            model, info = AutoModelForObjectDetection.from_pretrained(
+                source, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **labels
+            )
+        except ImportError as error:
+            raise ConfigError(
+                f"model: need the packages of its backbone; got '{source}' without them "
+                f"({str(error).strip().splitlines()[-1][:100]}); install them, or name another detector."
+            ) from None
+    return model, _text.newly_initialised(info)
+
+
+def _yolos(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
+    return {
+        "hidden_size": scratch["width"],
+        "num_hidden_layers": scratch["layers"],
+        "num_attention_heads": scratch["heads"],
+        "intermediate_size": 4 * scratch["width"],
+        "image_size": (scratch["image"], scratch["image"]),
+        "patch_size": scratch["patch"],
+        "num_detection_tokens": scratch["queries"],
+        "use_mid_position_embeddings": False,
+        "hidden_dropout_prob": dropout,
+    }
+
+
+def _detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
+    """Sizes for DETR and its relatives; the ResNet halves the picture twice, then once a stage after the first."""
+    from transformers import ResNetConfig
+
+    stages = scratch["patch"].bit_length() - 2
+    if scratch["patch"] not in (4, 8, 16, 32):
+        raise ConfigError(
+            f"options.from_scratch: need a patch of 4, 8, 16 or 32 with a ResNet; got {scratch['patch']}; change it, "
+            "or take model: yolos."
+        )
+    widths = [max(scratch["width"] >> (stages - 1 - stage), 16) for stage in range(stages)]
+    return {
+        "backbone_config": ResNetConfig(
+            embedding_size=widths[0],
+            hidden_sizes=widths,
+            depths=[1] * stages,
+            layer_type="basic",
+            out_features=[f"stage{stages}"],
+        ),
+        "use_timm_backbone": False,
+        "d_model": scratch["width"],
+        "num_queries": scratch["queries"],
+        "dropout": dropout,
+        "auxiliary_loss": True,
+        **{f"{part}_layers": scratch["layers"] for part in ("encoder", "decoder")},
+        **{f"{part}_attention_heads": scratch["heads"] for part in ("encoder", "decoder")},
+        **{f"{part}_ffn_dim": 2 * scratch["width"] for part in ("encoder", "decoder")},
+    }
+
+
+def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+    """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
+    from datasets import Dataset
+
+    number = {label: n for n, label in enumerate(spec["labels"])}
+    objects, _ = _boxes.cut_to_pictures(name, _rows(split, _classes.where(name, config), spec))
+    targets = [[[float(number[each["label"]]), *each["box"]] for each in listed] for listed in objects]
+    # By the names of what the collator makes of them: the Trainer drops columns that are no input of the model.
+    rows = {"pixel_values": split["image"], "labels": targets}
+    return Encoded(Dataset.from_dict(rows), _pictures.look_through(name, split["image"], processor))
+
+
+def collator(processor: Any) -> Any:
+    """Read the files of a batch."""
+
+    def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        pictures = [open_picture(row["pixel_values"])[0] for row in rows]
+        return dict(processor(images=pictures, annotations=[_annotated(row) for row in rows], return_tensors="pt"))
+
+    return collate
+
+
+def _annotated(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's objects as transformers' processors read them, which is COCO's way."""
+    return {
+        "image_id": 0,
+        "annotations": [
+            {"category_id": int(label), "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+            for label, *box in row["labels"]
+        ],
+    }
+
+
+def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
+    """Find the objects of each picture, the surest first."""
+    import torch
+
+    model.eval()
+    found: list[Prediction] = []
+    with display.bar("predict", len(inputs)) as advance, torch.inference_mode():
+        for start in range(0, len(inputs), BATCH):
+            files = [_text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH])]
+            pictures = [open_picture(file)[0] for file in files]
+            batch = processor(images=pictures, return_tensors="pt").to(model.device)
+            sizes = [picture.size[::-1] for picture in pictures]
+            answers = processor.post_process_object_detection(model(**batch), threshold=FLOOR, target_sizes=sizes)
+            found += [_prediction(model, *pair) for pair in zip(answers, pictures, strict=True)]
+            advance(len(files))
+    return found
+
+
+def _prediction(model: Any, answer: dict[str, Any], picture: Any) -> Prediction:
+    rows = zip(answer["scores"].tolist(), answer["labels"].tolist(), answer["boxes"].tolist(), strict=True)
+    objects = [
+        {
+            "label": model.config.id2label[label],
+            "score": round(score, 6),
+            "box": [round(x, 2) for x in _boxes.cut(_boxes.FORMS["xyxy"](box), picture.size)],
+        }
+        for score, label, box in rows
+    ]
+    return {"objects": sorted(objects, key=lambda each: -each["score"])[: _precision.MOST]}
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score with COCO's mean average precision, over overlaps of 50 to 95 %, at 50 % and at 75 %."""
+    return _measured(split, predictions, spec, _precision.RESAMPLES).scores
+
+
+def _measured(split: Dataset, predictions: Sequence[Prediction], spec: Spec, resamples: int) -> _precision.Precision:
+    truth, _ = _boxes.cut_to_pictures("", _rows(split, "", spec))
+    return _precision.average_precision(truth, [p["objects"] for p in predictions], spec["labels"], resamples)
+
+
+def baselines(
+    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+) -> dict[str, list[Prediction]]:
+    """Predict each class's mean box in every picture, as sure as it is frequent."""
+    boxes: dict[str, list[list[float]]] = {}
+    for (width, height), objects in _rows(train, "train", spec):
+        for each in objects:
+            x, y, w, h = each["box"]
+            boxes.setdefault(each["label"], []).append([x / width, y / height, w / width, h / height])
+    means = {label: [sum(column) / len(column) for column in zip(*listed, strict=True)] for label, listed in boxes.items()}
+    most = max(map(len, boxes.values()))
+
+    def guess(file: str) -> Prediction:
+        width, height = picture_size(file)
+        scaled = {label: [x * width, y * height, w * width, h * height] for label, (x, y, w, h) in means.items()}
+        return {"objects": [{"label": k, "score": len(boxes[k]) / most, "box": box} for k, box in scaled.items()]}
+
+    return {"each class's mean box": [guess(file) for file in test["image"]]}
+
+
+def illustrate(
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+) -> dict[str, Any]:
+    """Return the precision for each label, and a few pictures with their boxes and where these look."""
+    from regard.inspection import plots
+    from regard.models.transformers_boxes import look_for_boxes
+
+    by_label = _measured(split, predictions, spec, 0).by_label
+    rows = [[label, *(f"{value:.3f}" for value in values)] for label, values in by_label.items()]
+    table = Table("Average precision of each label", ["label", "50 to 95 %", "50 %"], rows)
+    pictures = []
+    truth = _rows(split, "", spec)
+    for number in range(min(config.report.attention, len(split))):
+        seen = look_for_boxes(model, processor, split["image"][number], SURE)
+        png = io.BytesIO()
+        plots.boxes(seen.picture, seen.found, path=png)
+        told = ", ".join(each["label"] for each in truth[number][1]) or "nothing"
+        title = f"{Path(split['image'][number]).name}: it shows {told}"
+        pictures.append(Picture(title, png.getvalue(), "Each box, and where its query looks, as the mean of the heads."))
+    return {"tables": [table], "pictures": pictures}
+
+
+def tell(prediction: Prediction) -> str:
+    """Return the objects that are sure enough to be shown, one a line."""
+    sure = [each for each in prediction["objects"] if each["score"] >= SURE]
+    lines = [
+        "{label} {score:.3f} at {0:.0f}, {1:.0f}, {2:.0f} x {3:.0f} pixels".format(*each["box"], **each) for each in sure
+    ]
+    return "\n".join(lines) or f"nothing with a probability of {SURE} or more"
+
+
+def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+    """Put the truth beside the prediction."""
+    return {"image": row["image"], "truth": row["objects"], **prediction}

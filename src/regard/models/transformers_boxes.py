@@ -1,0 +1,133 @@
+"""Detectors of transformers: which objects they find in a picture, and where the query of each box looks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from regard._backends import to_numpy
+from regard.errors import UnsupportedError
+from regard.models.pictures import in_unit_range, open_picture
+from regard.models.seen import Seen
+from regard.models.watch import watch
+from regard.weights import AttentionWeights
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object that was found.
+
+    Attributes:
+        label: its class.
+        score: how sure the model is.
+        box: left, top, width and height in fractions of the picture.
+        patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    patches: np.ndarray
+
+
+@dataclass(frozen=True)
+class SeenBoxes:
+    """What a detector saw.
+
+    Attributes:
+        picture: as the model read it, `(height, width, 3)` in 0..1.
+        found: the objects, the surest first.
+        seen: every attention.
+        grid: rows and columns of patches.
+    """
+
+    picture: np.ndarray
+    found: list[Found]
+    seen: Seen
+    grid: tuple[int, int]
+
+
+def is_detector(model: Any) -> bool:
+    """Tell whether a model finds boxes."""
+    return type(model).__name__.endswith("ForObjectDetection")
+
+
+def look_for_boxes(model: Any, processor: Any, path: str, sure: float = 0.5) -> SeenBoxes:
+    """Shows a detector the file of a picture.
+
+    Args:
+        model, processor: of transformers.
+        path: of the picture.
+        sure: the least probability of an object.
+
+    Raises:
+        DataError: A file that does not decode, or is not there.
+        UnsupportedError: Box queries whose attention over the patches cannot be seen, as of deformable attention.
+    """
+    picture, _ = open_picture(path)
+    batch = processor(images=picture, return_tensors="pt").to(model.device)
+    with torch.no_grad(), watch(model) as seen:
+        output = model(**batch)
+    pixels = batch["pixel_values"]
+    rows, grid = _queries_to_patches(model, seen, output.pred_boxes.shape[1], pixels.shape[-2:])
+    scores, labels = _scores(model, output)
+    order = [int(n) for n in scores.argsort(descending=True) if scores[n] >= sure]
+    found = [
+        Found(
+            model.config.id2label[int(labels[n])],
+            float(scores[n]),
+            _corner(output.pred_boxes[0, n].tolist()),
+            rows[n].reshape(grid),
+        )
+        for n in order
+    ]
+    return SeenBoxes(in_unit_range(pixels[0].permute(1, 2, 0).float().cpu().numpy()), found, seen, grid)
+
+
+def _scores(model: Any, output: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best label of each query, and how sure it is; some families have a last class for no object."""
+    logits = output.logits[0].float()
+    known = model.config.num_labels
+    chances = logits.sigmoid() if logits.shape[-1] == known else logits.softmax(-1)[:, :known]
+    best = chances.max(-1)
+    return best.values, best.indices
+
+
+def _corner(box: list[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = box
+    return x - width / 2, y - height / 2, width, height
+
+
+def _queries_to_patches(model: Any, seen: Seen, queries: int, size: Any) -> tuple[np.ndarray, tuple[int, int]]:
+    """What each box query attends to, `(queries, patches)`, and the grid of the patches."""
+    cross = [weights for weights in seen if weights.shape[-2] == queries != weights.shape[-1]]
+    if cross:
+        patches = cross[0].shape[-1]
+        return _mean([weights[0] for weights in cross], slice(None), slice(None)), _grid(patches, size)
+    patch = getattr(model.config, "patch_size", None)
+    if patch is None:
+        raise UnsupportedError(
+            f"boxes: need queries that attend to all patches; got {type(model).__name__}, which looks at a few points "
+            "for each; use DETR, Conditional DETR or YOLOS."
+        )
+    sides = (patch, patch) if isinstance(patch, int) else tuple(patch)
+    grid = (size[0] // sides[0], size[1] // sides[1])
+    patches, length = grid[0] * grid[1], seen[0].shape[-1]
+    return _mean([weights[0] for weights in seen], slice(length - queries, length), slice(1, 1 + patches)), grid
+
+
+def _mean(layers: list[AttentionWeights], rows: slice, columns: slice) -> np.ndarray:
+    """Mean over layers and heads of a tile."""
+    return np.mean([to_numpy(weights[..., rows, columns]).mean(0) for weights in layers], 0)
+
+
+def _grid(patches: int, size: Any) -> tuple[int, int]:
+    """Rows and columns of so many patches, in about the picture's proportions."""
+    rows = min(
+        (n for n in range(1, patches + 1) if patches % n == 0),
+        key=lambda n: abs(np.log(n * n / patches * size[1] / size[0])),
+    )
+    return rows, patches // rows
