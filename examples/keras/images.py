@@ -11,7 +11,6 @@ The photographs are Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv 1708.077
 """
 
 import argparse
-import gzip
 import os
 import sys
 from pathlib import Path
@@ -32,35 +31,18 @@ from regard.inspection.patches import patch_map
 from regard.nn.keras import Encoder
 
 sys.path.append(str(Path(__file__).parents[1]))
-from _packages import from_debian
+from _fashion import CLOTHES, ELSEWHERE, clothes
 
-INSIDE = "usr/share/datasets/fashion-mnist"
-SHA256 = "44e35cec8f7b88113672d58f66721a950b73065243664f2fc2f42f276dfc83b1"
-ELSEWHERE = (
-    "put the four .gz files of github.com/zalandoresearch/fashion-mnist into data/debian/dataset-fashion-mnist, or "
-    "run with --digits."
-)
-CLOTHES = (
-    "T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
-)  # fmt: skip
 UNITS, BATCH = 64, 64
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def clothes() -> Split:
+def photographs() -> Split:
     """60,000 pictures for training and 10,000 for the test, numbers in 0..1, and what they show."""
-    folder = from_debian("dataset-fashion-mnist", INSIDE, SHA256, Path("data/debian"), ELSEWHERE)
-
-    def read(name: str, header: int) -> np.ndarray:
-        return np.frombuffer(gzip.decompress((folder / name).read_bytes()), np.uint8, offset=header)
-
-    def pictures(part: str) -> np.ndarray:
-        return read(f"{part}-images-idx3-ubyte.gz", 16).reshape(-1, 28, 28) / np.float32(255)
-
-    def labels(part: str) -> np.ndarray:
-        return read(f"{part}-labels-idx1-ubyte.gz", 8)
-
-    return pictures("train"), pictures("t10k"), labels("train"), labels("t10k")
+    (train, labels), (test, test_labels) = (
+        clothes(part, f"{ELSEWHERE[:-1]}, or run with --digits.") for part in ("train", "t10k")
+    )
+    return train / np.float32(255), test / np.float32(255), labels, test_labels
 
 
 def digits() -> Split:
@@ -107,7 +89,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
 
-    train, test, train_labels, test_labels = digits() if arguments.digits else clothes()
+    train, test, train_labels, test_labels = digits() if arguments.digits else photographs()
     names = [str(digit) for digit in range(10)] if arguments.digits else CLOTHES
     size, patch, epochs = (8, 2, 60) if arguments.digits else (28, 4, 4)
     if arguments.fast:

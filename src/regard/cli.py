@@ -355,6 +355,9 @@ def look(
     if looked.words:
         times = [[word, f"{first:.2f}", f"{last:.2f}"] for word, first, last in looked.words]
         _print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
+    elif looked.found is not None:
+        parts = [[each.label, f"{each.score:.3f}", *(f"{part:.1%}" for part in each.box)] for each in looked.found]
+        _print_table(Path(given).name, ["object", "score", "left", "top", "width", "height"], parts)
     else:
         _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
     _warn_of_cuts(looked.cut > 0, 1)

@@ -90,7 +90,7 @@ def read_splits(config: Config) -> dict[str, Dataset]:
     """Read the files of the configuration, and set the fractions aside that it asks for."""
     sources = {name: getattr(config.data, name) for name in PARTS}
     splits = {name: _read(source, config) for name, source in sources.items() if isinstance(source, str)}
-    key = get_task(config.task).INPUT
+    key = next(iter(get_task(config.task).COLUMNS))
     for offset, (name, source) in enumerate(sources.items()):
         if isinstance(source, float):
             rest, aside = set_aside(splits["train"], source, config.seed + offset, key)

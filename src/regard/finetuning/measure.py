@@ -162,6 +162,9 @@ def _title(measure: str) -> str:
         "micro_f1": "Micro F1",
         "top_1": "Top-1",
         "top_5": "Top-5",
+        "map": "mAP",
+        "map_50": "mAP at 50 %",
+        "map_75": "mAP at 75 %",
     }
     return known.get(measure, measure.replace("_", " ").capitalize())
 

@@ -13,7 +13,7 @@ from regard.errors import DataError
 from regard.finetuning.data import FILES, TableWriter, locate, require_column, stream
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.run import Run
-from regard.finetuning.tasks import Prediction
+from regard.finetuning.tasks import Made, Prediction
 
 ROWS = 4096
 """Rows that are in memory at a time; sorted by length within them, batches waste little."""
@@ -42,7 +42,8 @@ def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, 
     Args:
         run: a run, or its directory.
         source: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the run's column, or `.txt`, one input a line.
-        target: the `.csv`, `.tsv`, `.jsonl` or `.parquet` file to write; it has its name once it is whole.
+        target: the `.csv`, `.tsv`, `.jsonl` or `.parquet` file to write; it has its name once it is whole. Pictures
+            and sounds that are predicted are files in a folder of the same name beside it, and are named in it.
         progress: show a progress bar.
 
     Raises:
@@ -52,6 +53,7 @@ def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, 
         Memory for some thousands of rows, whatever the size of the file.
     """
     run, display = Run.load(run), Display(quiet=not progress)
+    folder = Path(target).with_suffix("")
     column = run.config.data.columns[run.input]
     with TableWriter(Path(target)) as writer:
         total = _count(source, column, run)
@@ -60,7 +62,8 @@ def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, 
             coming = stream(source, column, run.task.FORMATS)
             while given := list(islice(coming, ROWS)):
                 predictions = run.respond([_input(row[column], run, source) for row in given], _Inside(advance))
-                writer.write([_merge(row, p) for row, p in zip(given, predictions, strict=True)])
+                kept = [_keep(p, folder, rows + number) for number, p in enumerate(predictions, start=1)]
+                writer.write([_merge(row, p) for row, p in zip(given, kept, strict=True)])
                 rows, cut = rows + len(given), cut + sum(p.get("tokens_cut", 0) > 0 for p in predictions)
     return Written(Path(target), rows, cut)
 
@@ -93,6 +96,16 @@ def _count(source: str | Path, column: str, run: Run) -> int:
 def _input(cell: Any, run: Run, source: str | Path) -> Any:
     """Return what a cell holds, or the file that it names."""
     return locate(cell, source) if run.input in FILES else cell
+
+
+def _keep(prediction: Prediction, folder: Path, number: int) -> Prediction:
+    """Write the files that a prediction holds, and put their names, from the table's place, where they were."""
+    return {
+        key: f"{folder.name}/{value.save(folder / f'{number:06}{value.suffix}').name}"
+        if isinstance(value, Made)
+        else value
+        for key, value in prediction.items()
+    }
 
 
 def _merge(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:

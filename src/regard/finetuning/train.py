@@ -432,8 +432,9 @@ def _save_adapter(path: Path, model: Any, prepared: Prepared) -> None:
 def _share(folder: Path) -> None:
     """Let whoever may read the configuration read the weights too, which safetensors writes for their owner alone."""
     mode = next(folder.glob("*config.json")).stat().st_mode
-    for path in folder.iterdir():
-        path.chmod(mode)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
 
 
 def _learned(trainer: Trainer) -> dict[str, Any]:

@@ -141,7 +141,9 @@ class Look:
     def draw(self, path: Any) -> None:
         """Draws a picture into a file, by name or open for bytes."""
         looked, title = self.looked, f"{self.looked.answer}  {self.which}".strip()
-        if looked.picture is not None:
+        if looked.found is not None:
+            plots.boxes(looked.picture, looked.found, path=path)
+        elif looked.picture is not None:
             plots.image_overlay(looked.picture, patch_map(self.scores, looked.grid), title, path=path)
         elif looked.words:
             plots.words_in_time(looked.words, self.scores, looked.moment, title, path=path)

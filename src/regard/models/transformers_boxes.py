@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from regard._backends import to_numpy
-from regard.errors import UnsupportedError
 from regard.models.pictures import in_unit_range, open_picture
 from regard.models.seen import Seen
 from regard.models.watch import watch
@@ -24,13 +23,14 @@ class Found:
         label: its class.
         score: how sure the model is.
         box: left, top, width and height in fractions of the picture.
-        patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads.
+        patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads; None
+            for a model whose queries look at a few points, by deformable attention.
     """
 
     label: str
     score: float
     box: tuple[float, float, float, float]
-    patches: np.ndarray
+    patches: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class SeenBoxes:
         picture: as the model read it, `(height, width, 3)` in 0..1.
         found: the objects, the surest first.
         seen: every attention.
-        grid: rows and columns of patches.
+        grid: rows and columns of patches, if queries attend to all.
     """
 
     picture: np.ndarray
     found: list[Found]
     seen: Seen
-    grid: tuple[int, int]
+    grid: tuple[int, int] | None
 
 
 def is_detector(model: Any) -> bool:
@@ -65,7 +65,7 @@ def look_for_boxes(model: Any, processor: Any, path: str, sure: float = 0.5) -> 
 
     Raises:
         DataError: A file that does not decode, or is not there.
-        UnsupportedError: Box queries whose attention over the patches cannot be seen, as of deformable attention.
+        UnsupportedError: No attention can be seen.
     """
     picture, _ = open_picture(path)
     batch = processor(images=picture, return_tensors="pt").to(model.device)
@@ -80,7 +80,7 @@ def look_for_boxes(model: Any, processor: Any, path: str, sure: float = 0.5) -> 
             model.config.id2label[int(labels[n])],
             float(scores[n]),
             _corner(output.pred_boxes[0, n].tolist()),
-            rows[n].reshape(grid),
+            None if grid is None else rows[n].reshape(grid),
         )
         for n in order
     ]
@@ -101,18 +101,15 @@ def _corner(box: list[float]) -> tuple[float, float, float, float]:
     return x - width / 2, y - height / 2, width, height
 
 
-def _queries_to_patches(model: Any, seen: Seen, queries: int, size: Any) -> tuple[np.ndarray, tuple[int, int]]:
-    """What each box query attends to, `(queries, patches)`, and the grid of the patches."""
+def _queries_to_patches(model: Any, seen: Seen, queries: int, size: Any) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """What each box query attends to, `(queries, patches)`, and the grid of the patches, if it attends to all."""
     cross = [weights for weights in seen if weights.shape[-2] == queries != weights.shape[-1]]
     if cross:
         patches = cross[0].shape[-1]
         return _mean([weights[0] for weights in cross], slice(None), slice(None)), _grid(patches, size)
     patch = getattr(model.config, "patch_size", None)
     if patch is None:
-        raise UnsupportedError(
-            f"boxes: need queries that attend to all patches; got {type(model).__name__}, which looks at a few points "
-            "for each; use DETR, Conditional DETR or YOLOS."
-        )
+        return np.zeros((queries, 0)), None
     sides = (patch, patch) if isinstance(patch, int) else tuple(patch)
     grid = (size[0] // sides[0], size[1] // sides[1])
     patches, length = grid[0] * grid[1], seen[0].shape[-1]

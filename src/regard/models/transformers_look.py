@@ -18,6 +18,7 @@ from regard.errors import ConfigError, DataError, UnsupportedError
 from regard.models.alignment import align
 from regard.models.pictures import PICTURES, in_unit_range, open_picture, place_labels
 from regard.models.seen import Seen
+from regard.models.transformers_boxes import Found, is_detector, look_for_boxes
 from regard.models.watch import watch
 
 SOUNDS = (".wav",)
@@ -42,6 +43,7 @@ class Looked:
             case; None for a model that decides nothing.
         removable: which positions may be taken away, `(n,)`.
         words: the words of a recogniser, each with its first and last second.
+        found: the objects of a detector, the surest first.
     """
 
     kind: str
@@ -56,6 +58,7 @@ class Looked:
     score: Callable[[np.ndarray], np.ndarray] | None = None
     removable: np.ndarray | None = None
     words: list[tuple[str, float, float]] = field(default_factory=list)
+    found: list[Found] | None = None
 
 
 def load(name: str) -> tuple[Any, Any]:
@@ -208,6 +211,8 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
     processor = getattr(processor, "image_processor", processor)
     if not hasattr(processor, "image_mean") and not hasattr(processor, "do_rescale"):
         raise DataError(f"{path}: need a model that reads pictures; got one that does not; give it a text.")
+    if is_detector(model):
+        return _look_at_boxes(model, processor, path)
     picture, _ = open_picture(path)
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"].to(model.device)
     seen, output = _watched(model, {"pixel_values": pixels}, gradients)
@@ -226,6 +231,18 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
         score=_score_without_patches(model, pixels, output, grid, prefix) if _decides(output) else None,
         removable=np.arange(length) >= prefix,
     )
+
+
+def _look_at_boxes(model: Any, processor: Any, path: str) -> Looked:
+    """What a detector finds; its positions are the patches, and what comes before and after them."""
+    boxes = look_for_boxes(model, processor, path)
+    length = boxes.seen[0].shape[-1]
+    grid = boxes.grid or (1, length)
+    more = length - grid[0] * grid[1]  # the class token, then patches, then box queries, of YOLOS
+    labels = place_labels(grid[0], grid[1], min(more, 1)) + [f"[box {number}]" for number in range(more - 1)]
+    answer = ", ".join(f"{each.label} {each.score:.3f}" for each in boxes.found) or "nothing found"
+    seen = boxes.seen.over(length)
+    return Looked("image", labels, seen, answer, picture=boxes.picture, grid=grid, found=boxes.found)
 
 
 def _listen(model: Any, processor: Any, path: str) -> Looked:

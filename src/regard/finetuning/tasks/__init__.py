@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ TASKS = {
     "text-classification": "text_classification",
     "image-classification": "image_classification",
     "object-detection": "object_detection",
+    "image-generation": "image_generation",
 }
 
 Spec = dict[str, Any]
@@ -50,15 +51,41 @@ class Encoded:
     findings: list[Finding]
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a prediction holds that is a file, such as a picture or a sound: it is written beside the predictions.
+
+    Attributes:
+        content: of the file.
+        suffix: what its name ends in, `.png`.
+    """
+
+    content: bytes
+    suffix: str
+
+    def save(self, path: Path) -> Path:
+        """Write the file, unless there is one of its name.
+
+        Raises:
+            DataError: there is.
+        """
+        if path.exists():
+            raise DataError(f"{path}: need a new file to write; got one that exists; name another.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.content)
+        return path
+
+
 class Task(Protocol):
     """What a task's module holds.
 
     A `Spec` is what must be known of the training data to build the model, such as the names of the labels; it is plain
-    JSON and stays in the run. A `Prediction` is one answer as plain JSON.
+    JSON and stays in the run. A `Prediction` is one answer as plain JSON, but for
+    values of `Made`.
     """
 
     COLUMNS: dict[str, str]
-    """The task's columns -> what each holds."""
+    """The task's columns -> what each holds; rows whose first is equal are never parted by a split."""
     INPUT: str
     """The column that is there when someone asks for predictions."""
     FORMATS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]]

@@ -79,7 +79,9 @@ def from_yolo(path: Path) -> Iterator[dict[str, Any]]:
     root = path if (path / "images").is_dir() else next((p.parent for p in path.parents if p.name == "images"), None)
     root = path.parent if root is None and path.name == "images" else root
     if root is None or not (root / "labels").is_dir():
-        raise DataError(f"{path}: need the folders 'images' and 'labels' in it; got none; name their parent, or a file.")
+        raise DataError(
+            f"{path}: need the folders 'images' and 'labels' in it; got none; name their parent, or a file."
+        )
     inside = root / "images" if path == root else path
     names = _class_names(root)
     for file in sorted(file for file in inside.rglob("*") if file.suffix.lower() in PICTURES):
@@ -209,7 +211,7 @@ def _shown(box: Box) -> str:
 
 def _fits(box: Box, size: tuple[int, int]) -> bool:
     x, y, w, h = box
-    inside = -ROUNDING <= x and -ROUNDING <= y and x + w <= size[0] + ROUNDING and y + h <= size[1] + ROUNDING
+    inside = x >= -ROUNDING and y >= -ROUNDING and x + w <= size[0] + ROUNDING and y + h <= size[1] + ROUNDING
     return inside and w >= 0 and h >= 0
 
 

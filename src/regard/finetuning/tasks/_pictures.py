@@ -6,13 +6,16 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.tasks import _text
+from regard.finetuning.tasks import Encoded, Spec, _classes, _text
 from regard.inspection.report.content import Finding
 from regard.models.pictures import PICTURES, open_picture
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 def in_folders(path: Path) -> Iterator[dict[str, Any]]:
@@ -35,6 +38,39 @@ def require_files(files: Sequence[Any], path: str) -> None:
                 f"{path}: need the file of a picture in each row; got {got} in row {number}; correct it or drop the "
                 "row."
             )
+
+
+def require_cells(split: Dataset, path: str) -> None:
+    """Raise DataError unless each row has a picture and a label."""
+    require_files(split["image"], path)
+    for number, label in enumerate(split["label"], start=1):
+        _classes.require_label(label, path, number)
+
+
+def encode_files(name: str, split: Dataset, processor: Any, spec: Spec) -> Encoded:
+    """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
+    from datasets import Dataset
+
+    number = {label: n for n, label in enumerate(spec["labels"])}
+    # By the name of what the collator makes of a file: the Trainer drops columns that are no input of the model.
+    rows = {"pixel_values": split["image"], "labels": [number[label] for label in _classes.names_of(split)]}
+    return Encoded(Dataset.from_dict(rows), look_through(name, split["image"], processor))
+
+
+def collator(processor: Any) -> Any:
+    """Read the files of a batch."""
+    import torch
+
+    def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        read = pixels(processor, [row["pixel_values"] for row in rows])
+        return {"pixel_values": read, "labels": torch.tensor([row["labels"] for row in rows])}
+
+    return collate
+
+
+def pixels(processor: Any, files: Sequence[str]) -> Any:
+    """Return pictures as the model reads them."""
+    return processor(images=[open_picture(file)[0] for file in files], return_tensors="pt")["pixel_values"]
 
 
 def digests(files: Sequence[str]) -> list[bytes]:

@@ -46,9 +46,7 @@ def average_precision(
     evaluation = _evaluate(truth, found, labels)
     precisions = _precisions(evaluation, np.arange(len(truth)))
     point, rng = _means(precisions), np.random.default_rng(0)
-    draws = [
-        _means(_precisions(evaluation, rng.integers(len(truth), size=len(truth)))) for _ in range(resamples)
-    ]
+    draws = [_means(_precisions(evaluation, rng.integers(len(truth), size=len(truth)))) for _ in range(resamples)]
     intervals = [_classes.percentiles(column) if resamples else None for column in np.array(draws).T] or [None] * 3
     scores = {
         name: Score(value, interval)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import PositiveInt
 
-from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
@@ -117,7 +116,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     """Name the labels and look for what spoils a classifier."""
     paths = {name: _classes.where(name, config) for name in splits}
     for name, split in splits.items():
-        _require_cells(split, paths[name])
+        _pictures.require_cells(split, paths[name])
     labels = _classes.label_names(splits["train"], paths["train"], config)
     keys = {name: _pictures.digests(split["image"]) for name, split in splits.items()}
     findings: list[Finding] = []
@@ -136,14 +135,8 @@ def metric(spec: Spec) -> str:
 
 def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
     """Require files, and labels that the model knows."""
-    _require_cells(split, path)
+    _pictures.require_cells(split, path)
     _classes.require_known(split, spec["labels"], path, "the training data")
-
-
-def _require_cells(split: Dataset, path: str) -> None:
-    _pictures.require_files(split["image"], path)
-    for number, label in enumerate(split["label"], start=1):
-        _classes.require_label(label, path, number)
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
@@ -194,27 +187,10 @@ def _sizes(scratch: dict[str, int]) -> dict[str, int]:
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
     """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
-    from datasets import Dataset
-
-    number = {label: n for n, label in enumerate(spec["labels"])}
-    # By the name of what the collator makes of a file: the Trainer drops columns that are no input of the model.
-    rows = {"pixel_values": split["image"], "labels": [number[label] for label in _classes.names_of(split)]}
-    return Encoded(Dataset.from_dict(rows), _pictures.look_through(name, split["image"], processor))
+    return _pictures.encode_files(name, split, processor, spec)
 
 
-def collator(processor: Any) -> Any:
-    """Read the files of a batch."""
-    import torch
-
-    def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        pixels = _pixels(processor, [row["pixel_values"] for row in rows])
-        return {"pixel_values": pixels, "labels": torch.tensor([row["labels"] for row in rows])}
-
-    return collate
-
-
-def _pixels(processor: Any, files: Sequence[str]) -> Any:
-    return processor(images=[open_picture(file)[0] for file in files], return_tensors="pt")["pixel_values"]
+collator = _pictures.collator
 
 
 def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
@@ -231,7 +207,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
             files = [
                 _text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH], 1)
             ]
-            logits = framework.logits(model, {"pixel_values": _pixels(processor, files)})
+            logits = framework.logits(model, {"pixel_values": _pictures.pixels(processor, files)})
             found += [_classes.prediction(framework.labels(model), row) for row in logits]
             advance(len(files))
     return found
@@ -285,7 +261,9 @@ def embed(config: Config, processor: Any, files: Sequence[str], display: Display
     with torch.inference_mode(), autocast(config.train.precision), display.bar("baseline", len(files)) as advance:
         for start in range(0, len(files), BATCH):
             batch = files[start : start + BATCH]
-            found.append(model(pixel_values=_pixels(processor, batch)).last_hidden_state.mean(1).float().numpy())
+            found.append(
+                model(pixel_values=_pictures.pixels(processor, batch)).last_hidden_state.mean(1).float().numpy()
+            )
             advance(len(batch))
     return np.concatenate(found)
 

@@ -14,7 +14,6 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _boxes, _classes, _pictures, _precision, _text
-from regard.finetuning.tasks._boxes import Object
 from regard.inspection.report.content import Finding, Picture, Table
 from regard.models.pictures import open_picture, picture_size
 
@@ -242,7 +241,7 @@ def _yolos(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
 
 def _detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
     """Sizes for DETR and its relatives; the ResNet halves the picture twice, then once a stage after the first."""
-    from transformers import ResNetConfig
+    from transformers import AutoConfig
 
     stages = scratch["patch"].bit_length() - 2
     if scratch["patch"] not in (4, 8, 16, 32):
@@ -252,7 +251,8 @@ def _detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
         )
     widths = [max(scratch["width"] >> (stages - 1 - stage), 16) for stage in range(stages)]
     return {
-        "backbone_config": ResNetConfig(
+        "backbone_config": AutoConfig.for_model(
+            "resnet",
             embedding_size=widths[0],
             hidden_sizes=widths,
             depths=[1] * stages,
@@ -353,7 +353,9 @@ def baselines(
         for each in objects:
             x, y, w, h = each["box"]
             boxes.setdefault(each["label"], []).append([x / width, y / height, w / width, h / height])
-    means = {label: [sum(column) / len(column) for column in zip(*listed, strict=True)] for label, listed in boxes.items()}
+    means = {
+        label: [sum(column) / len(column) for column in zip(*listed, strict=True)] for label, listed in boxes.items()
+    }
     most = max(map(len, boxes.values()))
 
     def guess(file: str) -> Prediction:
@@ -382,7 +384,9 @@ def illustrate(
         plots.boxes(seen.picture, seen.found, path=png)
         told = ", ".join(each["label"] for each in truth[number][1]) or "nothing"
         title = f"{Path(split['image'][number]).name}: it shows {told}"
-        pictures.append(Picture(title, png.getvalue(), "Each box, and where its query looks, as the mean of the heads."))
+        pictures.append(
+            Picture(title, png.getvalue(), "Each box, and where its query looks, as the mean of the heads.")
+        )
     return {"tables": [table], "pictures": pictures}
 
 
@@ -390,7 +394,8 @@ def tell(prediction: Prediction) -> str:
     """Return the objects that are sure enough to be shown, one a line."""
     sure = [each for each in prediction["objects"] if each["score"] >= SURE]
     lines = [
-        "{label} {score:.3f} at {0:.0f}, {1:.0f}, {2:.0f} x {3:.0f} pixels".format(*each["box"], **each) for each in sure
+        "{label} {score:.3f} at {0:.0f}, {1:.0f}, {2:.0f} x {3:.0f} pixels".format(*each["box"], **each)
+        for each in sure
     ]
     return "\n".join(lines) or f"nothing with a probability of {SURE} or more"
 

@@ -1,4 +1,4 @@
-"""Objects found in a picture, and where the query of each looks."""
+"""Pictures with the objects found in them, and pictures in rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from regard._backends import to_numpy
 from regard.errors import ShapeError
 from regard.inspection.patches import upsampled
-from regard.inspection.plots.drawing import COLOURS, Target, as_it_is, drawable, finish, new_figure
+from regard.inspection.plots.drawing import COLOURS, Target, as_it_is, check_labels, drawable, finish, new_figure
 
 MOST = 7
 """Objects with a panel of their own."""
@@ -65,3 +65,28 @@ def _frame(axes: Axes, each: Any, shape: Sequence[int], colour: str) -> None:
 
 def _title(axes: Axes, text: str) -> None:
     axes.set_title(drawable(text), fontsize=9, **as_it_is())
+
+
+def picture_rows(rows: Sequence[Sequence[Any]], labels: Sequence[str], *, path: Target = None) -> Figure:
+    """Pictures, a row for each label.
+
+    Args:
+        rows: of pictures `(height, width, 3)` or `(height, width)`.
+        labels: One for each row.
+        path: Where to write the figure, if at all.
+
+    Raises:
+        ShapeError: Not as many labels as rows.
+    """
+    check_labels("picture_rows", "rows", labels, len(rows))
+    columns = max(1, *map(len, rows))
+    figure = new_figure(1.5 + 0.75 * columns, 0.8 * len(rows))
+    panels = figure.subplots(len(rows), columns, squeeze=False)
+    for line, pictures, label in zip(panels, rows, labels, strict=True):
+        for axes in line:
+            axes.set_axis_off()
+        for axes, picture in zip(line, pictures, strict=False):
+            axes.imshow(picture, cmap="gray")
+        place = {"transform": line[0].transAxes, "ha": "right", "va": "center", "fontsize": 9}
+        line[0].text(-0.15, 0.5, drawable(label), **place, **as_it_is())
+    return finish(figure, path)

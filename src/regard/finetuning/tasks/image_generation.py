@@ -1,0 +1,282 @@
+"""Image generation: pictures of a class, made of noise by a diffusion transformer."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import PositiveFloat, PositiveInt
+
+from regard.errors import DataError
+from regard.finetuning.config import Config, Section
+from regard.finetuning.progress import Display, quiet_transformers
+from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, _classes, _generated, _pictures
+from regard.inspection.report.content import Finding, Picture
+from regard.models.pictures import open_picture
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COLUMNS = {"image": "the file of a picture", "label": "the name of its class"}
+INPUT = "label"
+FORMATS = {"": _pictures.in_folders}
+BATCH = 64
+"""Pictures that are made at a time."""
+MOMENTS = 4
+"""Steps of the denoising whose attention is drawn."""
+
+validate = None
+
+
+class Scratch(Section):
+    """The sizes of a diffusion transformer that begins at random and works on pixels.
+
+    Attributes:
+        layers: of the transformer.
+        width: of its hidden states; a multiple of `heads`.
+        heads: of each layer's attention.
+        image: pixels of a side of what it makes; a multiple of `patch`.
+        patch: pixels of a side of what becomes one position.
+        channels: 1 for grey pictures, 3 for colour.
+    """
+
+    layers: PositiveInt = 6
+    width: PositiveInt = 128
+    heads: PositiveInt = 4
+    image: PositiveInt = 32
+    patch: PositiveInt = 4
+    channels: PositiveInt = 3
+
+
+class Options(Section):
+    """Keys of this task.
+
+    Attributes:
+        guidance: how far to go from what is made of no class in particular to what is made of the class asked for, and
+            beyond; 1 does not guide.
+        steps: from noise to a picture.
+        from_scratch: begin with a random model of these sizes; `model` is then `dit`.
+    """
+
+    guidance: PositiveFloat = 3.0
+    steps: PositiveInt = 40
+    from_scratch: Scratch | None = None
+
+
+TEMPLATE = """\
+# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
+task: image-generation
+
+# A directory with a DiT pipeline of diffusers, or its name on the Hugging Face hub.
+model: facebook/DiT-XL-2-256
+
+data:
+  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl or .parquet
+  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
+  test: 0.1                   # the same, or a fraction to set aside of train: as many are made and compared
+  columns:                    # of a table: the task's name of each column, then yours
+    image: image              # a file; where it has no folder, beside the table
+    label: label
+
+output: runs/made             # the run directory to make
+
+train:
+  epochs: 20
+  batch_size: 32
+  accumulate: 1               # batches in a step
+  learning_rate: 1.0e-4
+  warmup: 0.05                # fraction of the steps
+  schedule: cosine            # linear, cosine or constant_with_warmup
+  weight_decay: 0.0
+  precision: auto             # float32, or bfloat16 where the hardware is made for it
+  evaluate_every: 0.2         # fraction of the run, or a number of steps
+  keep: last                  # the last checkpoint, or the best by its loss
+
+options:
+  guidance: 3.0               # classifier-free; 1 does not guide
+  steps: 40                   # from noise to a picture
+  # from_scratch: {layers: 6, width: 128, heads: 4, image: 32, patch: 4, channels: 3}   # on pixels; then model: dit
+
+report:
+  baselines: true             # the mean picture of the class, and training pictures, which no model can better
+  attention: 6                # pictures whose making is drawn
+
+seed: 42
+"""
+
+
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+    """Name the classes, and look for pictures in several places."""
+    paths = {name: _classes.where(name, config) for name in splits}
+    for name, split in splits.items():
+        _pictures.require_cells(split, paths[name])
+    labels = _classes.label_names(splits["train"], paths["train"], config)
+    findings: list[Finding] = []
+    for name, split in splits.items():
+        _classes.require_known(split, labels, paths[name], paths["train"])
+        findings.append(_classes.balance(name, split, labels))
+    keys = {name: _pictures.digests(split["image"]) for name, split in splits.items()}
+    return {"labels": labels, **config.options}, findings + _classes.leaks(keys, "picture")
+
+
+def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+    """Leave the loss to the model: how well it tells the noise."""
+
+
+def metric(spec: Spec) -> str:
+    """Return what chooses the best checkpoint."""
+    return "loss"
+
+
+def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+    """Require files, and classes that the model knows."""
+    _pictures.require_cells(split, path)
+    _classes.require_known(split, spec["labels"], path, "the training data")
+
+
+def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
+    """Load the image processor, or make one for what the model works on: pixels from -1 to 1."""
+    from transformers import ViTImageProcessor
+
+    if (Path(source) / "preprocessor_config.json").is_file():
+        return _pictures.load_processor(source)
+    scratch = config.options["from_scratch"]
+    if scratch:
+        _pictures.require_sizes(source, ("dit",), scratch)
+    side = scratch["image"] if scratch else _side(source)
+    with quiet_transformers():
+        return ViTImageProcessor(size={"height": side, "width": side}, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+
+
+def _side(source: str) -> int:
+    """Pixels of a side of what a pipeline makes."""
+    from regard.finetuning.denoiser import Denoiser
+
+    model, _ = Denoiser.from_pretrained(source, [])
+    size = model.transformer.config.sample_size
+    return size if model.autoencoder is None else size * 2 ** (len(model.autoencoder.config.block_out_channels) - 1)
+
+
+def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+    """Load or make the diffusion transformer."""
+    from regard.finetuning.denoiser import Denoiser
+
+    options = {key: spec[key] for key in ("guidance", "steps")}
+    if spec["from_scratch"] and not Path(source).is_dir():
+        return Denoiser.from_scratch(spec["from_scratch"], spec["labels"], dropout or 0.0, **options), ["everything"]
+    return Denoiser.from_pretrained(source, spec["labels"], **options)
+
+
+def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+    """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
+    return _pictures.encode_files(name, split, processor, spec)
+
+
+collator = _pictures.collator
+
+
+def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
+    """Make a picture of each class that is asked for; the same again for the same list."""
+    import torch
+
+    model.eval()
+    numbers = [_number(model.labels, name, f"input {n}") for n, name in enumerate(inputs, start=1)]
+    found: list[Prediction] = []
+    with display.bar("predict", len(inputs)) as advance:
+        for start in range(0, len(inputs), BATCH):
+            batch = numbers[start : start + BATCH]
+            made = model.generate(torch.tensor(batch), seeds=list(range(start, start + len(batch))))
+            found += [
+                {"label": model.labels[number], "picture": Made(_generated.as_png(array), ".png")}
+                for number, array in zip(batch, made.permute(0, 2, 3, 1).cpu().numpy(), strict=True)
+            ]
+            advance(len(batch))
+    return found
+
+
+def _number(labels: list[str], name: Any, where: str) -> int:
+    if str(name) not in labels:
+        raise DataError(f"{where}: need a class, one of {_classes.quoted(labels)}; got '{name}'; name one of them.")
+    return labels.index(str(name))
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score what was made by a classifier that learned from the real pictures of the split.
+
+    Returns:
+        `agreement`, the share that the classifier takes for the class that was asked for (Wilson's interval), and the
+        Fréchet and kernel distances between its features of made and real pictures; lower is better. The features are
+        not Inception's, so that the distances compare with each other alone.
+    """
+    judge = _judge(tuple(split["image"]), tuple(_classes.names_of(split)))
+    made = judge.pixels([open_picture(io.BytesIO(p["picture"].content))[0] for p in predictions])
+    taken = judge.labels(made)
+    hits = sum(label == p["label"] for label, p in zip(taken, predictions, strict=True))
+    frechet, kernel = _generated.distances(judge.features(judge.real), judge.features(made))
+    return {
+        "agreement": Score(hits / len(predictions), _classes.wilson(hits, len(predictions))),
+        "frechet_distance": Score(frechet, higher_is_better=False),
+        "kernel_distance": Score(kernel, higher_is_better=False),
+    }
+
+
+@lru_cache(maxsize=2)
+def _judge(files: tuple[str, ...], names: tuple[str, ...]) -> _generated.Judge:
+    return _generated.Judge([open_picture(file)[0] for file in files], list(names))
+
+
+def baselines(
+    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+) -> dict[str, list[Prediction]]:
+    """Give the mean picture of the class, and a training picture of it, which is as good as can be."""
+    shown = _classes.drawn_from(train, config.seed, config.report.baseline_rows)
+    files: dict[str, list[str]] = {}
+    for file, name in zip(shown["image"], _classes.names_of(shown), strict=True):
+        files.setdefault(name, []).append(file)
+    means = {name: _generated.mean_picture(listed) for name, listed in files.items()}
+    counts: dict[str, int] = {}
+    copies = []
+    for name in _classes.names_of(test):
+        counts[name] = counts.get(name, -1) + 1
+        copied = open_picture(files[name][counts[name] % len(files[name])])[0]
+        copies.append({"label": name, "picture": Made(_generated.as_png(np.asarray(copied) / 255), ".png")})
+    blurred = [{"label": name, "picture": Made(means[name], ".png")} for name in _classes.names_of(test)]
+    return {"mean picture of the class": blurred, "pictures of the training data": copies}
+
+
+def illustrate(
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+) -> dict[str, Any]:
+    """Return pictures of each class, and where the patches look while a few are made."""
+    sheet = Picture(
+        "Made for each class", _generated.sheet(predictions, spec["labels"]), "A row for each class, none chosen."
+    )
+    drawn = [
+        Picture(
+            f"Making {name}",
+            _generated.making(model, spec["labels"].index(name), seed, MOMENTS),
+            "Where the marked patch looks as the picture comes out of the noise: the mean of layers and heads.",
+        )
+        for seed, name in enumerate(spec["labels"][: config.report.attention])
+    ]
+    judge = _judge(tuple(split["image"]), tuple(_classes.names_of(split)))
+    told = (
+        f"The classifier that judges learned from {len(split)} real pictures of the {judge.classes} classes; on a fifth "
+        f"of them that it had not seen, before it learned from all, it was right in {judge.accuracy:.1%}. Distances "
+        "are between its features, not Inception's: compare them with each other alone."
+    )
+    return {"pictures": [sheet, *drawn], "notes": [told]}
+
+
+def tell(prediction: Prediction) -> str:
+    """Return which class was asked for."""
+    return f"a picture of {prediction['label']}"
+
+
+def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+    """Return what was asked for; the pictures are in the report."""
+    return {"label": prediction["label"], "beside": row["image"]}
