@@ -3,9 +3,9 @@
     python examples/objects/get_data.py [FOLDER] [--train N] [--test N]       # default: data/objects, 8000 and 500
 
 writes FOLDER/train.json and FOLDER/test.json with their pictures in FOLDER/train and FOLDER/test. The photographs are
-Fashion-MNIST's; those in the test scenes are in no training scene. **The layout is synthetic**: one to four pieces of 18
-to 32 pixels lie where chance puts them on a black canvas of 64 x 64, none over another. Only the first call needs the
-network; see examples/_fashion.py.
+Fashion-MNIST's; those in the test scenes are in no training scene. **The layout is synthetic**: one to four pieces,
+scaled to 18 to 32 pixels, lie where chance puts them on a black canvas of 64 x 64, none over another. Only the first
+call needs the network; see examples/_fashion.py.
 """
 
 from __future__ import annotations

@@ -143,7 +143,7 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     from transformers import ViTImageProcessor
 
     if (Path(source) / "preprocessor_config.json").is_file():
-        return _pictures.load_processor(source)
+        return ViTImageProcessor.from_pretrained(source)
     scratch = config.options["from_scratch"]
     if scratch:
         _pictures.require_sizes(source, ("dit",), scratch)
@@ -265,9 +265,9 @@ def illustrate(
     ]
     judge = _judge(tuple(split["image"]), tuple(_classes.names_of(split)))
     told = (
-        f"The classifier that judges learned from {len(split)} real pictures of the {judge.classes} classes; on a fifth "
-        f"of them that it had not seen, before it learned from all, it was right in {judge.accuracy:.1%}. Distances "
-        "are between its features, not Inception's: compare them with each other alone."
+        f"The classifier that judges learned from {len(split)} real pictures of the {judge.classes} classes; on a "
+        f"fifth of them that it had not seen, before it learned from all, it was right in {judge.accuracy:.1%}. "
+        "Distances are between its features, not Inception's: compare them with each other alone."
     )
     return {"pictures": [sheet, *drawn], "notes": [told]}
 
