@@ -227,20 +227,22 @@ def predict(
         typer.Argument(metavar="TEXT|FILE", help="a text or a picture, or a .csv, .tsv, .jsonl, .parquet or .txt file"),
     ],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="where to write the predictions of a file")
+        Path | None,
+        typer.Option("--output", "-o", help="where to write the predictions of a file, or what is made of one input"),
     ] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="also write each picture with the objects found in it")] = False,
 ) -> None:
     """Predict for a text, or for every row of a file in its order."""
     from regard.finetuning.run import Run
-    from regard.finetuning.stream import predict_file
+    from regard.finetuning.stream import drawn, predict_file
 
     _silence()
     opened = Run.load(run)
     if not _is_file(inputs) or not _holds_rows(inputs, opened):
-        _print_predictions(opened, opened.predict([inputs]))
+        _print_predictions(opened, drawn(opened, [inputs], opened.predict([inputs]), draw), output or _named(inputs))
         return
     target = output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl")
-    written = predict_file(opened, inputs, target, progress=True)
+    written = predict_file(opened, inputs, target, draw=draw, progress=True)
     _warn_of_cuts(written.cut, written.rows)
     typer.echo(f"{written.rows} predictions: {written.path}")
 
@@ -266,9 +268,18 @@ def _warn_of_cuts(cut: int, rows: int) -> None:
         typer.echo(f"regard: {cut} of {rows} texts are longer than the model reads; their ends were cut", err=True)
 
 
-def _print_predictions(run: Any, predictions: list[dict[str, Any]]) -> None:
+def _named(given: str) -> Path:
+    """Where a picture or a sound goes that was predicted from one input: here, named as that."""
+    return Path("".join(c if c.isalnum() else "-" for c in Path(given[:100]).stem)[:60])
+
+
+def _print_predictions(run: Any, predictions: list[dict[str, Any]], output: Path) -> None:
+    from regard.finetuning.tasks import Made
+
     for prediction in predictions:
         typer.echo(run.task.tell(prediction))
+        for made in (value for value in prediction.values() if isinstance(value, Made)):
+            typer.echo(f"Written: {made.save(output.with_suffix(made.suffix))}")
     _warn_of_cuts(sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions), len(predictions))
 
 

@@ -47,8 +47,8 @@ def refusal(changes, values=MINIMAL):
         ({"train.keep": "worst"}, "config: need 'train.keep' to be 'best' or 'last'; got 'worst'; change it."),
         (
             {"task": "text-clasification"},
-            "task: need one of text-classification, image-classification; got 'text-clasification'; did you mean "
-            "'text-classification'?",
+            "task: need one of text-classification, image-classification, object-detection, image-generation; "
+            "got 'text-clasification'; did you mean 'text-classification'?",
         ),
         ({"model.name": "x"}, "--set: need a section at 'model' in 'model.name'; got a text; name another key."),
     ],

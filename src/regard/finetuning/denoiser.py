@@ -41,12 +41,12 @@ class Denoiser(torch.nn.Module):
 
     def __init__(
         self,
-        transformer: DiTTransformer2DModel,
-        scheduler: DDIMScheduler,
+        transformer: Any,
+        scheduler: Any,
         labels: list[str],
         guidance: float = 3.0,
         steps: int = 40,
-        autoencoder: AutoencoderKL | None = None,
+        autoencoder: Any = None,
     ) -> None:
         super().__init__()
         self.transformer, self.scheduler, self.labels = transformer, scheduler, labels
@@ -63,7 +63,7 @@ class Denoiser(torch.nn.Module):
         return self.transformer.device
 
     @property
-    def autoencoder(self) -> AutoencoderKL | None:
+    def autoencoder(self) -> Any:
         """What makes pictures of what the transformer works on."""
         return self._autoencoder[0].to(self.device) if self._autoencoder else None
 
@@ -158,7 +158,7 @@ class Denoiser(torch.nn.Module):
                 f"model: need the folder of a DiT pipeline of diffusers or its name on the hub; got '{source}' "
                 f"({str(error).splitlines()[0][:100]}); correct it, or set options.from_scratch."
             ) from None
-        autoencoder = None
+        autoencoder: Any = None
         if not folder.is_dir() or (folder / "vae").is_dir():
             autoencoder = AutoencoderKL.from_pretrained(source, subfolder="vae")
         return cls(transformer, scheduler, labels, autoencoder=autoencoder, **options), fresh
@@ -166,7 +166,7 @@ class Denoiser(torch.nn.Module):
     @classmethod
     def from_scratch(cls, scratch: dict[str, int], labels: list[str], dropout: float, **options: Any) -> Denoiser:
         """Begin at random, so that each layer at first passes on what it is given."""
-        transformer = DiTTransformer2DModel(
+        transformer: Any = DiTTransformer2DModel(
             num_attention_heads=scratch["heads"],
             attention_head_dim=scratch["width"] // scratch["heads"],
             in_channels=scratch["channels"],
@@ -190,12 +190,12 @@ class Denoiser(torch.nn.Module):
         return cls(transformer, scheduler, labels, **options)
 
 
-def _load_transformer(source: str, labels: list[str], folder: Path) -> tuple[DiTTransformer2DModel, list[str]]:
+def _load_transformer(source: str, labels: list[str], folder: Path) -> tuple[Any, list[str]]:
     """Load the transformer; where it knows other classes, theirs are new."""
     known = read_json(folder / CONFIG).get("labels") if (folder / CONFIG).is_file() else None
     config = DiTTransformer2DModel.load_config(source, subfolder="transformer")
     options = {"num_embeds_ada_norm": len(labels), "ignore_mismatched_sizes": True, "low_cpu_mem_usage": False}
-    model = DiTTransformer2DModel.from_pretrained(
+    model: Any = DiTTransformer2DModel.from_pretrained(
         source, subfolder="transformer", **({} if config["num_embeds_ada_norm"] == len(labels) else options)
     )
     tables = [name for name, _ in model.named_parameters() if "embedding_table" in name]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.finetuning.data import FILES, TableWriter, locate, require_column, stream
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.run import Run
@@ -34,7 +34,9 @@ class Written:
     cut: int
 
 
-def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, *, progress: bool = False) -> Written:
+def predict_file(
+    run: Run | str | Path, source: str | Path, target: str | Path, *, draw: bool = False, progress: bool = False
+) -> Written:
     """Predict for each row of a file and write the rows in their order, with the predictions beside them.
 
     The file is read once before the first prediction: a fault in its last line is told at once.
@@ -44,10 +46,12 @@ def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, 
         source: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the run's column, or `.txt`, one input a line.
         target: the `.csv`, `.tsv`, `.jsonl` or `.parquet` file to write; it has its name once it is whole. Pictures
             and sounds that are predicted are files in a folder of the same name beside it, and are named in it.
+        draw: also write each picture with what was found in it.
         progress: show a progress bar.
 
     Raises:
         DataError: a file cannot be read or written.
+        ConfigError: the task has nothing to draw.
 
     Cost:
         Memory for some thousands of rows, whatever the size of the file.
@@ -61,11 +65,26 @@ def predict_file(run: Run | str | Path, source: str | Path, target: str | Path, 
         with display.bar("predict", total) as advance:
             coming = stream(source, column, run.task.FORMATS)
             while given := list(islice(coming, ROWS)):
-                predictions = run.respond([_input(row[column], run, source) for row in given], _Inside(advance))
+                inputs = [_input(row[column], run, source) for row in given]
+                predictions = drawn(run, inputs, run.respond(inputs, _Inside(advance)), draw)
                 kept = [_keep(p, folder, rows + number) for number, p in enumerate(predictions, start=1)]
                 writer.write([_merge(row, p) for row, p in zip(given, kept, strict=True)])
                 rows, cut = rows + len(given), cut + sum(p.get("tokens_cut", 0) > 0 for p in predictions)
     return Written(Path(target), rows, cut)
+
+
+def drawn(run: Run, inputs: Sequence[Any], predictions: Sequence[Prediction], wanted: bool) -> list[Prediction]:
+    """Add to each prediction its input with what was found in it, if that is wanted.
+
+    Raises:
+        ConfigError: the task has nothing to draw.
+    """
+    draw = getattr(run.task, "draw", None)
+    if not wanted:
+        return list(predictions)
+    if draw is None:
+        raise ConfigError(f"predict: need a task with something to draw; got {run.config.task}; leave out --draw.")
+    return [p | {"drawing": draw(given, p)} for given, p in zip(inputs, predictions, strict=True)]
 
 
 class _Inside(Display):

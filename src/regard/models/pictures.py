@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from regard.errors import DataError
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
 
-def open_picture(path: str | Path) -> tuple[Any, str]:
+def open_picture(path: str | Path | BinaryIO) -> tuple[Any, str]:
     """Reads a picture as RGB, turned as its camera says; grey is repeated, what is transparent is laid on white.
 
     Returns:
@@ -60,7 +60,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
 _ORIENTATION = 0x0112
 
 
-def _undecodable(path: str | Path, error: Exception) -> DataError:
+def _undecodable(path: str | Path | BinaryIO, error: Exception) -> DataError:
     return DataError(f"{path}: need a picture; got a file that does not decode ({error}); check it.")
 
 

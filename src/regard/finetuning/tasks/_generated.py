@@ -106,14 +106,18 @@ def mean_picture(files: Sequence[str]) -> bytes:
     return as_png(np.mean([np.asarray(open_picture(file)[0].resize(size), np.float32) for file in files], 0) / 255)
 
 
-def sheet(predictions: Sequence[Prediction], labels: Sequence[str]) -> bytes:
+def sheet(predictions: Sequence[Prediction], names: Sequence[str]) -> bytes:
     """Draw the first few pictures of each class, a row for each."""
     from regard.inspection import plots
 
-    rows = [[p["picture"].content for p in predictions if p["label"] == label][:COLUMNS] for label in labels]
+    made: dict[str, list[bytes]] = {}
+    for name, prediction in zip(names, predictions, strict=True):
+        made.setdefault(name, []).append(prediction["picture"].content)
+    labels = sorted(made)
+    rows = [made[label][:COLUMNS] for label in labels]
     drawn = io.BytesIO()
     shown = [[np.asarray(open_picture(io.BytesIO(png))[0]) for png in row] for row in rows]
-    plots.picture_rows(shown, list(labels), path=drawn)
+    plots.picture_rows(shown, labels, path=drawn)
     return drawn.getvalue()
 
 

@@ -85,16 +85,16 @@ data:
 output: runs/made             # the run directory to make
 
 train:
-  epochs: 20
+  epochs: 3                   # from scratch, tens or hundreds of them
   batch_size: 32
   accumulate: 1               # batches in a step
-  learning_rate: 1.0e-4
-  warmup: 0.05                # fraction of the steps
-  schedule: cosine            # linear, cosine or constant_with_warmup
-  weight_decay: 0.0
+  learning_rate: 5.0e-5
+  warmup: 0.1                 # fraction of the steps
+  schedule: linear            # linear, cosine or constant_with_warmup
+  weight_decay: 0.01
   precision: auto             # float32, or bfloat16 where the hardware is made for it
   evaluate_every: 0.2         # fraction of the run, or a number of steps
-  keep: last                  # the last checkpoint, or the best by its loss
+  keep: best                  # the best checkpoint by its loss, or the last
 
 options:
   guidance: 3.0               # classifier-free; 1 does not guide
@@ -143,7 +143,8 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     from transformers import ViTImageProcessor
 
     if (Path(source) / "preprocessor_config.json").is_file():
-        return ViTImageProcessor.from_pretrained(source)
+        with quiet_transformers():
+            return ViTImageProcessor.from_pretrained(source)
     scratch = config.options["from_scratch"]
     if scratch:
         _pictures.require_sizes(source, ("dit",), scratch)
@@ -190,10 +191,8 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
         for start in range(0, len(inputs), BATCH):
             batch = numbers[start : start + BATCH]
             made = model.generate(torch.tensor(batch), seeds=list(range(start, start + len(batch))))
-            found += [
-                {"label": model.labels[number], "picture": Made(_generated.as_png(array), ".png")}
-                for number, array in zip(batch, made.permute(0, 2, 3, 1).cpu().numpy(), strict=True)
-            ]
+            arrays = made.permute(0, 2, 3, 1).cpu().numpy()
+            found += [{"picture": Made(_generated.as_png(array), ".png")} for array in arrays]
             advance(len(batch))
     return found
 
@@ -215,7 +214,7 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     judge = _judge(tuple(split["image"]), tuple(_classes.names_of(split)))
     made = judge.pixels([open_picture(io.BytesIO(p["picture"].content))[0] for p in predictions])
     taken = judge.labels(made)
-    hits = sum(label == p["label"] for label, p in zip(taken, predictions, strict=True))
+    hits = sum(label == asked for label, asked in zip(taken, _classes.names_of(split), strict=True))
     frechet, kernel = _generated.distances(judge.features(judge.real), judge.features(made))
     return {
         "agreement": Score(hits / len(predictions), _classes.wilson(hits, len(predictions))),
@@ -243,8 +242,8 @@ def baselines(
     for name in _classes.names_of(test):
         counts[name] = counts.get(name, -1) + 1
         copied = open_picture(files[name][counts[name] % len(files[name])])[0]
-        copies.append({"label": name, "picture": Made(_generated.as_png(np.asarray(copied) / 255), ".png")})
-    blurred = [{"label": name, "picture": Made(means[name], ".png")} for name in _classes.names_of(test)]
+        copies.append({"picture": Made(_generated.as_png(np.asarray(copied) / 255), ".png")})
+    blurred = [{"picture": Made(means[name], ".png")} for name in _classes.names_of(test)]
     return {"mean picture of the class": blurred, "pictures of the training data": copies}
 
 
@@ -253,7 +252,9 @@ def illustrate(
 ) -> dict[str, Any]:
     """Return pictures of each class, and where the patches look while a few are made."""
     sheet = Picture(
-        "Made for each class", _generated.sheet(predictions, spec["labels"]), "A row for each class, none chosen."
+        "Made for each class",
+        _generated.sheet(predictions, _classes.names_of(split)),
+        "A row for each class.",
     )
     drawn = [
         Picture(
@@ -273,10 +274,11 @@ def illustrate(
 
 
 def tell(prediction: Prediction) -> str:
-    """Return which class was asked for."""
-    return f"a picture of {prediction['label']}"
+    """Say what was made."""
+    width, height = open_picture(io.BytesIO(prediction["picture"].content))[0].size
+    return f"a picture of {width} x {height} pixels"
 
 
 def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
     """Return what was asked for; the pictures are in the report."""
-    return {"label": prediction["label"], "beside": row["image"]}
+    return {"label": str(row["label"]), "beside": row["image"]}

@@ -13,7 +13,18 @@ from pydantic import PositiveInt
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _boxes, _classes, _pictures, _precision, _text
+from regard.finetuning.tasks import (
+    Encoded,
+    Made,
+    Prediction,
+    Score,
+    Spec,
+    _boxes,
+    _classes,
+    _pictures,
+    _precision,
+    _text,
+)
 from regard.inspection.report.content import Finding, Picture, Table
 from regard.models.pictures import open_picture, picture_size
 
@@ -93,15 +104,15 @@ adapter:
   kind: none                  # lora or dora: train a few parameters in place of all
 
 train:
-  epochs: 10
-  batch_size: 8
-  accumulate: 2               # batches in a step
+  epochs: 3                   # detectors learn slowly: tens of them for labels that the checkpoint does not know
+  batch_size: 32
+  accumulate: 1               # batches in a step
   learning_rate: 5.0e-5
-  warmup: 0.05                # fraction of the steps
-  schedule: cosine            # linear, cosine or constant_with_warmup
-  weight_decay: 1.0e-4
+  warmup: 0.1                 # fraction of the steps
+  schedule: linear            # linear, cosine or constant_with_warmup
+  weight_decay: 0.01
   precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.1         # fraction of the run, or a number of steps
+  evaluate_every: 0.2         # fraction of the run, or a number of steps
   keep: best                  # the best checkpoint by its loss, or the last
 
 options:
@@ -388,6 +399,22 @@ def illustrate(
             Picture(title, png.getvalue(), "Each box, and where its query looks, as the mean of the heads.")
         )
     return {"tables": [table], "pictures": pictures}
+
+
+def draw(given: Any, prediction: Prediction) -> Made:
+    """Return a picture with the boxes that are sure enough to be shown."""
+    from PIL import ImageDraw
+
+    picture, _ = open_picture(given)
+    pen, width = ImageDraw.Draw(picture), max(1, min(picture.size) // 200)
+    for each in prediction["objects"]:
+        if each["score"] >= SURE:
+            x, y, w, h = each["box"]
+            pen.rectangle((x, y, x + max(w - 1, 0), y + max(h - 1, 0)), outline="red", width=width)
+            pen.text((x + 2, y + 1), f"{each['label']} {each['score']:.2f}", fill="red")
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    return Made(file.getvalue(), ".png")
 
 
 def tell(prediction: Prediction) -> str:
