@@ -159,7 +159,7 @@ def test_boxes_outside_empty_and_unknown(scenes, values):
     far = changed(scenes, "far.jsonl", 2, [{"label": "grey", "box": [100, 3, 9, 9]}])
     values["data"] = {"train": str(far), "validation": 0.2}
     assert "need boxes inside their pictures; got 100, 3, 9, 9 (left, top, width, height) in row " in refusal(
-        check, values
+        prepared, values
     )
     odd = [{"label": "grey", "box": [40, 3, 20, 9]}, {"label": "grey", "box": [4, 3, 0, 9]}]
     table = changed(scenes, "odd.jsonl", 2, odd)

@@ -74,14 +74,17 @@ def distances(real: np.ndarray, made: np.ndarray) -> tuple[float, float]:
     from torchmetrics.image.fid import FrechetInceptionDistance
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    features = torch.nn.Identity()
+    features = torch.nn.Identity()  # what is compared was made before
     features.num_features = real.shape[-1]  # type: ignore[assignment]
-    size = min(len(real), len(made), 500)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save")
+        size = min(len(real), len(made), 500)
+        measures = (
+            FrechetInceptionDistance(features),
+            KernelInceptionDistance(features, subsets=20, subset_size=size),
+        )
     found = []
-    for measure in (
-        FrechetInceptionDistance(features),
-        KernelInceptionDistance(features, subsets=20, subset_size=size),
-    ):
+    for measure in measures:
         measure.update(torch.from_numpy(real).float(), real=True)
         measure.update(torch.from_numpy(made).float(), real=False)
         with torch.random.fork_rng():
