@@ -155,7 +155,7 @@ def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
 
 def _what_next(run: Any) -> str:
     path = run.path
-    example = {"text": '"a text of your own"', "image": "picture.png", "audio": "sound.wav"}.get(run.input, "INPUT")
+    example = {"image": "picture.png", "audio": "sound.wav"}.get(run.input, '"a text of your own"')
     return "\n".join(
         [
             f"\nThe report: {path / 'report.html'}",
@@ -330,7 +330,11 @@ def look(
     given: Annotated[str, typer.Argument(metavar="INPUT", help="a text, or the file of a picture or a sound (.wav)")],
     method: Annotated[
         str | None,
-        typer.Option("--method", help="weights, received (default), rollout or relevance, through all layers"),
+        typer.Option(
+            "--method",
+            help="weights, received (default), rollout or relevance, through all layers, or alignment (default of "
+            "models that write)",
+        ),
     ] = None,
     layer: Annotated[int | None, typer.Option("--layer", help="one layer, from 0; the mean of all if left out")] = None,
     head: Annotated[int | None, typer.Option("--head", help="one head, from 0; the mean of all if left out")] = None,
@@ -359,7 +363,8 @@ def look(
     looked = framework_of(opened).look(opened, processor, given, gradients=method == "relevance")
     chosen = None if start is None else position(looked.labels, start)
     mapped = method is None and not (layer is head is None) and chosen is None
-    seen = Look(looked, method or ("weights" if mapped else "received"), layer, head, chosen, given)
+    usual = "alignment" if looked.written and chosen is None else "weights" if mapped else "received"
+    seen = Look(looked, method or usual, layer, head, chosen, given)
     rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
     title = f"{looked.answer} ({seen.which})".strip()
     header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
@@ -369,6 +374,8 @@ def look(
     elif looked.found is not None:
         parts = [[each.label, f"{each.score:.3f}", *(f"{part:.1%}" for part in each.box)] for each in looked.found]
         _print_table(Path(given).name, ["object", "score", "left", "top", "width", "height"], parts)
+    elif seen.method == "alignment":
+        _print_table(title, ["writes", "attends most to"], [list(row) for row in seen.alignment()])
     else:
         _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
     _warn_of_cuts(looked.cut > 0, 1)

@@ -139,7 +139,7 @@ def test_a_sound(tmp_path):
 
 def test_refusals(reader, viewer, picture, tmp_path):
     assert refused(reader, TOLD, "--method", "guess") == (
-        "look: need a method, one of weights, received, rollout, relevance; got 'guess'."
+        "look: need a method, one of weights, received, rollout, relevance, alignment; got 'guess'."
     )
     assert refused(reader, TOLD, "--from", "quick").startswith(
         "look: need a token of the input, or its number, from 0 to 8; got 'quick'; of [CLS], the,"

@@ -90,10 +90,11 @@ def read_splits(config: Config) -> dict[str, Dataset]:
     """Read the files of the configuration, and set the fractions aside that it asks for."""
     sources = {name: getattr(config.data, name) for name in PARTS}
     splits = {name: _read(source, config) for name, source in sources.items() if isinstance(source, str)}
-    key = next(iter(get_task(config.task).COLUMNS))
+    task = get_task(config.task)
+    key = next(iter(task.COLUMNS))
     for offset, (name, source) in enumerate(sources.items()):
         if isinstance(source, float):
-            rest, aside = set_aside(splits["train"], source, config.seed + offset, key)
+            rest, aside = set_aside(splits["train"], source, config.seed + offset, key, getattr(task, "alike", None))
             if not len(rest) or not len(aside):
                 raise DataError(
                     f"{config.data.train}: need enough different rows to set some aside; got {len(splits['train'])}; "

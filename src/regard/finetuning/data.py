@@ -99,15 +99,17 @@ def require_column(names: Sequence[str], column: str, path: str | Path, role: st
         )
 
 
-def set_aside(table: Dataset, fraction: float, seed: int, key: str) -> tuple[Dataset, Dataset]:
-    """Part a table in two at random; rows with an equal `key` stay together.
+def set_aside(
+    table: Dataset, fraction: float, seed: int, key: str, alike: Callable[[Any], Any] | None = None
+) -> tuple[Dataset, Dataset]:
+    """Part a table in two at random; rows whose `key` is `alike` (`normalize` if left out) stay together.
 
     Returns:
         The larger part, and about `fraction` of the rows.
     """
     groups: dict[Any, list[int]] = {}
     for row, value in enumerate(table[key]):
-        groups.setdefault(normalize(value), []).append(row)
+        groups.setdefault((alike or normalize)(value), []).append(row)
     order = list(groups.values())
     random.Random(seed).shuffle(order)
     aside: list[int] = []
@@ -241,7 +243,7 @@ def stream(path: str | Path, text_column: str, formats: Formats | None = None) -
             for batch in file.iter_batches(1000):
                 yield from batch.to_pylist()
     elif kind == ".txt":
-        yield from ({text_column: line} for text in _lines(path) for line in text.splitlines() if line.strip())
+        yield from ({text_column: line} for text in read_lines(path) for line in text.splitlines() if line.strip())
     else:
         cells = _separated(path)
         header = next(cells, [])
@@ -250,7 +252,7 @@ def stream(path: str | Path, text_column: str, formats: Formats | None = None) -
 
 def _separated(path: Path) -> Iterator[list[str]]:
     """Yield the rows of CSV or TSV, the header first."""
-    lines = _lines(path)
+    lines = read_lines(path)
     first = next(lines, "")
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(itertools.chain([first], lines), delimiter=_delimiter(path, first), strict=True)
@@ -290,7 +292,7 @@ def _read_lines_of_json(path: Path) -> Dataset:
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if line.strip():
             yield _parse(path, number, line)
 
@@ -330,7 +332,7 @@ def _open_parquet(path: Path) -> Any:
         raise DataError(f"{path}: need a Parquet file; got something else; write it again.") from None
 
 
-def _lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a text with their ends."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

@@ -41,12 +41,14 @@ class AttentionMonitor(TrainerCallback):
         self.trainer, self.path, self.config, self.display = trainer, path / ATTENTION, config, display
         chosen = np.random.default_rng(config.seed).permutation(len(rows))[: config.monitor.rows]
         batch = trainer.data_collator([rows[int(number)] for number in np.sort(chosen)])
-        self.probe = {name: value for name, value in batch.items() if name not in ("labels", "length")}
-        mask = self.probe.get("attention_mask")
-        self.recorder = Recorder(None if mask is None or mask.ndim != 2 else mask.numpy().astype(bool))
+        known = trainer.accelerator.unwrap_model(trainer.model).config
+        ignored = ("length",) if getattr(known, "is_encoder_decoder", False) else ("length", "labels")  # a decoder reads what it is to write
+        self.probe = {name: value for name, value in batch.items() if name not in ignored}
         self.told: set[str] = set()
         self.every = 0
-        self.recorder.compare_with(self._look())
+        seen = self._look()
+        self.recorder = Recorder([real_queries(name, self.probe) for name in seen.names])
+        self.recorder.compare_with(seen)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         every = self.config.monitor.every
@@ -98,6 +100,13 @@ def watch_training(trainer: Trainer, path: Path, config: Config, rows: Any, disp
         trainer.add_callback(AttentionMonitor(trainer, path, config, rows, display))
     except UnsupportedError as error:
         display.say(f"  attention is not monitored: {error}")
+
+
+def real_queries(name: str, batch: dict[str, Any]) -> np.ndarray | None:
+    """Return which queries of the attention with this name are no padding, `(B, T)`; None where all count."""
+    decodes = "decoder" in name.split(".")
+    flags = batch["labels"].ne(-100) if decodes and "labels" in batch else batch.get("attention_mask")
+    return None if flags is None or flags.ndim != 2 else flags.numpy(force=True).astype(bool)
 
 
 @contextmanager

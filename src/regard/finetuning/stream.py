@@ -104,7 +104,7 @@ def _count(source: str | Path, column: str, run: Run) -> int:
     role, number = run.input, 0
     for number, row in enumerate(stream(source, column, run.task.FORMATS), start=1):
         require_column(list(row), column, source, role)
-        if row[column] is None or (role == "text" and not isinstance(row[column], str)):
+        if row[column] is None or (role not in FILES and not isinstance(row[column], str)):
             kind = "none" if row[column] is None else type(row[column]).__name__
             raise DataError(
                 f"{source}: need a {role} in each row; got {kind} in row {number}; correct or drop the row."

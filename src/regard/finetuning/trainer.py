@@ -106,10 +106,13 @@ def split(inputs: dict[str, Any], max_tokens: int, padded: bool) -> Iterator[dic
         yield inputs
         return
     for rows in parts:
-        yield {name: _take(value, mask.shape, rows, int(ends[rows].max())) for name, value in inputs.items()}
+        yield {name: _take(value, mask.shape, rows, int(ends[rows].max()), name) for name, value in inputs.items()}
 
 
-def _take(value: Any, shape: tuple[int, int], rows: list[int], end: int) -> Any:
+def _take(value: Any, shape: tuple[int, int], rows: list[int], end: int, name: str) -> Any:
     if not isinstance(value, torch.Tensor) or not value.ndim or value.shape[0] != shape[0]:
         return value
-    return value[rows][:, :end].contiguous() if value.shape[:2] == shape else value[rows]
+    taken = value[rows]
+    if value.shape[:2] != shape or (name == "labels" and bool(taken[:, end:].ne(-100).any())):  # a decoder's
+        return taken
+    return taken[:, :end].contiguous()

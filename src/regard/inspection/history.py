@@ -179,7 +179,8 @@ class Recorder:
     """Records what a model attends to on the same probe each time, and how far that is from the first time.
 
     Args:
-        real: which positions of the probe count, boolean `(B, T)`; default all.
+        real: which queries of the probe count, boolean `(B, T)`, or a list with one such array, or None, for each
+            attention; default all.
 
     Attributes:
         history: what was recorded.
@@ -205,7 +206,8 @@ class Recorder:
 
     def _sample(self, seen: Seen) -> list[np.ndarray]:
         """The weights of some real queries of each input, `(queries, H, S)` for each layer."""
-        return [_rows(weights, self.real) for weights in seen]
+        real = self.real if isinstance(self.real, list) else [self.real] * len(seen)
+        return [_rows(weights, each) for weights, each in zip(seen, real, strict=True)]
 
 
 def _rows(weights: Any, real: Any) -> np.ndarray:

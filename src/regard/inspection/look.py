@@ -19,9 +19,10 @@ from regard.inspection.report import write_report
 from regard.inspection.report.content import Example, Picture, Report, Table, TokenAttention
 
 if TYPE_CHECKING:
+    from regard.models.seen import Seen
     from regard.models.transformers_look import Looked
 
-METHODS = ("weights", "received", "rollout", "relevance")
+METHODS = ("weights", "received", "rollout", "relevance", "alignment")
 _CAVEAT = "Attention shows where a head looks; it is not by itself an explanation of the decision."
 _MOST_MAPPED = 1024  # positions up to which every pair is looked at
 
@@ -33,8 +34,8 @@ class Look:
     Attributes:
         looked: what was seen.
         method: "weights" (of one position, or where each position looks), "received" (by each position from all),
-            "rollout" or "relevance" (through all layers).
-        layer, head: the ones looked at; None means the mean of all. Only for "weights" and "received".
+            "rollout" or "relevance" (through all layers), or "alignment" (of each token written with those read).
+        layer, head: the ones looked at; None means the mean of all. Not for "rollout" and "relevance".
         start: the position that attends; None for all, and for "relevance" the one that the model decides by.
         given: what it was shown, as it was given.
     """
@@ -47,9 +48,11 @@ class Look:
     given: str = ""
 
     def __post_init__(self) -> None:
-        seen = self.looked.seen
         if self.method not in METHODS:
             raise ConfigError(f"look: need a method, one of {', '.join(METHODS)}; got '{self.method}'.")
+        if self.method == "alignment" and self.looked.across is None:
+            raise ConfigError("look: need a model that writes for alignment; got one that only reads; choose another.")
+        seen = self._seen
         _require("layer", self.layer, len(seen))
         _require("head", self.head, seen[0].shape[-3])
         _require("position", self.start, len(self.looked.labels))
@@ -57,6 +60,10 @@ class Look:
             raise ConfigError(
                 f"look: need no --layer and no --head with {self.method}, which goes through all of them."
             )
+
+    @property
+    def _seen(self) -> Seen:
+        return self.looked.across if self.method == "alignment" else self.looked.seen  # type: ignore[return-value]
 
     @property
     def which(self) -> str:
@@ -86,7 +93,7 @@ class Look:
 
     @property
     def _layers(self) -> list[Any]:
-        return [self.looked.seen[layer] for layer in self._numbers(self.layer, len(self.looked.seen))]
+        return [self._seen[layer] for layer in self._numbers(self.layer, len(self._seen))]
 
     def _heads(self, array: np.ndarray) -> np.ndarray:
         return array[self._numbers(self.head, len(array))]
@@ -97,7 +104,8 @@ class Look:
 
     @cached_property
     def map(self) -> np.ndarray | None:
-        """The weights averaged over the chosen layers and heads, `(n, n)`; None where that would be too many."""
+        """The weights averaged over the chosen layers and heads, `(n, n)`, or `(tokens written, n)` for "alignment";
+        None where that would be too many."""
         if len(self.looked.labels) > _MOST_MAPPED:
             return None
         return np.mean([self._heads(to_numpy(weights[0].dense())).mean(0) for weights in self._layers], 0)
@@ -119,9 +127,16 @@ class Look:
             order = np.argsort(-scores, kind="stable")[:rows]
         return [(labels[place], float(scores[place]), self._targets(int(place), most)) for place in order]
 
+    def alignment(self, most: int = 3) -> list[tuple[str, str]]:
+        """For each token that the model writes: the tokens read that it attends to most while it writes it."""
+        return [(token, self._most_attended(place, most)) for place, token in enumerate(self.looked.written)]
+
     def _targets(self, place: int, most: int) -> str:
-        one_row = self.start is not None or self.method in ("rollout", "relevance")
-        if one_row or self.looked.kind != "text" or self.map is None:
+        one_row = self.start is not None or self.method in ("rollout", "relevance", "alignment")
+        return "" if one_row or self.looked.kind != "text" else self._most_attended(place, most)
+
+    def _most_attended(self, place: int, most: int) -> str:
+        if self.map is None:
             return ""
         row = self.map[place]
         order = np.argsort(-row, kind="stable")[:most]
@@ -133,7 +148,7 @@ class Look:
         faithful = [] if found is None else [_curves(found)]
         if path.suffix == ".png":
             self.draw(path)
-        elif self.looked.kind == "text" and len(self.looked.labels) <= _MOST_MAPPED:
+        elif self.looked.kind == "text" and len(self.looked.labels) <= _MOST_MAPPED and self.method != "alignment":
             self._write_page(path, faithful)
         else:
             self._write_pictures_page(path, faithful)
@@ -147,6 +162,8 @@ class Look:
             plots.image_overlay(looked.picture, patch_map(self.scores, looked.grid), title, path=path)
         elif looked.words:
             plots.words_in_time(looked.words, self.scores, looked.moment, title, path=path)
+        elif self.method == "alignment" and self.map is not None:
+            plots.heat_map(self.map, looked.written, looked.labels, self.which, path=path)
         elif self.method != "weights" or self.start is not None:
             plots.tokens(looked.labels, self.scores, title, path=path)
         elif self.layer is None and self.head is None:
@@ -173,7 +190,7 @@ class Look:
 
     @property
     def _facts(self) -> list[tuple[str, str]]:
-        seen = self.looked.seen
+        seen = self._seen
         positions = {"text": "Tokens", "image": "Patches and special positions", "audio": "Positions"}
         counts = (("Layers", len(seen)), ("Heads", seen[0].shape[-3]), (positions[self.looked.kind], seen[0].shape[-1]))
         return [*((name, str(count)) for name, count in counts), ("Looked at", self.which)]

@@ -243,7 +243,8 @@ class Seen:
         Args:
             special: Which keys are special tokens, boolean `(B, S)` or `(S,)`.
             separators: Which keys are separators, likewise.
-            real: Which queries count, boolean `(B, T)`: the attention mask of the tokenizer; default all.
+            real: Which queries count, boolean `(B, T)`: the attention mask of the tokenizer; or a list with one such
+                array, or None, for each attention; default all.
         """
         if not self:
             raise OutOfRangeError("summary: need an attention seen; got none; run the model inside the with.")

@@ -73,8 +73,9 @@ def summarise(
 ) -> Summary:
     """See `Seen.summary`. Two passes over the scores of each layer."""
     found: dict[str, list[np.ndarray]] = {column: [] for column in COLUMNS}
-    for weights in layers:
-        for column, values in _of_layer(weights, special, separators, real).items():
+    each = real if isinstance(real, list) else [real] * len(layers)
+    for weights, counted in zip(layers, each, strict=True):
+        for column, values in _of_layer(weights, special, separators, counted).items():
             found[column].append(values)
     return Summary(names, **found)
 

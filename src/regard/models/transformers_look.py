@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Looked:
         removable: which positions may be taken away, `(n,)`.
         words: the words of a recogniser, each with its first and last second.
         found: the objects of a detector, the surest first.
+        written: the tokens that a model with a decoder writes.
+        across: the decoder's attentions to the input, one for each layer, each with a query for each token written.
     """
 
     kind: str
@@ -59,6 +62,8 @@ class Looked:
     removable: np.ndarray | None = None
     words: list[tuple[str, float, float]] = field(default_factory=list)
     found: list[Found] | None = None
+    written: list[str] = field(default_factory=list)
+    across: Seen | None = None
 
 
 def load(name: str) -> tuple[Any, Any]:
@@ -144,25 +149,52 @@ def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Look
     tokenizer = getattr(processor, "tokenizer", processor)
     if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
         raise DataError("look: need the file of a picture or a sound for this model; got a text; name the file.")
+    text = f"{getattr(model.config, 'prefix', None) or ''}{text}"
     most = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 10**9))
     whole = tokenizer(text, verbose=False)["input_ids"]
     batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=most, verbose=False).to(model.device)
-    options = {}
+    options, written = {}, None
     if model.config.is_encoder_decoder:
-        options["decoder_input_ids"] = _start(model)
+        written = _write(model, batch) if model.can_generate() and not gradients else None
+        options["decoder_input_ids"] = _start(model) if written is None else written[:, :-1]
     seen, output = _watched(model, batch, gradients, **options)
     length = batch["input_ids"].shape[1]
     causal = not model.config.is_encoder_decoder and getattr(output, "past_key_values", None) is not None
     return Looked(
         "text",
         tokenizer.convert_ids_to_tokens(batch["input_ids"][0]),
-        seen.over(length),
-        _answer(model, output),
+        _reading(seen).over(length),
+        _answer(model, output) if written is None else tokenizer.decode(written[0], skip_special_tokens=True),
         -1 if causal else 0,
         max(len(whole) - length, 0),
         score=_score_without_tokens(model, batch, output) if _decides(output) else None,
         removable=~np.isin(batch["input_ids"][0].numpy(force=True), tokenizer.all_special_ids),
+        written=[] if written is None else tokenizer.convert_ids_to_tokens(written[0, 1:]),
+        across=None if written is None else _across(seen),
     )
+
+
+def _write(model: Any, batch: Any) -> torch.Tensor:
+    """What a decoder writes, `(1, T + 1)`, what it begins with included."""
+    with torch.no_grad(), _silent():
+        return model.generate(**batch)
+
+
+_DECODER, _ACROSS = "*decoder.*", ("*encoder_attn*", "*EncDecAttention*", "*crossattention*")
+
+
+def _reading(seen: Seen) -> Seen:
+    """Those of the part that reads, where there is one that writes."""
+    read = [name for name in seen.names if not fnmatch.fnmatchcase(name, _DECODER)]
+    return seen.only("*encoder.*") if 0 < len(read) < len(seen) else seen
+
+
+def _across(seen: Seen) -> Seen:
+    """Those of a decoder to what was read."""
+    fitting = [pattern for pattern in _ACROSS if fnmatch.filter(seen.names, pattern)]
+    if not fitting:
+        raise UnsupportedError(f"look: need a decoder that attends to what was read; saw {seen!r}.")
+    return seen.only(fitting[0])
 
 
 _CASES = 64  # inputs that are scored at once

@@ -28,6 +28,8 @@ TASKS = {
     "image-classification": "image_classification",
     "object-detection": "object_detection",
     "image-generation": "image_generation",
+    "translation": "translation",
+    "summarization": "summarization",
 }
 
 Spec = dict[str, Any]
@@ -90,6 +92,8 @@ class Task(Protocol):
     """The column that is there when someone asks for predictions."""
     FORMATS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]]
     """What else than tables holds this task's rows: a file's ending, or "" for a folder -> what yields the rows."""
+    alike: Callable[[Any], Any]
+    """Gives equal values for inputs that shall not be parted when rows are set aside; `normalize` if left out."""
     TEMPLATE: str
     """A commented configuration to start from."""
     Options: type[Section]

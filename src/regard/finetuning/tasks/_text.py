@@ -19,12 +19,13 @@ BATCH_TOKENS = 2048
 Encodings = list[list[int]]
 
 
-def load_tokenizer(source: str, max_length: int | None) -> Any:
+def load_tokenizer(source: str, max_length: int | None, **options: Any) -> Any:
     """Load the tokenizer that belongs to a model.
 
     Args:
         source: where the model lies.
         max_length: tokens to read of a text at most, if fewer than the model can read.
+        options: of the tokenizer, such as the languages that it marks.
 
     Returns:
         The tokenizer; its `model_max_length` says how many tokens of a text the model shall read.
@@ -37,7 +38,7 @@ def load_tokenizer(source: str, max_length: int | None) -> Any:
     require_model(source)
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
         except Exception as error:
             raise _no_tokenizer(source) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -109,8 +110,10 @@ def _positions(config: Any) -> int:
     return positions - (config.pad_token_id + 1 if reserved else 0)
 
 
-def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> tuple[Encodings, list[int]]:
-    """Turn texts into token numbers, at most `limit` of each.
+def tokenize(
+    tokenizer: Any, texts: Sequence[str], limit: int, as_target: bool = False
+) -> tuple[Encodings, list[int]]:
+    """Turn texts into token numbers, at most `limit` of each; `as_target` as the model shall write them.
 
     Returns:
         The token numbers, and the length of each text before it was cut.
@@ -119,16 +122,17 @@ def tokenize(tokenizer: Any, texts: Sequence[str], limit: int) -> tuple[Encoding
     encodings: Encodings = []
     for start in range(0, len(texts), 1000):
         batch = list(texts[start : start + 1000])
-        for text, ids in zip(batch, _ids(tokenizer, batch, truncation=False), strict=True):
+        for text, ids in zip(batch, _ids(tokenizer, batch, as_target, truncation=False), strict=True):
             lengths.append(len(ids))
             encodings.append(
-                ids if len(ids) <= limit else _ids(tokenizer, [text], truncation=True, max_length=limit)[0]
+                ids if len(ids) <= limit else _ids(tokenizer, [text], as_target, truncation=True, max_length=limit)[0]
             )
     return encodings, lengths
 
 
-def _ids(tokenizer: Any, texts: list[str], **options: Any) -> Encodings:
-    return tokenizer(texts, padding=False, return_attention_mask=False, verbose=False, **options)["input_ids"]
+def _ids(tokenizer: Any, texts: list[str], as_target: bool, **options: Any) -> Encodings:
+    given = {"text_target" if as_target else "text": texts}
+    return tokenizer(**given, padding=False, return_attention_mask=False, verbose=False, **options)["input_ids"]
 
 
 def length_findings(name: str, lengths: Sequence[int], limit: int, refuse: bool) -> list[Finding]:
