@@ -39,8 +39,9 @@ class Speed:
 
 def predict_speed(config: Config, lengths: list[int]) -> Speed | None:
     """Guess how long a run on texts of these lengths takes; None where the model's kind does not say its size."""
-    size = _size(config)
-    if config.framework != "torch" or size is None or not lengths:
+    known = config.framework == "torch" and lengths and not config.options.get("from_scratch")
+    size = _size(config) if known else None
+    if size is None:
         return None
     parameters, layers, width = size
     per_step = config.train.batch_size * config.train.accumulate

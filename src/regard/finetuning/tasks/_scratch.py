@@ -64,7 +64,7 @@ def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]]
     _require_sizes(family, sizes, families)
     special = MASKED if families is ENCODERS else SPECIAL
     tokenizer = Tokenizer(models.BPE(unk_token=special["unk_token"]))
-    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(
@@ -102,7 +102,7 @@ def _require_vocabulary(found: int, wanted: int) -> None:
     if found != wanted:
         raise DataError(
             f"options.from_scratch.vocabulary: need training texts with {wanted} different pieces; got {found}; set it "
-            f"to {found} or less, or add rows."
+            f"to {found}."
         )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from regard.errors import ConfigError
 from regard.finetuning.config import Config
 from regard.finetuning.progress import Display
@@ -152,8 +154,8 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
     """Score with BLEU and chrF++, each with its bootstrapped interval (Koehn 2004)."""
-    outputs, references = [p["output"] for p in predictions], [split["target"]]
-    return {name: _score(measure, outputs, references) for name, measure in _measures().items()}
+    outputs = [p["output"] for p in predictions]
+    return {name: _score(measure, outputs, split["target"]) for name, measure in _measures().items()}
 
 
 def _measures() -> dict[str, Any]:
@@ -162,9 +164,12 @@ def _measures() -> dict[str, Any]:
     return {"bleu": BLEU(), "chrf++": CHRF(word_order=2)}
 
 
-def _score(measure: Any, outputs: list[str], references: list[list[str]]) -> Score:
-    found = measure.corpus_score(outputs, references, n_bootstrap=_classes.RESAMPLES)
-    return Score(float(found.score), (float(found._mean - found._ci), float(found._mean + found._ci)))
+def _score(measure: Any, outputs: list[str], references: Sequence[str]) -> Score:
+    """Score, and draw other rows; sacreBLEU's own bootstrap fails where one of its samples scores 0 (2.6.0)."""
+    counts = np.array(measure._extract_corpus_statistics(outputs, [list(references)]))
+    draws = _classes.resampled_sums(counts).astype(int).tolist()
+    scores = [measure._compute_score_from_stats(drawn).score for drawn in draws]
+    return Score(float(measure.corpus_score(outputs, [list(references)]).score), _classes.percentiles(np.array(scores)))
 
 
 def baselines(

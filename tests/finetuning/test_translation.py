@@ -1,0 +1,328 @@
+"""Pairs from every format, measures against a count by hand, languages, and a run from scratch on a toy language."""
+
+import csv
+import random
+from math import exp, log
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from typer.testing import CliRunner
+
+from regard.cli import app
+from regard.errors import ConfigError, DataError
+from regard.finetuning.check import check, prepare
+from regard.finetuning.config import Config
+from regard.finetuning.data import read_table
+from regard.finetuning.progress import Display
+from regard.finetuning.run import Run, evaluate
+from regard.finetuning.tasks import _pairs
+from regard.finetuning.tasks import translation as task
+from regard.finetuning.train import finetune
+from regard.models.transformers_look import look
+
+WORDS = {"the": "der", "red": "rote", "dog": "hund", "cat": "kater", "sees": "sieht", "eats": "frisst", "a": "ein"}
+SCRATCH = {"layers": 1, "width": 32, "heads": 2, "vocabulary": 60}
+
+
+def toy(count, seed):
+    rng, pairs = random.Random(seed), {}
+    while len(pairs) < count:
+        words = rng.choices(list(WORDS), k=rng.randint(2, 5))
+        pairs[" ".join(words)] = " ".join(WORDS[word] for word in words)
+    return list(pairs.items())
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pairs") / "pairs.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("en", "de"), *toy(500, seed=1)])
+    return path
+
+
+def make_values(table, output):
+    return {
+        "task": "translation",
+        "model": "marian",
+        "data": {
+            "train": str(table),
+            "validation": 0.1,
+            "test": 0.1,
+            "columns": {"source": "en", "target": "de"},
+        },
+        "output": str(output),
+        "train": {
+            "max_steps": 150,
+            "learning_rate": 1e-2,
+            "evaluate_every": 75,
+            "precision": "float32",
+            "dropout": 0.0,
+        },
+        "options": {"from_scratch": SCRATCH, "beams": 2, "max_output": 12},
+        "report": {"attention": 1, "mistakes": 3},
+    }
+
+
+@pytest.fixture
+def values(table, tmp_path):
+    return make_values(table, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def finished(table, tmp_path_factory):
+    return finetune(make_values(table, tmp_path_factory.mktemp("runs") / "run"), quiet=True)
+
+
+def refusal(function, *args, error=ConfigError, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+def test_a_run_from_scratch_beats_its_baselines(finished):
+    metrics = finished.metrics
+    rivals = metrics["baselines"]
+    assert set(rivals) == {"source as it is", "nearest training pair (TF-IDF)"}
+    assert metrics["chrf++"] > max(rival["chrf++"] for rival in rivals.values()) + 5
+    low, high = metrics["intervals_95"]["bleu"]
+    assert low < metrics["bleu"] < high
+    page = (finished.path / "report.html").read_text(encoding="utf-8")
+    assert "Samples, drawn at random" in page
+    assert "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in page
+
+
+def test_predicting_looking_and_evaluating(finished, table):
+    texts = [source for source, _ in toy(40, seed=9)]
+    alone = [Run.load(finished.path).predict(text)[0] for text in texts[:4]]
+    together = finished.predict(texts)
+    assert [each["output"] for each in together[:4]] == [each["output"] for each in alone]
+    told = CliRunner().invoke(app, ["predict", str(finished.path), texts[0]])
+    assert told.stdout == f"{together[0]['output']}\n"
+    scores = evaluate(finished, table)
+    assert set(scores) == {"bleu", "chrf++"}
+    told = CliRunner().invoke(app, ["look", str(finished.path), texts[0]], env={"COLUMNS": "200"})
+    assert together[0]["output"] in told.stdout
+    assert "attends most to" in told.stdout
+
+
+def test_the_alignment_is_the_decoders_attention_to_the_source(finished):
+    model, processor = finished.model, finished.processor
+    looked = look(model, processor, "the dog sees")
+    inputs = processor("the dog sees", return_tensors="pt")
+    ids = model.generate(**inputs)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        outputs = model(**inputs, decoder_input_ids=ids[:, :-1], output_attentions=True)
+    model.set_attn_implementation("sdpa")
+    assert looked.written == processor.convert_ids_to_tokens(ids[0, 1:])
+    assert len(looked.seen) == len(looked.across) == 1
+    np.testing.assert_allclose(looked.across[0][0].dense(), outputs.cross_attentions[0][0], atol=1e-6)
+    np.testing.assert_allclose(looked.seen[0][0].dense(), outputs.encoder_attentions[0][0], atol=1e-6)
+
+
+def test_resuming_ends_in_the_same_weights(values, tmp_path):
+    """The tokenizer is made anew from the same rows, and the monitor looks at the decoder too."""
+    from safetensors.torch import load_file
+
+    from regard.finetuning import checkpoints
+    from regard.inspection.history import History
+
+    values["train"] |= {"max_steps": 12, "evaluate_every": 6, "keep": "last", "dropout": 0.1}
+    values["report"] |= {"baselines": False, "attention": 0}
+    calls, step = iter(range(100)), checkpoints.Trainer.training_step
+
+    def stop(*args, **options):
+        if next(calls) == 8:
+            raise KeyboardInterrupt
+        return step(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints.Trainer, "training_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(values, quiet=True)
+    resumed = finetune(values, resume=True, quiet=True)
+    whole = finetune(values | {"output": str(tmp_path / "whole")}, quiet=True)
+    one, other = (load_file(run.path / "model" / "model.safetensors") for run in (resumed, whole))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert len(History.load(whole.path / "attention.json").entropy[0]) == 3  # encoder, decoder, decoder to encoder
+
+
+def test_the_step_does_not_depend_on_its_passes(values):
+    """Labels as long as the inputs are not cut where the inputs are."""
+    from regard.finetuning.trainer import split
+
+    mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
+    batch = {"input_ids": mask * 7, "attention_mask": mask, "labels": torch.tensor([[5, 1, -100, -100], [5, 6, 7, 1]])}
+    parts = list(split(batch, max_tokens=4, padded=True))
+    assert [part["input_ids"].shape[1] for part in parts] == [4, 1]
+    assert sorted(part["labels"].ne(-100).sum().item() for part in parts) == [2, 4]
+
+
+def test_bleu_is_what_a_count_by_hand_gives():
+    reference, output = "a b c d e f g h", "a b c d x f g h"
+    matches = {1: 7 / 8, 2: 5 / 7, 3: 3 / 6, 4: 1 / 5}
+    expected = 100 * exp(sum(map(log, matches.values())) / 4)
+    split = Dataset.from_dict({"source": ["s"], "target": [reference]})
+    assert task.measure(split, [{"output": output}], {})["bleu"].value == pytest.approx(expected)
+    assert task.measure(split, [{"output": reference}], {})["chrf++"].value == pytest.approx(100)
+
+
+def test_the_nearest_training_pair():
+    train = Dataset.from_dict({"source": ["open the file", "close it"], "target": ["A", "B"]})
+    test = Dataset.from_dict({"source": ["please close that", "the file"], "target": ["", ""]})
+    config = SimpleNamespace(seed=0, report=SimpleNamespace(baseline_rows=10))
+    found = task.baselines(train, test, None, {}, config, Display(quiet=True))
+    assert [each["output"] for each in found["nearest training pair (TF-IDF)"]] == ["B", "A"]
+    assert [each["output"] for each in found["source as it is"]] == test["source"]
+
+
+TMX = """<?xml version="1.0"?><tmx version="1.4"><header/><body>
+<tu><tuv xml:lang="en"><seg>Press <bpt i="1">b</bpt>OK</seg></tuv><tuv xml:lang="de"><seg>OK &amp; los</seg></tuv></tu>
+<tu><tuv xml:lang="en"><seg>No</seg></tuv><tuv xml:lang="de"><seg>Nein</seg></tuv></tu></body></tmx>"""
+
+
+def test_pairs_from_a_translation_memory_and_from_aligned_files(tmp_path):
+    memory = tmp_path / "m.tmx"
+    memory.write_text(TMX, encoding="utf-8")
+    expected = {"en": ["Press bOK", "No"], "de": ["OK & los", "Nein"]}
+    assert read_table(memory, task.FORMATS).to_dict() == expected
+    folder = tmp_path / "aligned"
+    folder.mkdir()
+    for language, texts in expected.items():
+        (folder / f"train.{language}").write_text("\r\n".join(texts) + "\r\n", encoding="utf-8")
+    assert read_table(folder, task.FORMATS).to_dict() == expected
+    (folder / "train.de").write_text("Nein\n")
+    assert refusal(read_table, folder, task.FORMATS, error=DataError) == (
+        f"{folder}: need as many lines in both files; got 1 in train.de and 2 in train.en; align them."
+    )
+    (folder / "train.fr").write_text("Non\n")
+    assert refusal(read_table, folder, task.FORMATS, error=DataError) == (
+        f"{folder}: need two files in the folder, a line of one for each of the other; got 3; name a folder with "
+        "these two alone, or a table."
+    )
+    memory.write_text(TMX[:-10])
+    told = refusal(read_table, memory, task.FORMATS, error=DataError)
+    assert told.startswith(f"{memory}: need a translation memory in XML; got '")
+    memory.write_text(TMX.replace('xml:lang="en"', ""))
+    assert refusal(read_table, memory, task.FORMATS, error=DataError) == (
+        f"{memory}: need xml:lang in each <tuv>; got one without; write the file as TMX 1.4."
+    )
+
+
+def rewritten(values, tmp_path, rows):
+    path = tmp_path / "own.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("en", "de"), *rows])
+    values["data"]["train"] = str(path)
+    return path
+
+
+def test_a_pair_with_an_empty_side(values, tmp_path):
+    path = rewritten(values, tmp_path, [*toy(30, seed=2), ("a dog", " ")])
+    values["data"] |= {"validation": str(path), "test": None}
+    assert refusal(check, values, error=DataError) == (
+        f"{path}: need a target in each row; got an empty one in row 31; fill it in or drop the row."
+    )
+
+
+def test_sources_that_differ_in_case_and_digits_are_never_parted(values, tmp_path):
+    rows = [(f"{source} {n}", f"{target} {n}") for source, target in toy(20, seed=3) for n in range(9)]
+    rewritten(values, tmp_path, rows)
+    values["options"]["from_scratch"] = SCRATCH | {"vocabulary": 50}
+    prepared = prepare(Config.load(values))
+    parts = {name: {_pairs.likeness(text) for text in split["source"]} for name, split in prepared.splits.items()}
+    assert not parts["train"] & parts["test"]
+    assert not parts["train"] & parts["validation"]
+    assert not parts["validation"] & parts["test"]
+
+
+def test_what_the_check_says_of_pairs(values, tmp_path):
+    long = " ".join(["hund"] * 30)
+    path = rewritten(values, tmp_path, [*toy(60, seed=2), ("cat", "cat"), ("the Dog", long), ("the dog 2", "der hund")])
+    values["data"] |= {"validation": str(path), "test": None}
+    told = [finding.message for finding in check(values).warnings]
+    assert "train: in 1 of 63 pairs (2%, first: row 61) both texts are the same; they teach to copy" in told
+    assert (
+        "train: in 1 pairs one text is 4 times as long as the other (first: row 62); look whether they belong together"
+        in told
+    )
+    assert any("punctuation aside)s are in train too" in message for message in told)
+    assert any("targets are longer than the 12 tokens written at most" in message for message in told)
+
+
+def test_what_cannot_begin_from_scratch(values):
+    assert refusal(check, values | {"model": "nllb"}) == (
+        "model: need one of marian, bart, t5 with options.from_scratch; got 'nllb'; name a family, or leave out "
+        "options.from_scratch."
+    )
+    values["options"]["from_scratch"] = SCRATCH | {"heads": 5}
+    assert refusal(check, values) == (
+        "options.from_scratch: need width to be a multiple of heads; got 32 and 5; change one."
+    )
+    values["options"]["from_scratch"] = SCRATCH | {"vocabulary": 9000}
+    told = refusal(check, values, error=DataError)
+    assert told.startswith(
+        "options.from_scratch.vocabulary: need training texts with 9000 different pieces; got "
+    )
+
+
+@pytest.fixture(scope="module")
+def many_languages(tmp_path_factory):
+    """A random model that knows NLLB's languages."""
+    from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
+
+    path = tmp_path_factory.mktemp("nllb")
+    letters = sorted({letter for pair in WORDS.items() for word in pair for letter in word})
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *letters]
+    tokenizer = NllbTokenizer(vocab={piece: n for n, piece in enumerate(pieces)}, merges=[], model_max_length=64)
+    tokenizer.save_pretrained(path)
+    torch.manual_seed(0)
+    sizes = {f"{side}_{name}": 2 for side in ("encoder", "decoder") for name in ("layers", "attention_heads")}
+    wide = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    config = M2M100Config(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **wide)
+    M2M100ForConditionalGeneration(config).save_pretrained(path)
+    return path
+
+
+def test_languages_are_marked_and_written(many_languages, values):
+    languages = {"source_language": "eng_Latn", "target_language": "deu_Latn"}
+    values |= {"model": str(many_languages), "options": {"beams": 1, "max_output": 8, **languages}}
+    values["train"] |= {"max_steps": 2, "evaluate_every": 2}
+    run = finetune(values, quiet=True)
+    number = run.processor.convert_tokens_to_ids
+    row = task.encode("t", Dataset.from_dict({"source": ["the"], "target": ["der"]}), run.processor, run.state["spec"], run.config).rows[0]  # fmt: skip  # noqa: E501
+    assert (row["input_ids"][0], row["labels"][0]) == (number("eng_Latn"), number("deu_Latn"))
+    assert run.model.generate(**run.processor("the", return_tensors="pt"))[0, 1] == number("deu_Latn")
+    values["options"]["target_language"] = "german"
+    assert refusal(check, values).startswith(
+        f"options: need languages that '{many_languages}' knows (ace_Arab, ace_Latn, acm_Arab, acq_Arab, aeb_Arab, "
+        "afr_Latn, ajp_Arab, aka_Latn and 194 more); got 'german'; write the code as the model has it"
+    )
+
+
+def test_an_encoder_alone_cannot_translate(tiny, values):
+    values |= {"model": str(tiny), "options": {}}
+    assert refusal(finetune, values, quiet=True) == (
+        f"model: need an encoder with a decoder, such as Marian, NLLB, T5 or BART; got '{tiny}', which only reads or "
+        "only writes; name another."
+    )
+
+
+def test_a_prefix_is_read_and_low_rank_adapters_learn(finished, values, tmp_path):
+    """A checkpoint that is there already: its tokenizer and its weights are taken."""
+    values |= {
+        "model": str(finished.path / "model"),
+        "adapter": {"kind": "lora"},
+        "options": {"prefix": "the ", "beams": 1, "max_output": 12},
+    }
+    values["train"] |= {"max_steps": 4, "evaluate_every": 2}
+    run = finetune(values, quiet=True)
+    assert run.state["newly_initialised"] == []
+    [found] = run.predict("red dog")
+    plain = run.processor("the red dog", return_tensors="pt")
+    written = run.processor.batch_decode(run.model.generate(**plain), skip_special_tokens=True)
+    assert [found["output"]] == written
+    assert look(run.model, run.processor, "red dog").labels[0] == "▁the"
