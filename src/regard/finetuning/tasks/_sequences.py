@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import PositiveInt
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.sampler import batches_by_length
@@ -94,11 +94,13 @@ class TextToText:
             [*(text[:SHOWN] for text in row), f"{self.quality(row[2], row[1]):.2f}"]
             for row in rows[: config.report.mistakes]
         ]
+        table = Table("Samples, drawn at random", [self.source, "reference", "output", self.measured], shown)
         short = sorted(rows, key=lambda row: len(processor(row[0], verbose=False)["input_ids"]) > READABLE)
-        return {
-            "tables": [Table("Samples, drawn at random", [self.source, "reference", "output", self.measured], shown)],
-            "pictures": [self._draw(model, processor, row) for row in short[: config.report.attention]],
-        }
+        try:
+            pictures = [self._draw(model, processor, row) for row in short[: config.report.attention]]
+        except UnsupportedError as error:
+            return {"tables": [table], "notes": [f"Attention is not shown: {error}"]}
+        return {"tables": [table], "pictures": pictures, "notes": []}
 
     def _draw(self, model: Any, processor: Any, row: list[str]) -> Picture:
         """Draw the soft alignment of what the model writes."""

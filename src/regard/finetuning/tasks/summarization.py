@@ -127,4 +127,5 @@ def illustrate(
 ) -> dict[str, Any]:
     """Return samples, what the summaries attend to, and how exactly they were measured."""
     note = "ROUGE: F-measures of rouge-score with Porter's stemmer, a summary's lines as its sentences for Lsum."
-    return {**_task.illustrate(model, processor, split, predictions, spec, config), "notes": [note]}
+    shown = _task.illustrate(model, processor, split, predictions, spec, config)
+    return {**shown, "notes": [note, *shown["notes"]]}

@@ -191,4 +191,5 @@ def illustrate(
     for measure in measures.values():
         measure.corpus_score(outputs, references)  # which completes the signature
     signatures = [f"{name}: sacreBLEU signature {found.get_signature()}" for name, found in measures.items()]
-    return {**_task.illustrate(model, processor, split, predictions, spec, config), "notes": signatures}
+    shown = _task.illustrate(model, processor, split, predictions, spec, config)
+    return {**shown, "notes": [*signatures, *shown["notes"]]}
