@@ -36,7 +36,10 @@ class StepTrainer(CheckpointTrainer):
         rows: Any = self.train_dataset  # with its lengths, which the model does not take and Trainer leaves out
         lengths = rows["length"] if "length" in rows.column_names else None
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return LengthSampler(lengths, len(rows), batch, self.args.seed)
+        sampler = LengthSampler(lengths, len(rows), batch, self.args.seed)
+        if hasattr(self.data_collator, "follow"):  # one that changes its rows from epoch to epoch
+            self.data_collator.follow(sampler)
+        return sampler
 
     def get_train_dataloader(self) -> Any:
         """All rows, or this process's of several; accelerate would repeat some to fill up."""

@@ -62,7 +62,7 @@ def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]]
 
     sizes = config.options["from_scratch"]
     _require_sizes(family, sizes, families)
-    special = MASKED if families is ENCODERS else SPECIAL
+    special = MASKED if families == ENCODERS else SPECIAL
     tokenizer = Tokenizer(models.BPE(unk_token=special["unk_token"]))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
@@ -73,7 +73,7 @@ def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]]
     tokenizer.train_from_iterator(chain.from_iterable(columns), trainer)
     _require_vocabulary(tokenizer.get_vocab_size(), sizes["vocabulary"])
     number = tokenizer.token_to_id
-    if families is ENCODERS:
+    if families == ENCODERS:
         pattern, marks = "[CLS] $A [SEP]", ("[CLS]", "[SEP]")
     else:
         pattern, marks = "$A </s>", ("</s>",)

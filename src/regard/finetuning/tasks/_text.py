@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regard.errors import ConfigError, DataError
+from regard.finetuning.data import normalize
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.sampler import batches_by_length
 from regard.inspection.report.content import Finding
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 BATCH_TOKENS = 2048
 """Tokens in a batch without gradients, padding included."""
@@ -197,6 +201,32 @@ def compute(
             rows |= dict(zip(numbers, answer(batch), strict=True))
             advance(len(numbers))
     return np.stack([rows[n] for n in range(len(encodings))]) if rows else np.zeros((0, 0))
+
+
+def require_texts(split: Dataset, path: str) -> None:
+    """Raise DataError unless each row has a text."""
+    for number, text in enumerate(split["text"], start=1):
+        if not isinstance(text, str):
+            raise DataError(
+                f"{path}: need a text in each row; got {_kind(text)} in row {number}; fill it in or drop the row."
+            )
+
+
+def _kind(value: Any) -> str:
+    return "none" if value is None else f"a value of type {type(value).__name__}"
+
+
+def keys(split: Dataset) -> list[str | None]:
+    """Return what is alike for texts that differ in case or spaces alone, None for those without any."""
+    return [normalize(text) if text.strip() else None for text in split["text"]]
+
+
+def empty_findings(name: str, split: Dataset) -> list[Finding]:
+    """Say how many texts are empty."""
+    empty = [number for number, text in enumerate(split["text"], start=1) if not text.strip()]
+    if not empty:
+        return []
+    return [Finding("warning", f"{name}: {len(empty)} texts are empty (first in row {empty[0]}); they teach nothing")]
 
 
 def text_of(value: Any, where: str) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import Formats, normalize
+from regard.finetuning.data import Formats
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
@@ -129,15 +129,15 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     """Name the labels and look for what spoils a classifier."""
     paths = {name: _classes.where(name, config) for name in splits}
     for name, split in splits.items():
-        _require_texts(split, paths[name])
+        _text.require_texts(split, paths[name])
     kind, findings = _choose_kind(splits["train"], config)
     _require_options(kind, config)
     spec, found = KINDS[kind].learn_spec(splits, paths, config)
     findings += found
-    keys = {name: _keys(split) for name, split in splits.items()}
+    keys = {name: _text.keys(split) for name, split in splits.items()}
     for name, split in splits.items():
         shown = KINDS[kind].shown_of(split, spec)
-        findings += [*_classes.repeats(name, keys[name], shown, "text"), *_empty(name, split)]
+        findings += [*_classes.repeats(name, keys[name], shown, "text"), *_text.empty_findings(name, split)]
     return spec, findings + _classes.leaks(keys, "text")
 
 
@@ -183,32 +183,8 @@ def metric(spec: Spec) -> str:
 
 def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
     """Require texts, and labels that the model knows."""
-    _require_texts(split, path)
+    _text.require_texts(split, path)
     _of(spec).require_targets(split, path, spec)
-
-
-def _require_texts(split: Dataset, path: str) -> None:
-    for number, text in enumerate(split["text"], start=1):
-        if not isinstance(text, str):
-            raise DataError(
-                f"{path}: need a text in each row; got {_kind(text)} in row {number}; fill it in or drop the row."
-            )
-
-
-def _kind(value: Any) -> str:
-    return "none" if value is None else f"a value of type {type(value).__name__}"
-
-
-def _keys(split: Dataset) -> list[str | None]:
-    """Return what is alike for texts that differ in case or spaces alone, None for those without any."""
-    return [normalize(text) if text.strip() else None for text in split["text"]]
-
-
-def _empty(name: str, split: Dataset) -> list[Finding]:
-    empty = [number for number, text in enumerate(split["text"], start=1) if not text.strip()]
-    if not empty:
-        return []
-    return [Finding("warning", f"{name}: {len(empty)} texts are empty (first in row {empty[0]}); they teach nothing")]
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
