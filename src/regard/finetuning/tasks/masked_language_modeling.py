@@ -26,7 +26,7 @@ INPUT = "text"
 FILLS = 5
 """Words that are named for each mask in an input."""
 
-validate = None
+tally = None
 
 
 def read_paragraphs(path: Path) -> Iterator[dict[str, Any]]:
