@@ -78,6 +78,7 @@ def convert(source: Path, target: Path) -> None:
         raise SystemExit(f"{source}: need the weights of Whisper; missing {missing}, unexpected {unexpected}.")
     model.tie_weights()
     generation = model.generation_config
+    generation._from_model_config = False  # or loading makes it anew, without what follows
     generation.alignment_heads = settings["alignment_heads"]
     generation.suppress_tokens = settings["suppress_ids"]
     generation.begin_suppress_tokens = settings["suppress_ids_begin"]

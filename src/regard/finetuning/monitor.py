@@ -105,7 +105,9 @@ def watch_training(trainer: Trainer, path: Path, config: Config, rows: Any, disp
 def real_queries(name: str, batch: dict[str, Any]) -> np.ndarray | None:
     """Return which queries of the attention with this name are no padding, `(B, T)`; None where all count."""
     decodes = "decoder" in name.split(".")
-    flags = batch["labels"].ne(-100) if decodes and "labels" in batch else batch.get("attention_mask")
+    flags = batch.get("attention_mask") if "input_ids" in batch else None  # of a sound it counts samples
+    if decodes and "labels" in batch:
+        flags = batch["labels"].ne(-100)
     return None if flags is None or flags.ndim != 2 else flags.numpy(force=True).astype(bool)
 
 

@@ -96,9 +96,9 @@ class _Loader(torch.utils.data.DataLoader):
 def split(inputs: dict[str, Any], max_tokens: int, padded: bool) -> Iterator[dict[str, Any]]:
     """Yield a batch in parts of at most `max_tokens` tokens, the longest texts first, each cut to its longest text.
 
-    Inputs without `attention_mask` `(B, T)` are not texts, and stay together.
+    Inputs without `input_ids` and `attention_mask` `(B, T)` are not texts, and stay together.
     """
-    mask = inputs.get("attention_mask")
+    mask = inputs.get("attention_mask") if "input_ids" in inputs else None
     if mask is None or mask.ndim != 2:
         yield inputs
         return

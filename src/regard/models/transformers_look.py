@@ -19,11 +19,9 @@ from regard.errors import ConfigError, DataError, UnsupportedError
 from regard.models.alignment import align
 from regard.models.pictures import PICTURES, in_unit_range, open_picture, place_labels
 from regard.models.seen import Seen
+from regard.models.sounds import OTHER_SOUNDS, SOUNDS, read_sound
 from regard.models.transformers_boxes import Found, is_detector, look_for_boxes
 from regard.models.watch import watch
-
-SOUNDS = (".wav",)
-OTHER_SOUNDS = (".mp3", ".flac", ".ogg", ".m4a", ".opus", ".g722")
 
 
 @dataclass(frozen=True)
@@ -102,11 +100,9 @@ def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Loo
         UnsupportedError: No attention can be seen.
     """
     ending = Path(given).suffix.lower() if len(given) < 500 else ""
-    if ending in OTHER_SOUNDS:
-        raise DataError(f"{given}: need a sound as a .wav file; got {ending}; convert it, say with ffmpeg.")
     if ending in PICTURES:
         return _look_at_picture(model, processor, given, gradients)
-    if ending in SOUNDS:
+    if ending in (*SOUNDS, *OTHER_SOUNDS):
         return _listen(model, processor, given)
     return read(model, processor, given, gradients)
 
@@ -338,28 +334,6 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
             words.append((piece.strip(), float(first), float(last)))
     ends = [*(first for _, first, _ in words[1:]), words[-1][2]]  # one ends where the next begins
     return [(word, first, end) for (word, first, _), end in zip(words, ends, strict=True)]
-
-
-def read_sound(path: str, rate: int) -> np.ndarray:
-    """A WAV file as one channel at this rate, in -1..1.
-
-    Raises:
-        DataError: It is not there or does not decode.
-    """
-    from scipy.io import wavfile
-    from scipy.signal import resample_poly
-
-    try:
-        found, sound = wavfile.read(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: need a sound; got a file that does not decode ({error}); check it.") from None
-    if sound.dtype.kind == "u":  # eight bits, around 128
-        sound = sound.astype(np.float32) / 128 - 1
-    elif sound.dtype.kind == "i":
-        sound = sound.astype(np.float32) / -float(np.iinfo(sound.dtype).min)
-    sound = sound.mean(-1) if sound.ndim == 2 else sound
-    common = int(np.gcd(found, rate))
-    return resample_poly(sound, rate // common, found // common).astype(np.float32)
 
 
 @contextlib.contextmanager

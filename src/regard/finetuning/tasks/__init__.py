@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 TASKS = {
     "text-classification": "text_classification",
+    "translation": "translation",
+    "summarization": "summarization",
     "image-classification": "image_classification",
     "object-detection": "object_detection",
     "image-generation": "image_generation",
-    "translation": "translation",
-    "summarization": "summarization",
+    "speech-recognition": "speech_recognition",
     "masked-language-modeling": "masked_language_modeling",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.tasks import Encoded, Spec, _classes, _text
+from regard.finetuning.tasks import Encoded, Spec, _classes, _files, _text
 from regard.inspection.report.content import Finding
 from regard.models.pictures import PICTURES, open_picture
 
@@ -32,12 +31,7 @@ def in_folders(path: Path) -> Iterator[dict[str, Any]]:
 def require_files(files: Sequence[Any], path: str) -> None:
     """Raise DataError unless each row names a file that is there."""
     for number, file in enumerate(files, start=1):
-        if not isinstance(file, str) or not Path(file).is_file():
-            got = f"no file '{file}'" if isinstance(file, str) else f"a {type(file).__name__}"
-            raise DataError(
-                f"{path}: need the file of a picture in each row; got {got} in row {number}; correct it or drop the "
-                "row."
-            )
+        _files.require_file(file, path, number, "picture")
 
 
 def require_cells(split: Dataset, path: str) -> None:
@@ -75,7 +69,7 @@ def pixels(processor: Any, files: Sequence[str]) -> Any:
 
 def digests(files: Sequence[str]) -> list[bytes]:
     """Return what is equal for equal files."""
-    return [hashlib.sha256(Path(file).read_bytes()).digest() for file in files]
+    return [_files.digest(file) for file in files]
 
 
 def load_processor(source: str) -> Any:
