@@ -22,8 +22,16 @@ from _packages import from_debian
 
 HELP = "usr/share/libreoffice/help"
 PARTS = {
-    "en": ("libreoffice-help-en-us", f"{HELP}/en-US/text", "c3facd77137dfddeff50740842104cdc173ce399bb9b22e273806ddf2b8bf964"),
-    "de": ("libreoffice-help-de", f"{HELP}/de/text", "24572dea0595f4c195cf5452306d3692f392ce339efce8b7fbe2e0fb1fcd40da"),
+    "en": (
+        "libreoffice-help-en-us",
+        f"{HELP}/en-US/text",
+        "c3facd77137dfddeff50740842104cdc173ce399bb9b22e273806ddf2b8bf964",
+    ),
+    "de": (
+        "libreoffice-help-de",
+        f"{HELP}/de/text",
+        "24572dea0595f4c195cf5452306d3692f392ce339efce8b7fbe2e0fb1fcd40da",
+    ),
 }
 WORDS = range(3, 31)
 """How many words a paragraph may have on each side."""

@@ -81,7 +81,12 @@ def test_a_run_from_scratch_beats_the_frequencies(values, folder, tmp_path):
 
 
 def test_a_model_is_adapted_and_compared_with_itself_before(values, tiny, tables, tmp_path):
-    rated = {"train": str(tables / "train.csv"), "test": str(tables / "test.csv"), "text": "sentence", "label": "sentiment"}
+    rated = {
+        "train": str(tables / "train.csv"),
+        "test": str(tables / "test.csv"),
+        "text": "sentence",
+        "label": "sentiment",
+    }
     values |= {"model": str(tiny), "options": {"downstream": rated}}
     values["data"] = {"train": rated["train"], "test": rated["test"], "columns": {"text": "sentence"}}
     values["train"] |= {"max_steps": 10, "evaluate_every": 5}

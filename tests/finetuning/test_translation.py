@@ -266,9 +266,7 @@ def test_what_cannot_begin_from_scratch(values):
     )
     values["options"]["from_scratch"] = SCRATCH | {"vocabulary": 9000}
     told = refusal(check, values, error=DataError)
-    assert told.startswith(
-        "options.from_scratch.vocabulary: need training texts with 9000 different pieces; got "
-    )
+    assert told.startswith("options.from_scratch.vocabulary: need training texts with 9000 different pieces; got ")
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,7 @@ def check(config: Config | dict[str, Any] | str | Path) -> Check:
     """
     prepared = prepare(Config.load(config))
     rows = prepared.encoded["train"].rows
-    lengths = list(rows["length"]) if "length" in rows.column_names else []
+    lengths = list(rows["length"]) if {"length", "input_ids"} <= set(rows.column_names) else []
     return replace(prepared.check, speed=predict_speed(prepared.config, lengths))
 
 

@@ -42,7 +42,9 @@ class AttentionMonitor(TrainerCallback):
         chosen = np.random.default_rng(config.seed).permutation(len(rows))[: config.monitor.rows]
         batch = trainer.data_collator([rows[int(number)] for number in np.sort(chosen)])
         known = trainer.accelerator.unwrap_model(trainer.model).config
-        ignored = ("length",) if getattr(known, "is_encoder_decoder", False) else ("length", "labels")  # a decoder reads what it is to write
+        ignored = (
+            ("length",) if getattr(known, "is_encoder_decoder", False) else ("length", "labels")
+        )  # a decoder reads what it is to write
         self.probe = {name: value for name, value in batch.items() if name not in ignored}
         self.told: set[str] = set()
         self.every = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def open_sound(path: str | Path) -> tuple[np.ndarray, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound, such as a title
             rate, sound = wavfile.read(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, struct.error) as error:
         raise DataError(f"{path}: need a sound; got a file that does not decode ({error}); check it.") from None
     if not len(sound):
         raise DataError(f"{path}: need a sound; got a file with none in it; record it again or drop it.")

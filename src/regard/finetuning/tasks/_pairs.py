@@ -116,4 +116,3 @@ def uneven(name: str, split: Dataset, source: str, target: str) -> list[Finding]
         return []
     told = f"{name}: in {len(rows)} pairs one text is {UNEVEN} times as long as the other (first: row {rows[0]})"
     return [Finding("warning", f"{told}; look whether they belong together")]
-

@@ -210,7 +210,11 @@ def encode_texts(processor: Any, texts: Sequence[str]) -> list[list[int]]:
 def spelled(tokenizer: Any, text: str) -> str:
     """Write a text in the capitals or small letters that a tokenizer has, and leave out signs that nobody hears."""
     known = set(tokenizer.get_vocab())
-    text = text.upper() if "A" in known and "a" not in known else text.lower() if "a" in known else text
+    letters = {sign for sign in known if len(sign) == 1}
+    if not any(map(str.islower, letters)):
+        text = text.upper()
+    elif not any(map(str.isupper, letters)):
+        text = text.lower()
     return "".join(sign for sign in text if sign in known or sign.isalnum() or sign.isspace())
 
 
@@ -305,7 +309,9 @@ def transcribe(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str]:
 
 def longest_text(described: Any) -> int:
     """Return how many tokens a decoder can write."""
-    return getattr(described, "max_target_positions", None) or getattr(described, "max_position_embeddings", None) or 448
+    return (
+        getattr(described, "max_target_positions", None) or getattr(described, "max_position_embeddings", None) or 448
+    )
 
 
 def prepare(processor: Any, sounds: Sequence[Any]) -> Any:

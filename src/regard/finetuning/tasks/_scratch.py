@@ -18,7 +18,13 @@ SEQUENCES = ("marian", "bart", "t5")
 ENCODERS = ("bert", "modernbert")
 SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
 """In the order of their numbers, from 0."""
-MASKED = {"pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "unk_token": "[UNK]", "mask_token": "[MASK]"}
+MASKED = {
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "unk_token": "[UNK]",
+    "mask_token": "[MASK]",
+}
 POSITIONS = 512
 """Tokens that such a model can read."""
 

@@ -114,9 +114,7 @@ def _positions(config: Any) -> int:
     return positions - (config.pad_token_id + 1 if reserved else 0)
 
 
-def tokenize(
-    tokenizer: Any, texts: Sequence[str], limit: int, as_target: bool = False
-) -> tuple[Encodings, list[int]]:
+def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, as_target: bool = False) -> tuple[Encodings, list[int]]:
     """Turn texts into token numbers, at most `limit` of each; `as_target` as the model shall write them.
 
     Returns:

@@ -1,0 +1,334 @@
+"""Recordings of every kind, errors against a textbook count, and recognisers from scratch on words that are tones."""
+
+import csv
+import wave
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from regard.cli import app
+from regard.errors import ConfigError, DataError
+from regard.finetuning import train
+from regard.finetuning.check import check, prepare
+from regard.finetuning.config import Config
+from regard.finetuning.progress import Display
+from regard.finetuning.run import Run, evaluate
+from regard.finetuning.stream import predict_file
+from regard.finetuning.tasks import _recognizers, _sounds, _transcripts
+from regard.finetuning.tasks import speech_recognition as task
+from regard.models.sounds import open_sound, read_sound
+
+SCRATCH = {"layers": 1, "width": 32, "heads": 2}
+TONES = {"low": 300, "mid": 900, "high": 2700}
+
+
+def write_sound(path, values, rate=8000):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((np.asarray(values) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def tone(word, number, rate=8000):
+    rng = np.random.default_rng(number)
+    moments = np.arange(int(rate * rng.uniform(0.3, 0.8))) / rate
+    return 0.4 * np.sin(2 * np.pi * TONES[word] * moments) + rng.normal(size=len(moments)) * 0.01
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """Folders `train` and `test` of recordings of 8 kHz, each beside its word."""
+    folder = tmp_path_factory.mktemp("spoken")
+    for part, count in {"train": 60, "test": 15}.items():
+        (folder / part).mkdir()
+        for number in range(count):
+            word = list(TONES)[number % 3]
+            write_sound(folder / part / f"{number:02}.wav", tone(word, number + 1000 * (part == "test")))
+            (folder / part / f"{number:02}.txt").write_text(f"{word.capitalize()}!\n")
+    return folder
+
+
+def make_values(spoken, output, model="whisper", **train):
+    return {
+        "task": "speech-recognition",
+        "model": model,
+        "data": {"train": str(spoken / "train"), "test": str(spoken / "test"), "validation": 0.15},
+        "output": str(output),
+        "train": {
+            "max_steps": 80, "batch_size": 10, "learning_rate": 1e-2, "evaluate_every": 40, "precision": "float32",
+        } | train,
+        "options": {"from_scratch": SCRATCH, "window": 1},
+        "report": {"attention": 1, "mistakes": 4},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def values(spoken, tmp_path):
+    return make_values(spoken, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def finished(spoken, tmp_path_factory):
+    return train.finetune(make_values(spoken, tmp_path_factory.mktemp("runs") / "run"), quiet=True)
+
+
+def refusal(function, *args, error=ConfigError, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+def test_a_run_from_scratch_learns(finished):
+    metrics = finished.metrics
+    assert metrics["rows"] == 15
+    assert metrics["word_error_rate"] < 0.3 < metrics["baselines"]["commonest words"]["word_error_rate"] - 0.3
+    assert set(metrics["intervals_95"]) == {"word_error_rate", "character_error_rate"}
+    page = (finished.path / "report.html").read_text(encoding="utf-8")
+    assert "Whisper&#39;s basic normaliser" in page or "Whisper's basic normaliser" in page
+    assert "What was said and heard" in page
+    assert "When each word was heard" in page
+
+
+def test_predicting_looking_and_evaluating(finished, spoken, tmp_path):
+    sound = spoken / "test" / "01.wav"
+    [found] = Run.load(finished.path).predict(str(sound))
+    told = CliRunner().invoke(app, ["predict", str(finished.path), str(sound)])
+    assert told.stdout == f"{found['text']}\n"
+    scores = evaluate(finished, spoken / "test")
+    assert scores["word_error_rate"].value == pytest.approx(finished.metrics["word_error_rate"], abs=1e-6)
+    assert not scores["word_error_rate"].higher_is_better
+    told = CliRunner().invoke(app, ["look", str(finished.path), str(sound)], env={"COLUMNS": "200"})
+    assert told.exit_code == 0, told.output
+    assert "from (s)" in told.stdout
+    written = predict_file(finished, spoken / "test", tmp_path / "heard.csv")
+    with written.path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["audio"] for row in rows] == [f"{number:02}.wav" for number in range(15)]
+    assert rows[1]["predicted_text"] == found["text"]
+    assert rows[1]["text"] == "Mid!"
+
+
+def test_going_on_ends_in_the_same_weights(finished, values, monkeypatch):
+    original = train._Watcher.on_step_end
+
+    def interrupting(watcher, args, state, control, **events):
+        watcher.interrupted = watcher.interrupted or state.global_step == 53
+        return original(watcher, args, state, control, **events)
+
+    monkeypatch.setattr(train._Watcher, "on_step_end", interrupting)
+    with pytest.raises(train.Interrupted):
+        train.finetune(values, quiet=True)
+    monkeypatch.undo()
+    resumed = train.finetune(values, resume=True, quiet=True)
+    for one, other in zip(resumed.model.parameters(), finished.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["ctc", "lora"])
+def test_spelling_and_few_parameters(kind, finished, spoken, tmp_path):
+    """CTC from scratch, and an adapter on a Whisper that was fine-tuned before."""
+    values = make_values(spoken, tmp_path / "run", "wav2vec2", max_steps=4, evaluate_every=2)
+    if kind == "lora":
+        values |= {"model": str(finished.path / "model"), "adapter": {"kind": "lora"}, "options": {}}
+    run = train.finetune(values, quiet=True)
+    assert (run.path / "adapter").is_dir() == (kind == "lora")
+    if kind == "ctc":
+        assert run.state["spec"]["characters"] == sorted(set("lowmidhigh"))
+        assert run.model.config.vocab_size == len(run.processor.tokenizer) == 3 + len(set("lowmidhigh"))
+    else:
+        before = run.metrics["baselines"]["before fine-tuning"]["word_error_rate"]
+        assert before == pytest.approx(finished.metrics["word_error_rate"], abs=1e-6)
+    assert all(isinstance(answer["text"], str) for answer in run.predict([str(spoken / "test" / "00.wav")]))
+
+
+def textbook_errors(one, other):
+    """Edit distance by its recurrence (Wagner and Fischer 1974)."""
+    table = {(i, 0): i for i in range(len(one) + 1)} | {(0, j): j for j in range(len(other) + 1)}
+    for i in range(1, len(one) + 1):
+        for j in range(1, len(other) + 1):
+            table[i, j] = min(
+                table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (one[i - 1] != other[j - 1])
+            )
+    return table[len(one), len(other)]
+
+
+def test_error_rates_are_those_of_the_textbook():
+    rng = np.random.default_rng(1)
+    said = [" ".join(rng.choice(["press", "one", "two", "now"], rng.integers(1, 8))) for _ in range(60)]
+    heard = [" ".join(word for word in text.split() if rng.random() < 0.8) + " please" for text in said]
+    heard[0] = ""
+    scores = _transcripts.error_rates(said, heard, "none")
+    pairs = list(zip(said, heard, strict=True))
+    words = sum(textbook_errors(a.split(), b.split()) for a, b in pairs) / sum(len(a.split()) for a in said)
+    signs = sum(textbook_errors(a, b.strip()) for a, b in pairs) / sum(map(len, said))
+    assert scores["word_error_rate"].value == pytest.approx(words)
+    assert scores["character_error_rate"].value == pytest.approx(signs)
+    low, high = scores["word_error_rate"].interval
+    assert low < words < high
+
+
+def test_normalisers():
+    said, heard = ["Press one, please. It's Waldo's."], ["press 1 please its waldo's"]
+    errors = {kind: _transcripts.count_errors(said, heard, kind)[0, 0] for kind in ("none", "basic", "english")}
+    assert errors["none"] > errors["basic"] > errors["english"]
+
+
+def test_long_recordings_are_cut_where_they_are_quiet():
+    rng = np.random.default_rng(2)
+    sound = rng.normal(size=50_000)
+    sound[13_000:14_000] *= 0.01
+    parts = _sounds.pieces(sound, 16_000)
+    assert all(len(part) <= 16_000 for part in parts)
+    assert 13_000 < len(parts[0]) < 14_000
+    np.testing.assert_array_equal(np.concatenate(parts), sound)
+    assert len(_sounds.pieces(sound[:16_000], 16_000)) == 1
+
+
+def test_a_shorter_window_reads_as_the_beginning_of_the_longer_one(finished):
+    from transformers import WhisperForConditionalGeneration
+
+    spec = {**finished.state["spec"], "window": 2}
+    long = _recognizers._new_model(spec, None)
+    weights = long.model.encoder.embed_positions.weight.clone()
+    _recognizers._shorten(long, 1)
+    torch.testing.assert_close(long.model.encoder.embed_positions.weight, weights[:50])
+    assert long.model.encoder(torch.zeros(1, 80, 100)).last_hidden_state.shape == (1, 50, 32)
+    again = WhisperForConditionalGeneration.from_pretrained(finished.path / "model")  # as anybody loads it
+    assert again.config.max_source_positions == 50
+    assert again.generation_config.no_timestamps_token_id == 258
+
+
+def test_findings(values, spoken, tmp_path):
+    rows = [(str(spoken / "train" / f"{number:02}.wav"), "low") for number in range(12)]
+    rows.append((str(write_sound(tmp_path / "silent.wav", np.zeros(4000))), "high"))
+    rows.append((str(write_sound(tmp_path / "long.wav", tone("mid", 3, 48_000), 16_000)), "mid"))
+    values["model"], values["data"]["train"] = "wav2vec2", str(tmp_path / "train.csv")
+    values["data"]["validation"] = str(tmp_path / "other.jsonl")
+    with (tmp_path / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["audio", "text"], *rows])
+    (tmp_path / "other.jsonl").write_text(f'{{"audio": "{rows[0][0]}", "text": "Größe"}}\n')
+    told = {finding.message: finding.level for finding in check(values).findings}
+    messages = "\n".join(told)
+    assert "train: resampled to the 16,000 Hz that the model reads: 13 of 8,000 Hz; above half their own" in messages
+    assert "train: 1 recordings are silent (first in row 13); nobody can hear their words: drop the rows" in told
+    assert "train: the model reads 1 seconds; 1 of 14 are longer" in messages
+    assert "validation: the tokenizer lacks 4 characters of the transcripts: " in messages
+    assert "validation: 1 recordings are in train too" in messages
+    assert len(prepare(Config.load(values)).encoded["train"].rows) == 13
+    values["data"]["too_long"] = "refuse"
+    assert refusal(check, values, error=DataError).startswith(
+        "train: need recordings of at most 1 seconds; got 1 of 14"
+    )
+
+
+def test_recordings_that_cannot_be_used(values, tmp_path):
+    table = tmp_path / "one.jsonl"
+    values["data"] = {"train": str(table), "validation": str(table)}
+
+    def told(audio, text):
+        table.write_text(f'{{"audio": "{audio}", "text": "{text}"}}\n')
+        return refusal(check, values, error=DataError)
+
+    good = write_sound(tmp_path / "good.wav", tone("low", 1))
+    assert told("nowhere.wav", "low") == (
+        f"{table}: need the file of a recording in each row; got no file '{tmp_path / 'nowhere.wav'}' in row 1; correct "
+        "it or drop the row."
+    )
+    assert told(good, " ") == f"{table}: need words in each row; got none in row 1; fill it in or drop the row."
+    assert told(good, "...") == f"{table}: need words in each row; got '...' in row 1; fill it in or drop the row."
+    empty = write_sound(tmp_path / "empty.wav", [])
+    assert told(empty, "low") == (
+        f"train, row 1: {empty}: need a sound; got a file with none in it; record it again or drop it."
+    )
+    (tmp_path / "broken.wav").write_bytes(good.read_bytes()[:20])
+    assert "broken.wav: need a sound; got a file that does not decode (" in told("broken.wav", "low")
+    (tmp_path / "song.mp3").write_bytes(b"")
+    assert told("song.mp3", "low").endswith(
+        "song.mp3: need a sound as a .wav file; got .mp3; convert it, say with ffmpeg."
+    )
+    values["data"]["train"] = str(tmp_path / "nothing")
+    (tmp_path / "nothing").mkdir()
+    assert refusal(check, values, error=DataError) == (
+        f"{tmp_path / 'nothing'}: need a folder with recordings (.wav), each beside a .txt file of the same name with its "
+        "words; got none; name another, or a table."
+    )
+
+
+def test_models_that_cannot_be_used(values, finished, tiny):
+    assert refusal(check, values | {"model": "bert"}) == (
+        "model: need one of wav2vec2, whisper with options.from_scratch; got 'bert'; name a family, or leave out "
+        "options.from_scratch."
+    )
+    assert refusal(check, values | {"options": {"from_scratch": SCRATCH | {"heads": 5}}}) == (
+        "options.from_scratch: need width to be a multiple of heads; got 32 and 5; change one."
+    )
+    assert refusal(check, values | {"model": str(tiny), "options": {}}) == (
+        "model: need one that recognises speech, such as openai/whisper-tiny, usefulsensors/moonshine-tiny or "
+        "facebook/wav2vec2-base; got one of type 'bert'; name another."
+    )
+    assert refusal(check, values | {"model": str(finished.path / "model"), "options": {"window": 2}}) == (
+        "options.window: need at most 1 seconds, which this model reads; got 2; lower it or leave it out."
+    )
+    assert refusal(_recognizers._speak, finished.processor.tokenizer, None) == (
+        "options.language: need the language of the recordings for a model of many, such as de; got none; set it."
+    )
+
+
+def test_an_encoder_learns_to_spell(values, tmp_path):
+    """wav2vec2 without a head or a tokenizer gets both, with the characters of the training rows."""
+    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    spec = {"kind": "ctc", "characters": ["a"], "from_scratch": SCRATCH, "window": None, "language": None}
+    Wav2Vec2Model(_recognizers._new_model(spec, None).config).save_pretrained(tmp_path / "encoder")
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "encoder")
+    values |= {"model": str(tmp_path / "encoder"), "options": {}}
+    prepared = prepare(Config.load(values))
+    model, fresh = task.load_model(values["model"], prepared.check.spec)
+    assert fresh == ["lm_head.bias", "lm_head.weight"]
+    assert model.config.vocab_size == len(prepared.processor.tokenizer) == 11
+    batch = task.collator(prepared.processor)([prepared.encoded["train"].rows[n] for n in (0, 1)])
+    assert prepared.processor.batch_decode(batch["labels"][:, :3]) in (["low", "mid"], ["low", "hig"], ["mid", "hig"])
+    assert torch.isfinite(model(**batch).loss)
+    assert _recognizers.spelled(prepared.processor.tokenizer, "LOW!") == "low"
+
+
+def test_moonshine_reads_and_writes(spoken):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import (
+        MoonshineConfig,
+        MoonshineForConditionalGeneration,
+        PreTrainedTokenizerFast,
+        Wav2Vec2FeatureExtractor,
+        Wav2Vec2Processor,
+    )
+
+    names = ["<unk>", "<s>", "</s>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    plain = Tokenizer(models.BPE(vocab={name: number for number, name in enumerate(names)}, merges=[]))
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
+    processor = Wav2Vec2Processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), tokenizer)
+    sizes = {"encoder_num_hidden_layers": 1, "decoder_num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
+    heads = {f"{side}_num_attention_heads": 2 for side in ("encoder", "decoder")}
+    model = MoonshineForConditionalGeneration(MoonshineConfig(vocab_size=len(names), **sizes, **heads))
+    assert _recognizers.encode_texts(processor, ["mid"])[0][::4] == [1, 2]
+    rows = [{"input_values": str(spoken / "test" / "01.wav"), "labels": [1, 5, 6, 2]}]
+    batch = task.collator(processor)(rows)
+    assert batch["decoder_input_ids"].tolist() == [[1, 5, 6]]
+    assert batch["labels"].tolist() == [[5, 6, 2]]
+    assert torch.isfinite(model(**batch).loss)
+    [answer] = task.respond(model, processor, [str(spoken / "test" / "01.wav")], Display(quiet=True))
+    assert isinstance(answer["text"], str)
+
+
+def test_sounds_are_read_at_any_rate(tmp_path):
+    moments = np.arange(8000) / 8000
+    path = write_sound(tmp_path / "a.wav", 0.5 * np.sin(2 * np.pi * 440 * moments))
+    sound, rate = open_sound(path)
+    assert (len(sound), rate) == (8000, 8000)
+    again = read_sound(path, 16_000)
+    expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
+    assert np.abs(again - expected)[400:-400].max() < 2e-3
