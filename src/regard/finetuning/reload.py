@@ -15,7 +15,7 @@ from regard.errors import RegardError
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Spec, get_task
+from regard.finetuning.tasks import Made, Prediction, Spec, get_task
 
 if TYPE_CHECKING:
     from regard.finetuning.check import Prepared
@@ -38,7 +38,7 @@ def require_same_answers(model: Any, folder: Path, prepared: Prepared) -> None:
     config, spec = prepared.config, prepared.check.spec
     task, split = get_task(config.task), prepared.splits["validation"]
     inputs = split.select(range(min(len(split), INPUTS)))[task.INPUT]
-    before = task.respond(model, prepared.processor, inputs, Display(quiet=True))
+    before = [_plain(p) for p in task.respond(model, prepared.processor, inputs, Display(quiet=True))]
     after, missing = (_in_a_fresh_process if FRESH else answers)(folder, config, spec, inputs)
     if missing or not alike(before, after):
         raise RegardError(
@@ -51,7 +51,12 @@ def answers(folder: Path, config: Config, spec: Spec, inputs: Sequence[Any]) -> 
     task = get_task(config.task)
     model, missing = get_framework(config.framework).load(folder, config, spec)
     processor = task.load_processor(str(folder), config)
-    return task.respond(model, processor, inputs, Display(quiet=True)), missing
+    return [_plain(p) for p in task.respond(model, processor, inputs, Display(quiet=True))], missing
+
+
+def _plain(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as JSON has it: a file by what it holds."""
+    return {key: value.content.hex() if isinstance(value, Made) else value for key, value in prediction.items()}
 
 
 def _in_a_fresh_process(folder: Path, config: Config, spec: Spec, inputs: Sequence[Any]) -> tuple[list[Any], list[str]]:
