@@ -235,8 +235,8 @@ def test_recordings_that_cannot_be_used(values, tmp_path):
 
     good = write_sound(tmp_path / "good.wav", tone("low", 1))
     assert told("nowhere.wav", "low") == (
-        f"{table}: need the file of a recording in each row; got no file '{tmp_path / 'nowhere.wav'}' in row 1; correct "
-        "it or drop the row."
+        f"{table}: need the file of a recording in each row; got no file '{tmp_path / 'nowhere.wav'}' in row 1; "
+        "correct it or drop the row."
     )
     assert told(good, " ") == f"{table}: need words in each row; got none in row 1; fill it in or drop the row."
     assert told(good, "...") == f"{table}: need words in each row; got '...' in row 1; fill it in or drop the row."
@@ -253,8 +253,8 @@ def test_recordings_that_cannot_be_used(values, tmp_path):
     values["data"]["train"] = str(tmp_path / "nothing")
     (tmp_path / "nothing").mkdir()
     assert refusal(check, values, error=DataError) == (
-        f"{tmp_path / 'nothing'}: need a folder with recordings (.wav), each beside a .txt file of the same name with its "
-        "words; got none; name another, or a table."
+        f"{tmp_path / 'nothing'}: need a folder with recordings (.wav), each beside a .txt file of the same name with "
+        "its words; got none; name another, or a table."
     )
 
 

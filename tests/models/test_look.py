@@ -158,5 +158,5 @@ def test_refusals(reader, viewer, picture, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
     assert "need a model that listens" in refused(reader, broken)
-    assert refused(reader, "x.mp3") == "x.mp3: need a sound as a .wav file; got .mp3; convert it, say with ffmpeg."
+    assert refused(reader, "x.mp3") == "x.mp3: need a model that listens; got one that does not; give it a text."
     assert "need a run, the directory of a checkpoint or a name on the hub" in refused(tmp_path / "nothing", TOLD)

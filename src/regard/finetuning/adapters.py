@@ -39,6 +39,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "dinov2": ("q_proj", "v_proj"),
     "whisper": ("q_proj", "v_proj"),
     "wav2vec2": ("q_proj", "v_proj"),
+    "hubert": ("q_proj", "v_proj"),
+    "moonshine": ("q_proj", "v_proj"),
     "t5": ("q", "v"),
     "bart": ("q_proj", "v_proj"),
     "marian": ("q_proj", "v_proj"),
