@@ -70,7 +70,7 @@ def transcripts(table: str) -> dict[str, str]:
     """Lines such as `digits/7: seven`; what is in brackets is not said, and neither are dots for what is left out."""
     found = {}
     for name, colon, text in (line.partition(":") for line in table.splitlines() if not line.startswith(";")):
-        said = " ".join(re.sub(r"\[.*?\]|\(.*?\)|\.\.\.", " ", text).split())
+        said = " ".join(re.sub(r"\[.*?\]|\(.*?\)|<.*?>|\.\.\.", " ", text).split())
         if colon and any(map(str.isalpha, said)):
             found[name.strip().removesuffix(".wav")] = said
     return found

@@ -47,8 +47,7 @@ def refusal(changes, values=MINIMAL):
         ({"train.keep": "worst"}, "config: need 'train.keep' to be 'best' or 'last'; got 'worst'; change it."),
         (
             {"task": "text-clasification"},
-            "task: need one of text-classification, image-classification, object-detection, image-generation; "
-            "got 'text-clasification'; did you mean 'text-classification'?",
+            f"task: need one of {', '.join(TASKS)}; got 'text-clasification'; did you mean 'text-classification'?",
         ),
         ({"model.name": "x"}, "--set: need a section at 'model' in 'model.name'; got a text; name another key."),
     ],
