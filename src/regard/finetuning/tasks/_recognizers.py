@@ -166,13 +166,13 @@ def has_tokenizer(source: str) -> bool:
 
 def _new_processor(kind: Kind, window: int, texts: Sequence[str]) -> Any:
     from tokenizers.pre_tokenizers import ByteLevel
-    from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizerFast
+    from transformers import Wav2Vec2FeatureExtractor, WhisperFeatureExtractor, WhisperProcessor, WhisperTokenizer
 
     if kind == "ctc":
         return _spelling_processor(Wav2Vec2FeatureExtractor(return_attention_mask=True), texts)
     names = [*sorted(ByteLevel.alphabet()), END, START, PLAIN]  # bytes, so that no character is unknown
     special = {"pad_token": END, "additional_special_tokens": [START, PLAIN]}
-    tokenizer = WhisperTokenizerFast(vocab={name: number for number, name in enumerate(names)}, merges=[], **special)
+    tokenizer = WhisperTokenizer(vocab={name: number for number, name in enumerate(names)}, merges=[], **special)
     return WhisperProcessor(WhisperFeatureExtractor(chunk_length=window), tokenizer)
 
 
@@ -266,14 +266,15 @@ def _new_model(spec: Spec, dropout: float | None) -> Any:
     scratch, dropout = spec["from_scratch"], dropout or 0.0
     layers, width, heads = scratch["layers"], scratch["width"], scratch["heads"]
     if spec["kind"] == "ctc":
-        dropouts = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout")
+        names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout")
+        dropouts: dict[str, Any] = dict.fromkeys(names, dropout)
         return Wav2Vec2ForCTC(
             Wav2Vec2Config(
                 vocab_size=3 + len(spec["characters"]), num_hidden_layers=layers, hidden_size=width,
                 num_attention_heads=heads, intermediate_size=4 * width, conv_dim=(width,) * 7,
                 num_conv_pos_embedding_groups=heads, num_conv_pos_embeddings=32, layerdrop=0.0, pad_token_id=0,
                 ctc_loss_reduction="mean", ctc_zero_infinity=True, apply_spec_augment=False, feat_extract_norm="layer",
-                **dict.fromkeys(dropouts, dropout),
+                **dropouts,
             )
         )  # fmt: skip
     end, start, plain = 256, 257, 258
@@ -285,7 +286,7 @@ def _new_model(spec: Spec, dropout: float | None) -> Any:
             eos_token_id=end, pad_token_id=end, begin_suppress_tokens=None, suppress_tokens=None,
         )
     )  # fmt: skip
-    generation = model.generation_config
+    generation: Any = model.generation_config
     generation._from_model_config = False  # or loading makes it anew, without what follows
     generation.is_multilingual, generation.no_timestamps_token_id = False, plain
     generation.max_length = model.config.max_target_positions

@@ -103,13 +103,13 @@ def sound_findings(name: str, recordings: Sequence[Recording], rate: int) -> lis
     return findings
 
 
-def pieces(sound: np.ndarray, most: int, quiet: int = 800) -> list[np.ndarray]:
+def pieces(sound: np.ndarray, most: int, quiet: int = 4800) -> list[np.ndarray]:
     """Cut a sound into pieces of at most `most` values, each at the quietest moment of its last third.
 
     Args:
         sound: `(n,)`.
         most: values of a piece.
-        quiet: values that a moment has.
+        quiet: values that a moment has; at 16,000 Hz longer than the silence inside of a word, such as before a t.
     """
     found = []
     while len(sound) > most:

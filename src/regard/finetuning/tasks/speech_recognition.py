@@ -111,8 +111,8 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     if characters:
         told = f"train: the model learns to spell with {len(characters)} characters: {' '.join(characters)}"
         findings.append(Finding("ok", told))
-    told = {name: options[name] for name in ("window", "language", "normalizer", "from_scratch")}
-    return {"kind": kind, "characters": characters, **told}, findings
+    chosen = {name: options[name] for name in ("window", "language", "normalizer", "from_scratch")}
+    return {"kind": kind, "characters": characters, **chosen}, findings
 
 
 def metric(spec: Spec) -> str:
