@@ -49,7 +49,7 @@ def values(table, tmp_path):
     }
 
 
-@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("family", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_a_run(values, family):
     run = finetune(values | {"model": family}, quiet=True)
     assert run.model.config.model_type == family
@@ -62,6 +62,7 @@ def test_a_run(values, family):
     assert list(row) == ["text", "truth", "output", "tokens_cut"]
 
 
+@pytest.mark.slow
 def test_led_of_a_checkpoint(values, tmp_path):
     """Its attention is its own code, which cannot be seen: the report says so, and all else is as for others."""
     import torch

@@ -120,7 +120,7 @@ class Task(Protocol):
         """Turn the rows of the split `name` into the model's inputs, `length` among them where lengths differ."""
 
     def collator(self, processor: Any) -> Any:
-        """Return what makes a batch of encoded rows; its `follow`, if any, is told the sampler, which knows the epoch."""
+        """Return what makes a batch of encoded rows; its `follow`, if any, is given the sampler, with the epoch."""
 
     def loss(self, rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any] | None:
         """Return a loss in place of the model's own, or None."""

@@ -79,10 +79,8 @@ def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]]
     tokenizer.train_from_iterator(chain.from_iterable(columns), trainer)
     _require_vocabulary(tokenizer.get_vocab_size(), sizes["vocabulary"])
     number = tokenizer.token_to_id
-    if families == ENCODERS:
-        pattern, marks = "[CLS] $A [SEP]", ("[CLS]", "[SEP]")
-    else:
-        pattern, marks = "$A </s>", ("</s>",)
+    pattern = "[CLS] $A [SEP]" if families == ENCODERS else "$A </s>"
+    marks = [mark for mark in pattern.split() if mark != "$A"]
     tokenizer.post_processor = processors.TemplateProcessing(
         single=pattern, special_tokens=[(mark, number(mark)) for mark in marks]
     )

@@ -262,11 +262,12 @@ def _filled(model: Any, processor: Any, ids: list[int]) -> Prediction:
     row = torch.tensor([ids])
     odds = model(input_ids=row.to(model.device)).logits[0].float().cpu().softmax(-1)
     tops = [odds[place].topk(FILLS) for place in (row[0] == processor.mask_token_id).nonzero()[:, 0].tolist()]
-    named = [
-        {processor.decode([number]).strip(): round(chance, 6) for number, chance in zip(*map(list, top[::-1]))}
-        for top in ((top.values.tolist(), top.indices.tolist()) for top in tops)
-    ]
-    return {"fills": named}
+    return {"fills": [_named(processor, top.indices.tolist(), top.values.tolist()) for top in tops]}
+
+
+def _named(processor: Any, numbers: list[int], chances: list[float]) -> dict[str, float]:
+    pairs = zip(numbers, chances, strict=True)
+    return {processor.decode([number]).strip(): round(chance, 6) for number, chance in pairs}
 
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
@@ -292,10 +293,9 @@ def baselines(
     shares = np.ones(len(processor))
     shares[list(counts)] += list(counts.values())
     log_odds, commonest = np.log(shares / shares.sum()), int(shares.argmax())
-    found = {"frequency of each token": []}
-    for ids in map(np.array, _text.tokenize(processor, test["text"], limit)[0]):
-        tokens = ids[_masking.guessable(ids, processor)].astype(int)
-        found["frequency of each token"].append(_guessed(log_odds[tokens], tokens == commonest))
+    encodings = map(np.array, _text.tokenize(processor, test["text"], limit)[0])
+    tokens = [ids[_masking.guessable(ids, processor)].astype(int) for ids in encodings]
+    found = {"frequency of each token": [_guessed(log_odds[each], each == commonest) for each in tokens]}
     if not spec["from_scratch"]:
         found["before training"] = respond(load_model(config.source, spec)[0], processor, test["text"], display)
     return found

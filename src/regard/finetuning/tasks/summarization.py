@@ -44,8 +44,8 @@ output: runs/summaries        # the run directory to make
 
 train:
   epochs: 3
-  batch_size: 16
-  accumulate: 2               # batches in a step
+  batch_size: 32
+  accumulate: 1               # batches in a step
   max_tokens: 16384           # in a forward pass: bounds the memory, not the step
   learning_rate: 5.0e-5
   warmup: 0.1                 # fraction of the steps
