@@ -55,8 +55,14 @@ def answers(folder: Path, config: Config, spec: Spec, inputs: Sequence[Any]) -> 
 
 
 def _plain(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as JSON has it: a file by what it holds."""
-    return {key: value.content.hex() if isinstance(value, Made) else value for key, value in prediction.items()}
+    """A prediction as JSON has it: a file by its sketch, or by what it holds."""
+
+    def plain(value: Any) -> Any:
+        if not isinstance(value, Made):
+            return value
+        return list(value.sketch) or value.content.hex()
+
+    return {key: plain(value) for key, value in prediction.items()}
 
 
 def _in_a_fresh_process(folder: Path, config: Config, spec: Spec, inputs: Sequence[Any]) -> tuple[list[Any], list[str]]:

@@ -62,10 +62,12 @@ class Made:
     Attributes:
         content: of the file.
         suffix: what its name ends in, `.png`.
+        sketch: a few numbers that tell what is in it: of two files that should be the same, these are compared.
     """
 
     content: bytes
     suffix: str
+    sketch: tuple[float, ...] = ()
 
     def save(self, path: Path) -> Path:
         """Write the file, unless there is one of its name.

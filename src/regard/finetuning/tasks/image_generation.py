@@ -29,7 +29,7 @@ BATCH = 64
 MOMENTS = 4
 """Steps of the denoising whose attention is drawn."""
 
-validate = None
+tally = validate = None
 
 
 class Scratch(Section):
@@ -192,7 +192,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
             batch = numbers[start : start + BATCH]
             made = model.generate(torch.tensor(batch), seeds=list(range(start, start + len(batch))))
             arrays = made.permute(0, 2, 3, 1).cpu().numpy()
-            found += [{"picture": Made(_generated.as_png(array), ".png")} for array in arrays]
+            found += [{"picture": _generated.made(array)} for array in arrays]
             advance(len(batch))
     return found
 
@@ -242,7 +242,7 @@ def baselines(
     for name in _classes.names_of(test):
         counts[name] = counts.get(name, -1) + 1
         copied = open_picture(files[name][counts[name] % len(files[name])])[0]
-        copies.append({"picture": Made(_generated.as_png(np.asarray(copied) / 255), ".png")})
+        copies.append({"picture": _generated.made(np.asarray(copied) / 255)})
     blurred = [{"picture": Made(means[name], ".png")} for name in _classes.names_of(test)]
     return {"mean picture of the class": blurred, "pictures of the training data": copies}
 

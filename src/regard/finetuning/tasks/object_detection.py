@@ -43,7 +43,7 @@ SURE = 0.5
 FAMILIES = ("conditional_detr", "detr", "yolos")
 """Families of models that can begin from scratch."""
 
-validate = None
+tally = validate = None
 
 
 class Scratch(Section):
