@@ -104,6 +104,18 @@ def test_files_that_are_predicted_lie_beside_their_table(finished, tmp_path):
     assert "predict: need a task with something to draw; got image-generation; leave out --draw." in told.output
 
 
+def test_looking_at_what_is_made(finished, tmp_path):
+    told = CliRunner().invoke(app, ["look", str(finished.path), "1", "-o", str(tmp_path / "look.png")])
+    assert told.exit_code == 0, told.output
+    assert "row 3, column 2" in told.stdout
+    assert (tmp_path / "look.png").is_file()
+    told = CliRunner().invoke(app, ["export", str(finished.path), "-o", str(tmp_path / "out")])
+    assert told.output.strip() == (
+        f"regard: export: need a model of transformers; got a Denoiser, whose parts in {finished.path / 'model'} "
+        "diffusers loads as they are; use those."
+    )
+
+
 def test_what_cannot_be_made(finished, digits, tmp_path):
     assert refusal(finished.predict, ["7"]) == ("input 1: need a class, one of '0', '1'; got '7'; name one of them.")
     values = make_values(digits, tmp_path / "run")
@@ -111,6 +123,9 @@ def test_what_cannot_be_made(finished, digits, tmp_path):
     assert refusal(lambda: prepare(Config.load(values)), error=ConfigError) == (
         "options.from_scratch: need image to be a multiple of patch; got 8 and 3; change one."
     )
+    values["adapter"] = {"kind": "lora"}
+    assert refusal(lambda: prepare(Config.load(values)), error=ConfigError).startswith("adapter")
+    del values["adapter"]
     values["options"] = {}
     values["model"] = str(tmp_path)
     assert refusal(lambda: prepare(Config.load(values)), error=ConfigError).startswith(

@@ -10,8 +10,11 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
 from regard.finetuning.run import read_json, write_json
+from regard.models.pictures import place_labels
+from regard.models.transformers_look import Looked
+from regard.models.watch import watch
 
 CONFIG = "config.json"
 Progress = Callable[[int, torch.Tensor], None]
@@ -126,6 +129,28 @@ class Denoiser(torch.nn.Module):
             for_class, none = self._predict(noisy.repeat(2, 1, 1, 1), step.expand(len(both)), both).chunk(2)
             noisy = self.scheduler.step(none + self.guidance * (for_class - none), step, noisy).prev_sample
         return self.decode(noisy)
+
+    def look(self, given: str) -> Looked:
+        """Make a picture of a class: what its patches attend to halfway from noise.
+
+        Raises:
+            DataError: there is no such class.
+        """
+        number, layers = self.number(given, "look"), self.transformer.config.num_layers
+        first = self.steps // 2 * layers
+        with watch(self, layers=range(first, first + layers)) as seen:
+            made = self.generate(torch.tensor([number]), [0])
+        side = self.transformer.config.sample_size // self.transformer.config.patch_size
+        picture = made[0].permute(1, 2, 0).cpu().numpy()
+        return Looked("image", place_labels(side, side, 0), seen, f"made: {given}", picture=picture, grid=(side, side))
+
+    def number(self, name: object, where: str) -> int:
+        """Return the number of a class, or raise DataError if there is none of that name."""
+        if str(name) not in self.labels:
+            known = ", ".join(f"'{label}'" for label in self.labels[:5])
+            more = f" and {len(self.labels) - 5} more" if len(self.labels) > 5 else ""
+            raise DataError(f"{where}: need a class, one of {known}{more}; got '{name}'; name one of them.")
+        return self.labels.index(str(name))
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:
         """Write everything into a folder, each part as diffusers writes it."""

@@ -72,6 +72,11 @@ def export(
     run, output = Run.load(run), Path(output)
     _require_possible(run, output, format)
     model, _ = get_framework(run.config.framework).load(run.path / "model", run.config, run.state["spec"])
+    if not hasattr(model, "config"):
+        raise UnsupportedError(
+            f"export: need a model of transformers; got a {type(model).__name__}, whose parts in {run.path / 'model'} "
+            "diffusers loads as they are; use those."
+        )
     model = pad(model)  # a plain model, as everybody else has it
     aside = output.with_name(f"{output.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)

@@ -10,7 +10,8 @@ import torch
 
 from regard.finetuning.padding import without_padding
 from regard.finetuning.tasks import get_task
-from regard.models.transformers_look import look, read
+from regard.models.transformers_look import Looked, read
+from regard.models.transformers_look import look as look_at_transformers
 
 if TYPE_CHECKING:
     from regard.finetuning.check import Prepared
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]
 
 PACKAGES = ("torch", "transformers")
+
+
+def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Looked:
+    """Show to a model what it reads, in the model's own way if it has one."""
+    if hasattr(model, "look"):
+        return model.look(given)
+    return look_at_transformers(model, processor, given, gradients)
 
 
 def require(config: Config) -> None:

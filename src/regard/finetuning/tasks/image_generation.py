@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import PositiveFloat, PositiveInt
 
-from regard.errors import DataError
+from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, _classes, _generated, _pictures
@@ -111,6 +111,10 @@ seed: 42
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
     """Name the classes, and look for pictures in several places."""
+    if config.adapter.kind != "none":
+        raise ConfigError(
+            f"adapter.kind: need none for image-generation; got {config.adapter.kind}; train all parameters."
+        )
     paths = {name: _classes.where(name, config) for name in splits}
     for name, split in splits.items():
         _pictures.require_cells(split, paths[name])
@@ -185,7 +189,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     import torch
 
     model.eval()
-    numbers = [_number(model.labels, name, f"input {n}") for n, name in enumerate(inputs, start=1)]
+    numbers = [model.number(name, f"input {n}") for n, name in enumerate(inputs, start=1)]
     found: list[Prediction] = []
     with display.bar("predict", len(inputs)) as advance:
         for start in range(0, len(inputs), BATCH):
@@ -195,12 +199,6 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
             found += [{"picture": _generated.made(array)} for array in arrays]
             advance(len(batch))
     return found
-
-
-def _number(labels: list[str], name: Any, where: str) -> int:
-    if str(name) not in labels:
-        raise DataError(f"{where}: need a class, one of {_classes.quoted(labels)}; got '{name}'; name one of them.")
-    return labels.index(str(name))
 
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
