@@ -45,6 +45,8 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bart": ("q_proj", "v_proj"),
     "marian": ("q_proj", "v_proj"),
     "detr": ("q_proj", "v_proj"),
+    "conditional_detr": ("q_proj", "v_proj"),
+    "rt_detr": ("q_proj", "v_proj"),
     "yolos": ("query", "value"),
     "speecht5": ("q_proj", "v_proj"),
 }
