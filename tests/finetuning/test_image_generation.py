@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +26,7 @@ from regard.finetuning.tasks import Made, _generated
 from regard.finetuning.tasks import image_generation as task
 from regard.finetuning.train import finetune
 
+REPOSITORY = Path(__file__).parents[2]
 SCRATCH = {"layers": 2, "width": 32, "heads": 2, "image": 8, "patch": 2, "channels": 1}
 
 
@@ -262,3 +266,15 @@ def test_a_made_file_is_written_once(tmp_path):
     assert refusal(file.save, tmp_path / "folder" / "a.png").endswith("got one that exists; name another.")
     [told] = task.respond(made(), None, ["1"], Display(quiet=True))
     assert task.tell(told) == "a picture of 8 x 8 pixels"
+
+
+@pytest.mark.slow
+def test_the_example_runs(tmp_path):
+    subprocess.run([sys.executable, "examples/generation/get_data.py", tmp_path / "digits"], cwd=REPOSITORY, check=True)
+    changes = {"data.train": str(tmp_path / "digits/train"), "data.test": str(tmp_path / "digits/test")}
+    run = finetune(
+        Config.load(REPOSITORY / "examples/generation/fast.yaml", {**changes, "output": str(tmp_path / "run")}),
+        quiet=True,
+    )
+    assert run.metrics["rows"] == 360
+    assert run.metrics["agreement"] > 0.15  # a tenth by chance
