@@ -41,11 +41,10 @@ class AttentionMonitor(TrainerCallback):
         self.trainer, self.path, self.config, self.display = trainer, path / ATTENTION, config, display
         chosen = np.random.default_rng(config.seed).permutation(len(rows))[: config.monitor.rows]
         batch = trainer.data_collator([rows[int(number)] for number in np.sort(chosen)])
-        known = trainer.accelerator.unwrap_model(trainer.model).config
-        ignored = (
-            ("length",) if getattr(known, "is_encoder_decoder", False) else ("length", "labels")
-        )  # a decoder reads what it is to write
-        self.probe = {name: value for name, value in batch.items() if name not in ignored}
+        known = getattr(trainer.accelerator.unwrap_model(trainer.model), "config", None)
+        # A decoder reads what it is to write, but for a detector's, whose labels are lists of boxes.
+        read = getattr(known, "is_encoder_decoder", False) and isinstance(batch["labels"], torch.Tensor)
+        self.probe = {name: value for name, value in batch.items() if name != "length" and (read or name != "labels")}
         self.told: set[str] = set()
         self.every = 0
         seen = self._look()

@@ -29,7 +29,7 @@ BATCH = 64
 MOMENTS = 4
 """Steps of the denoising whose attention is drawn."""
 
-tally = validate = None
+alike = tally = validate = None
 
 
 class Scratch(Section):

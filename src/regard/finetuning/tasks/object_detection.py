@@ -43,7 +43,7 @@ SURE = 0.5
 FAMILIES = ("conditional_detr", "detr", "yolos")
 """Families of models that can begin from scratch."""
 
-tally = validate = None
+alike = tally = validate = None
 
 
 class Scratch(Section):
