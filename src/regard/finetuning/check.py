@@ -94,7 +94,7 @@ def read_splits(config: Config) -> dict[str, Dataset]:
     key = next(iter(task.COLUMNS))
     for offset, (name, source) in enumerate(sources.items()):
         if isinstance(source, float):
-            rest, aside = set_aside(splits["train"], source, config.seed + offset, key, getattr(task, "alike", None))
+            rest, aside = set_aside(splits["train"], source, config.seed + offset, key, task.alike)
             if not len(rest) or not len(aside):
                 raise DataError(
                     f"{config.data.train}: need enough different rows to set some aside; got {len(splits['train'])}; "

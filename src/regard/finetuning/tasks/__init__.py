@@ -97,7 +97,7 @@ class Task(Protocol):
     FORMATS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]]
     """What else than tables holds this task's rows: a file's ending, or "" for a folder -> what yields the rows."""
     alike: Callable[[Any], Any]
-    """Gives equal values for inputs that shall not be parted when rows are set aside; `normalize` if left out."""
+    """Gives equal values for inputs that shall not be parted when rows are set aside."""
     TEMPLATE: str
     """A commented configuration to start from."""
     Options: type[Section]

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import normalize
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _pictures, _text
@@ -30,6 +31,7 @@ SHRUNK = 16
 FAMILIES = ("vit", "deit", "dinov2")
 """Families of models that can begin from scratch."""
 
+alike = normalize
 loss, tally = _classes.loss, _classes.tally
 
 

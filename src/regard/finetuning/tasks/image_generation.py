@@ -13,6 +13,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import normalize
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, _classes, _generated, _pictures
 from regard.inspection.report.content import Finding, Picture
@@ -29,7 +30,8 @@ BATCH = 64
 MOMENTS = 4
 """Steps of the denoising whose attention is drawn."""
 
-alike = tally = validate = None
+alike = normalize
+tally = validate = None
 
 
 class Scratch(Section):

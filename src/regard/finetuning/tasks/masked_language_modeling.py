@@ -13,7 +13,7 @@ from pydantic import Field
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import Formats, read_lines, read_table, take_columns
+from regard.finetuning.data import Formats, normalize, read_lines, read_table, take_columns
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _masking, _scratch, _text
 from regard.inspection.report.content import Finding, Table
@@ -26,6 +26,7 @@ INPUT = "text"
 FILLS = 5
 """Words that are named for each mask in an input."""
 
+alike = normalize
 tally = None
 
 

@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import normalize
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
     Encoded,
@@ -43,7 +44,8 @@ SURE = 0.5
 FAMILIES = ("conditional_detr", "detr", "yolos")
 """Families of models that can begin from scratch."""
 
-alike = tally = validate = None
+alike = normalize
+tally = validate = None
 
 
 class Scratch(Section):

@@ -11,6 +11,7 @@ from pydantic import PositiveInt
 
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import normalize
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _recognizers, _sounds, _text, _transcripts
@@ -28,6 +29,7 @@ BATCH = 8
 """Sounds in a batch without gradients."""
 BEFORE = "before fine-tuning"
 
+alike = normalize
 tally = None  # words are written one after the other, too slowly for a validation: the loss chooses
 
 

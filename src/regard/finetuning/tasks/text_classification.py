@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import Formats
+from regard.finetuning.data import Formats, normalize
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 COLUMNS = {"text": "the text to classify", "label": "the name of its class, a list of names, or a number"}
 INPUT = "text"
 FORMATS: Formats = {}
+alike = normalize
 READABLE = 32
 """Tokens of the longest input whose attention is drawn, unless all are longer."""
 
