@@ -131,8 +131,8 @@ class Task(Protocol):
     """Counts what a batch's outputs in a validation come to, in numbers that add up over batches; None leaves it at
     the loss."""
 
-    def validate(self, tally: np.ndarray, spec: Spec) -> dict[str, float]:
-        """Return the measures of a whole validation from the sum of its batches."""
+    validate: Callable[[np.ndarray, Spec], dict[str, float]] | None
+    """Returns the measures of a whole validation from the sum of its batches, if they are counted."""
 
     def respond(self, model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
         """Predict, in the order of the inputs."""

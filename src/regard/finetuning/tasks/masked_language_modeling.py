@@ -27,7 +27,7 @@ FILLS = 5
 """Words that are named for each mask in an input."""
 
 alike = normalize
-tally = None
+tally = validate = None
 
 
 def read_paragraphs(path: Path) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,6 @@ from regard.inspection.report.content import Finding, Picture
 from regard.models.sounds import read_sound
 
 if TYPE_CHECKING:
-    import numpy as np
     from datasets import Dataset
 
 COLUMNS = {"audio": "the file of a recording", "text": "the words that are said in it"}
@@ -30,7 +29,7 @@ BATCH = 8
 BEFORE = "before fine-tuning"
 
 alike = normalize
-tally = None  # words are written one after the other, too slowly for a validation: the loss chooses
+tally = validate = None  # words are written one after the other, too slowly for a validation: the loss chooses
 
 
 class Options(Section):
@@ -217,11 +216,6 @@ def collator(processor: Any) -> Any:
 
 def loss(rows: Dataset, spec: Spec, config: Config) -> None:
     """Leave it to the model: cross-entropy of each token, or CTC."""
-
-
-def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
-    """Return nothing beside the loss."""
-    return {}
 
 
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:

@@ -87,7 +87,8 @@ def _quality(output: str, reference: str) -> float:
 _task = _sequences.TextToText("text", "summary", _quality, "ROUGE-Lsum")
 alike = _pairs.likeness
 inspect, inspect_held_out, encode, record = _task.inspect, _task.inspect_held_out, _task.encode, _task.record
-metric, loss, collator, tally = _sequences.metric, _sequences.loss, _sequences.collator, None
+metric, loss, collator = _sequences.metric, _sequences.loss, _sequences.collator
+tally = validate = None
 load_model, respond, tell = _sequences.load_model, _sequences.respond, _sequences.tell
 
 

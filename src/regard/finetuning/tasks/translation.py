@@ -96,7 +96,8 @@ def _quality(output: str, reference: str) -> float:
 _task = _sequences.TextToText("source", "target", _quality, "chrF++")
 alike = _pairs.likeness
 inspect_held_out, encode, record = _task.inspect_held_out, _task.encode, _task.record
-metric, loss, collator, tally = _sequences.metric, _sequences.loss, _sequences.collator, None
+metric, loss, collator = _sequences.metric, _sequences.loss, _sequences.collator
+tally = validate = None
 respond, tell = _sequences.respond, _sequences.tell
 
 
