@@ -378,7 +378,7 @@ def look(
         _print_table(title, ["writes", "attends most to"], [list(row) for row in seen.alignment()])
     else:
         _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
-    _warn_of_cuts(looked.cut > 0, 1)
+    _warn_of_cuts(int(looked.cut > 0), 1)
     measured = faithful or (faithful is None and len(looked.labels) <= 64)
     found = seen.faithfulness() if measured else None
     if found is not None:

@@ -1,5 +1,6 @@
 """`regard look` on checkpoints of every kind, as the command line runs it, and what it refuses."""
 
+import shutil
 import wave
 
 import numpy as np
@@ -9,7 +10,7 @@ import transformers
 from PIL import Image
 from typer.testing import CliRunner
 
-from models.families import IMAGE, TEXT, WAV2VEC2, make
+from models.families import IMAGE, PAIRS, TEXT, WAV2VEC2, make
 from regard.cli import app
 from regard.inspection.look import Look
 from regard.models import transformers_look
@@ -120,24 +121,122 @@ def test_a_picture(viewer, picture, tmp_path, method):
     assert (tmp_path / "look.png").stat().st_size > 5000
 
 
-def test_a_sound(tmp_path):
-    folder = tmp_path / "listener"
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("listener")
     make("Wav2Vec2", WAV2VEC2).save_pretrained(folder)
     transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def test_a_sound(listener, tmp_path):
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
         file.setframerate(8000)  # the model wants 16,000
         file.writeframes((np.random.default_rng(0).normal(size=(800, 2)) * 3000).astype("<i2").tobytes())
-    result = run(folder, tmp_path / "sound.wav")
+    result = run(listener, tmp_path / "sound.wav")
     assert result.exit_code == 0, result.output
     assert "0.00 s" in result.stdout
     sound = transformers_look.read_sound(str(tmp_path / "sound.wav"), 16000)
     assert sound.shape == (1600,)
     assert 0.05 < sound.std() < 0.1
+    assert refused(listener, tmp_path / "sound.wav", "--method", "relevance") == (
+        "relevance: need a text or a picture; got a sound; use --method rollout."
+    )
 
 
-def test_refusals(reader, viewer, picture, tmp_path):
+def saved(folder, name, options, suffix="Model", reads=("text",)):
+    """A checkpoint, with a tokenizer whose token types not every model takes, an image processor, or both."""
+    make(name, options, suffix).save_pretrained(folder)
+    if "text" in reads:
+        (folder / "vocab.txt").write_text("\n".join(WORDS))
+        transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=40).save_pretrained(folder)
+    if "image" in reads:
+        transformers.ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+UNDECIDED = "relevance: need a model that decides something by one position of its input; got {}; use --method rollout."
+
+
+def test_a_model_that_writes(tmp_path):
+    folder = saved(tmp_path, "Bart", PAIRS["Bart"], "ForConditionalGeneration")
+    result = run(folder, TOLD)
+    assert result.exit_code == 0, result.output
+    assert "attends most to" in result.stdout
+    assert refused(folder, TOLD, "--method", "relevance") == UNDECIDED.format("BartForConditionalGeneration")
+
+
+def test_a_model_with_two_towers_is_shown_what_each_reads(picture, tmp_path):
+    towers = {"text_config": {**TEXT, "num_attention_heads": 4}, "vision_config": IMAGE, "projection_dim": 12}
+    folder = saved(tmp_path, "CLIP", towers, reads=("text", "image"))
+    for given, shown in ((TOLD, "slow"), (picture, "row 2, column 1")):
+        result = run(folder, given, "--method", "rollout", "-o", tmp_path / "look.png")
+        assert result.exit_code == 0, result.output
+        assert shown in result.stdout
+    assert refused(folder, TOLD, "--method", "relevance") == UNDECIDED.format("CLIPTextModel")
+
+
+def test_what_is_said_of_each_token_is_not_decided_by_one(tmp_path):
+    folder = saved(tmp_path, "Bert", TEXT, "ForTokenClassification")
+    assert run(folder, TOLD).exit_code == 0
+    assert refused(folder, TOLD, "--method", "relevance") == UNDECIDED.format("BertForTokenClassification")
+
+
+def test_attention_that_cannot_be_seen(tmp_path_factory, picture):
+    folders = map(tmp_path_factory.mktemp, ("own", "none", "windows"))
+    options = {**TEXT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+    told = refused(saved(next(folders), "DebertaV2", options, "ForSequenceClassification"), TOLD)
+    assert told.startswith("watch: need a model that runs and calls torch.nn.functional.scaled_dot_product_attention;")
+    assert "DebertaV2Encoder, " in told
+    options = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1], "layer_type": "basic"}
+    told = refused(saved(next(folders), "ResNet", options, "ForImageClassification", ("image",)), picture)
+    assert "saw no such call from its modules (AdaptiveAvgPool2d, BatchNorm2d," in told
+    options = {"image_size": 16, "patch_size": 2, "embed_dim": 12, "depths": [1], "num_heads": [2], "window_size": 4}
+    assert refused(saved(next(folders), "Swin", options, reads=("image",)), picture) == (
+        "look: need a model that attends over all patches of a picture at once; saw 16 positions for 8 x 8 patches, "
+        "as in windows; use regard.watch in Python."
+    )
+
+
+def test_long_maps_are_pooled(tmp_path, reader, monkeypatch):
+    model, tokenizer = transformers_look.load(str(reader))
+    looked = transformers_look.look(model, tokenizer, TOLD)
+    expected = Look(looked, "weights", layer=1).map
+    monkeypatch.setattr("regard.inspection.look._MOST_MAPPED", 8)
+    long = Look(looked, "weights", layer=1)
+    assert long.map is None
+    long.write(tmp_path / "look.png")
+    assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
+    pooled = long._mean.pool(3, 3, "mean")
+    np.testing.assert_allclose(pooled, expected.reshape(3, 3, 3, 3).mean((1, 3)), rtol=1e-5)
+
+
+def test_nothing_to_take_away(reader):
+    result = run(reader, "")
+    assert result.exit_code == 0, result.output
+    assert "As an explanation" not in result.stdout
+
+
+def test_a_text_that_is_cut(reader):
+    assert run(reader, "the film " * 30).stderr == (
+        "regard: 1 of 1 texts are longer than the model reads; their ends were cut\n"
+    )
+
+
+def test_weights_that_do_not_load(reader, tmp_path):
+    broken = shutil.copytree(reader, tmp_path / "broken")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    assert refused(broken, TOLD) == (
+        f"{broken}: need weights that load; got a checkpoint whose do not (Error while deserializing header: header "
+        "too large); save or fetch it again."
+    )
+    (broken / "model.safetensors").unlink()
+    assert "need weights that load; got a checkpoint whose do not (Error no file named" in refused(broken, TOLD)
+
+
+def test_refusals(reader, viewer, listener, picture, tmp_path):
     assert refused(reader, TOLD, "--method", "guess") == (
         "look: need a method, one of weights, received, rollout, relevance, alignment; got 'guess'."
     )
@@ -145,6 +244,7 @@ def test_refusals(reader, viewer, picture, tmp_path):
         "look: need a token of the input, or its number, from 0 to 8; got 'quick'; of [CLS], the,"
     )
     assert refused(reader, TOLD, "--head", 6) == "look: need a head from 0 to 5; got 6; choose one of those."
+    assert refused(reader, TOLD, "--layer", 2) == "look: need a layer from 0 to 1; got 2; choose one of those."
     assert refused(reader, TOLD, "--head", 1, "--method", "rollout") == (
         "look: need no --layer and no --head with rollout, which goes through all of them."
     )
@@ -154,9 +254,16 @@ def test_refusals(reader, viewer, picture, tmp_path):
     assert refused(reader, picture).endswith("need a model that reads pictures; got one that does not; give it a text.")
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
-    assert "need a picture; got a file that does not decode" in refused(viewer, broken)
+    assert refused(viewer, broken) == (
+        f"{broken}: need a picture; got a file that does not decode (cannot identify image file '{broken}'); check it."
+    )
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"no sound")
     assert "need a model that listens" in refused(reader, broken)
+    assert refused(listener, broken) == (
+        f"{broken}: need a sound; got a file that does not decode (File format b'no s' not understood. Only 'RIFF', "
+        "'RIFX', and 'RF64' supported.); check it."
+    )
+    assert refused(listener, "x.mp3") == "x.mp3: need a sound as a .wav file; got .mp3; convert it, say with ffmpeg."
     assert refused(reader, "x.mp3") == "x.mp3: need a model that listens; got one that does not; give it a text."
     assert "need a run, the directory of a checkpoint or a name on the hub" in refused(tmp_path / "nothing", TOLD)

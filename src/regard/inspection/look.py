@@ -108,11 +108,16 @@ class Look:
         None where that would be too many."""
         if len(self.looked.labels) > _MOST_MAPPED:
             return None
-        return np.mean([self._heads(to_numpy(weights[0].dense())).mean(0) for weights in self._layers], 0)
+        return self._mean.dense()
+
+    @property
+    def _mean(self) -> _Mean:
+        return _Mean([weights[0].heads(self._numbers(self.head, weights.shape[-3])) for weights in self._layers])
 
     def faithfulness(self, repeats: int = 40) -> Faithfulness | None:
-        """How far the scores say what the model decides by; None where it decides nothing. See `faithfulness`."""
-        if self.looked.score is None:
+        """How far the scores say what the model decides by; None where it decides nothing, or nothing may be taken
+        away. See `faithfulness`."""
+        if self.looked.score is None or not np.any(self.looked.removable):
             return None
         return faithfulness(self.looked.score, self.scores, repeats=repeats, removable=self.looked.removable)
 
@@ -162,19 +167,14 @@ class Look:
             plots.image_overlay(looked.picture, patch_map(self.scores, looked.grid), title, path=path)
         elif looked.words:
             plots.words_in_time(looked.words, self.scores, looked.moment, title, path=path)
-        elif self.method == "alignment" and self.map is not None:
-            plots.heat_map(self.map, looked.written, looked.labels, self.which, path=path)
+        elif self.method == "alignment":
+            plots.heat_map(self._mean, looked.written, looked.labels, self.which, path=path)
         elif self.method != "weights" or self.start is not None:
             plots.tokens(looked.labels, self.scores, title, path=path)
         elif self.layer is None and self.head is None:
             plots.head_grid([weights[0] for weights in looked.seen], "Every layer and head", path=path)
-        elif self.map is not None:
-            plots.heat_map(self.map, looked.labels, looked.labels, self.which, path=path)
         else:
-            raise ConfigError(
-                f"look: need at most {_MOST_MAPPED} positions for a map; got {len(looked.labels)}; use "
-                "--method received."
-            )
+            plots.heat_map(self._mean, looked.labels, looked.labels, self.which, path=path)
 
     def _write_page(self, path: Path, faithful: list[Picture]) -> None:
         """The explorer of the report: every layer, head and token."""
@@ -210,6 +210,23 @@ class Look:
             ),
             path,
         )
+
+
+@dataclass(frozen=True)
+class _Mean:
+    """The mean of several `(heads, T, S)` weights over layers and heads, lazy as they are."""
+
+    several: list[Any]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.several[0].shape[-2:]
+
+    def dense(self) -> np.ndarray:
+        return np.mean([to_numpy(weights.dense()).mean(0) for weights in self.several], 0)
+
+    def pool(self, rows: int, columns: int, reduce: str) -> np.ndarray:
+        return np.mean([to_numpy(weights.pool(rows, columns, reduce=reduce)).mean(0) for weights in self.several], 0)
 
 
 def _curves(found: Faithfulness) -> Picture:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from safetensors import SafetensorError
 from transformers.utils import logging
 
 from regard.errors import ConfigError, DataError, UnsupportedError
@@ -68,7 +70,7 @@ def load(name: str) -> tuple[Any, Any]:
     """A model with the head that its checkpoint has, and what prepares its inputs, by directory or hub name.
 
     Raises:
-        ConfigError: There is no such checkpoint, or nothing that prepares inputs for it.
+        ConfigError: There is no such checkpoint, its weights do not load, or nothing prepares inputs for it.
     """
     with _silent():
         try:
@@ -79,7 +81,13 @@ def load(name: str) -> tuple[Any, Any]:
                 f"({str(error).splitlines()[0][:120]}); check the spelling, and the network for a name on the hub."
             ) from None
         kind = getattr(transformers, (config.architectures or ["AutoModel"])[0], transformers.AutoModel)
-        model = kind.from_pretrained(name, attn_implementation="sdpa").eval()
+        try:
+            model = kind.from_pretrained(name).eval()
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise ConfigError(
+                f"{name}: need weights that load; got a checkpoint whose do not ({str(error).splitlines()[0][:120]}); "
+                "save or fetch it again."
+            ) from None
         for prepare in (transformers.AutoProcessor, transformers.AutoTokenizer, transformers.AutoImageProcessor,
                         transformers.AutoFeatureExtractor):  # fmt: skip
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ImportError):
@@ -97,12 +105,14 @@ def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Loo
 
     Raises:
         DataError: A file that does not decode, or is not there.
-        UnsupportedError: No attention can be seen.
+        UnsupportedError: No attention can be seen, or there is nothing to differentiate.
     """
     ending = Path(given).suffix.lower() if len(given) < 500 else ""
     if ending in PICTURES:
         return _look_at_picture(model, processor, given, gradients)
     if ending in (*SOUNDS, *OTHER_SOUNDS):
+        if gradients:
+            raise UnsupportedError("relevance: need a text or a picture; got a sound; use --method rollout.")
         return _listen(model, processor, given)
     return read(model, processor, given, gradients)
 
@@ -111,15 +121,41 @@ def _watched(model: Any, batch: Any, gradients: bool, **options: Any) -> tuple[S
     with torch.set_grad_enabled(gradients), watch(model, values=gradients) as seen:
         output = model(**batch, **options)
     if gradients:
-        logits = getattr(output, "logits", None)
-        if logits is None:
-            raise UnsupportedError(
-                "relevance: need a model with a head that decides something; got one that only encodes; use "
-                "--method rollout."
-            )
-        decided = logits[:, -1] if logits.ndim == 3 else logits
-        decided.amax(-1).sum().backward()
+        _decision(model, output).amax(-1).sum().backward()
     return seen, output
+
+
+def _decision(model: Any, output: Any) -> torch.Tensor:
+    """The logits of what a model decides by one position of its input, `(1, answers)`."""
+    logits = getattr(output, "logits", None)
+    if logits is not None and logits.ndim == 2:
+        return logits
+    if logits is not None and logits.ndim == 3 and _is_causal(model, output):
+        return logits[:, -1]
+    raise _undecided(model)
+
+
+def _undecided(model: Any) -> UnsupportedError:
+    return UnsupportedError(
+        "relevance: need a model that decides something by one position of its input; got "
+        f"{type(model).__name__}; use --method rollout."
+    )
+
+
+def _is_causal(model: Any, output: Any) -> bool:
+    return not model.config.is_encoder_decoder and getattr(output, "past_key_values", None) is not None
+
+
+def _tower(model: Any, kind: str) -> Any:
+    """The part that reads texts or images, of a model that reads both apart, such as CLIP; else the model."""
+    towers = [getattr(model, f"{name}_model", None) for name in ("text", "vision")]
+    return model if None in towers else towers[kind == "image"]
+
+
+def _taken(model: Any, batch: Any) -> dict[str, torch.Tensor]:
+    """What the model takes of what a tokenizer makes: some make token types for models that have none."""
+    known = inspect.signature(model.forward).parameters
+    return {name: array.to(model.device) for name, array in batch.items() if name in known}
 
 
 def _start(model: Any) -> torch.Tensor:
@@ -145,29 +181,37 @@ def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Look
     tokenizer = getattr(processor, "tokenizer", processor)
     if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
         raise DataError("look: need the file of a picture or a sound for this model; got a text; name the file.")
+    model = _tower(model, "text")
+    if gradients and model.config.is_encoder_decoder:
+        raise _undecided(model)
     text = f"{getattr(model.config, 'prefix', None) or ''}{text}"
     most = min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", 10**9))
     whole = tokenizer(text, verbose=False)["input_ids"]
-    batch = tokenizer(text, return_tensors="pt", truncation=True, max_length=most, verbose=False).to(model.device)
+    batch = _taken(model, tokenizer(text, return_tensors="pt", truncation=True, max_length=most, verbose=False))
     options, written = {}, None
-    if model.config.is_encoder_decoder:
-        written = _write(model, batch) if model.can_generate() and not gradients else None
-        options["decoder_input_ids"] = _start(model) if written is None else written[:, :-1]
+    if model.config.is_encoder_decoder and model.can_generate():
+        written = _write(model, batch)
+        options["decoder_input_ids"] = written[:, :-1]
     seen, output = _watched(model, batch, gradients, **options)
     length = batch["input_ids"].shape[1]
-    causal = not model.config.is_encoder_decoder and getattr(output, "past_key_values", None) is not None
     return Looked(
         "text",
-        tokenizer.convert_ids_to_tokens(batch["input_ids"][0]),
+        _tokens(tokenizer, batch["input_ids"][0]),
         _reading(seen).over(length),
         _answer(model, output) if written is None else tokenizer.decode(written[0], skip_special_tokens=True),
-        -1 if causal else 0,
+        -1 if _is_causal(model, output) else 0,
         max(len(whole) - length, 0),
         score=_score_without_tokens(model, batch, output) if _decides(output) else None,
         removable=~np.isin(batch["input_ids"][0].numpy(force=True), tokenizer.all_special_ids),
-        written=[] if written is None else tokenizer.convert_ids_to_tokens(written[0, 1:]),
+        written=[] if written is None else _tokens(tokenizer, written[0, 1:]),
         across=None if written is None else _across(seen),
     )
+
+
+def _tokens(tokenizer: Any, ids: torch.Tensor) -> list[str]:
+    """Each as it is written; some vocabularies are smaller than their models'."""
+    found = tokenizer.convert_ids_to_tokens(ids.tolist())
+    return [f"[{number}]" if token is None else token for token, number in zip(found, ids.tolist(), strict=True)]
 
 
 def _write(model: Any, batch: Any) -> torch.Tensor:
@@ -240,15 +284,21 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
     if not hasattr(processor, "image_mean") and not hasattr(processor, "do_rescale"):
         raise DataError(f"{path}: need a model that reads pictures; got one that does not; give it a text.")
     if is_detector(model):
+        if gradients:
+            raise _undecided(model)
         return _look_at_boxes(model, processor, path)
+    model = _tower(model, "image")
     picture, _ = open_picture(path)
     pixels = processor(images=picture, return_tensors="pt")["pixel_values"].to(model.device)
     seen, output = _watched(model, {"pixel_values": pixels}, gradients)
     length = seen[0].shape[-1]
-    patch = model.config.patch_size
-    sizes = (patch, patch) if isinstance(patch, int) else tuple(patch)
-    grid = (pixels.shape[-2] // sizes[0], pixels.shape[-1] // sizes[1])
+    grid = _grid(model, pixels)
     prefix = length - grid[0] * grid[1]
+    if prefix < 0 or 0 in grid:
+        raise UnsupportedError(
+            f"look: need a model that attends over all patches of a picture at once; saw {length} positions for "
+            f"{grid[0]} x {grid[1]} patches, as in windows; use regard.watch in Python."
+        )
     return Looked(
         "image",
         place_labels(*grid, prefix),
@@ -259,6 +309,15 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
         score=_score_without_patches(model, pixels, output, grid, prefix) if _decides(output) else None,
         removable=np.arange(length) >= prefix,
     )
+
+
+def _grid(model: Any, pixels: torch.Tensor) -> tuple[int, int]:
+    """Rows and columns of patches; none where the model does not say how large they are."""
+    patch = getattr(model.config, "patch_size", None)
+    if patch is None:
+        return 0, 0
+    height, width = (patch, patch) if isinstance(patch, int) else patch
+    return pixels.shape[-2] // height, pixels.shape[-1] // width
 
 
 def _look_at_boxes(model: Any, processor: Any, path: str) -> Looked:
@@ -282,8 +341,9 @@ def _listen(model: Any, processor: Any, path: str) -> Looked:
     batch = extractor(sound, sampling_rate=rate, return_tensors="pt")
     batch = {name: batch[name].to(model.device) for name in ("input_features", "input_values") if name in batch}
     words: list[tuple[str, float, float]] = []
-    if model.config.is_encoder_decoder and hasattr(model, "generate"):
+    if model.config.is_encoder_decoder and model.can_generate():
         words = transcribe(model, processor, batch, len(sound) / rate)
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         batch["decoder_input_ids"] = _start(model)
     with torch.no_grad(), watch(model) as seen:
         model(**batch)
