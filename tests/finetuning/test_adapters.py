@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import ResNetConfig
+from transformers import ResNetConfig, RTDetrResNetConfig
 
-from models.families import ENCODERS, IMAGE, IMAGES, PAIR, PAIRS, TEXT, WAV2VEC2, WHISPER, make
+from models.families import ENCODERS, IMAGE, IMAGES, PAIR, PAIRS, TEXT, TOKENS, WAV2VEC2, WHISPER, make
 from regard.errors import ConfigError
 from regard.finetuning import adapters
 from regard.finetuning.check import check
@@ -25,6 +25,20 @@ BACKBONE = ResNetConfig(
 DETR = {
     **{key: value for key, value in PAIR.items() if "token" not in key and key != "vocab_size"},
     "use_timm_backbone": False, "use_pretrained_backbone": False, "backbone_config": BACKBONE, "num_queries": 5,
+}  # fmt: skip
+RT_DETR = {
+    "use_timm_backbone": False, "use_pretrained_backbone": False, "num_queries": 5, "d_model": 16,
+    "backbone_config": RTDetrResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic", out_features=["stage1", "stage2"]
+    ),
+    "encoder_in_channels": [8, 16], "feat_strides": [4, 8], "encode_proj_layers": [1], "encoder_hidden_dim": 16,
+    "encoder_ffn_dim": 30, "encoder_attention_heads": 4, "decoder_in_channels": [16, 16], "decoder_ffn_dim": 30,
+    "num_feature_levels": 2, "decoder_layers": 2, "decoder_attention_heads": 4, "num_denoising": 0, "num_labels": 3,
+}  # fmt: skip
+MOONSHINE = {
+    **TOKENS, "hidden_size": 24, "intermediate_size": 30, "encoder_num_hidden_layers": 2,
+    "decoder_num_hidden_layers": 2, "encoder_num_attention_heads": 4, "decoder_num_attention_heads": 4,
+    "decoder_start_token_id": 1,
 }  # fmt: skip
 SPEECH = {
     **PAIR, "hidden_size": 24, "num_mel_bins": 8, "speech_decoder_prenet_units": 16, "speech_decoder_postnet_units": 16,
@@ -51,10 +65,14 @@ CASES = {
     "dinov2": ("Dinov2", IMAGES["Dinov2"], "ForImageClassification", ["classifier"], 4),
     "whisper": ("Whisper", {**WHISPER, "decoder_start_token_id": 1}, GENERATING, [], 12),
     "wav2vec2": ("Wav2Vec2", WAV2VEC2, "ForCTC", ["lm_head"], 4),
+    "hubert": ("Hubert", WAV2VEC2, "ForCTC", ["lm_head"], 4),
+    "moonshine": ("Moonshine", MOONSHINE, GENERATING, [], 12),
     "t5": ("T5", PAIRS["T5"], GENERATING, [], 12),
     "bart": ("Bart", PAIR, GENERATING, [], 12),
     "marian": ("Marian", PAIRS["Marian"], "MTModel", [], 12),
     "detr": ("Detr", DETR, "ForObjectDetection", ["class_labels_classifier"], 12),
+    "conditional_detr": ("ConditionalDetr", DETR, "ForObjectDetection", ["class_labels_classifier"], 12),
+    "rt_detr": ("RTDetr", RT_DETR, "ForObjectDetection", ["model.enc_score_head", "model.decoder.class_embed"], 6),
     "yolos": ("Yolos", DETECTING, "ForObjectDetection", ["class_labels_classifier"], 4),
     "speecht5": ("SpeechT5", SPEECH, "ForTextToSpeech", [], 12),
 }  # fmt: skip
@@ -62,20 +80,23 @@ KINDS = [
     *((family, "lora") for family in CASES),
     *((family, "dora") for family in ("bert", "modernbert", "t5", "detr")),
 ]
-# DETR's queries start at zero: the values of its first self-attention are nothing but their biases.
+# DETR's queries start at zero, and a new model's biases too: what its first decoder layer makes of them is nothing.
 IDLE = {
-    f"base_model.model.model.decoder.layers.0.self_attn.{name}_proj.lora_{part}.default.weight"
-    for name in "qv"
+    f"base_model.model.model.decoder.layers.0.{attention}.lora_{part}.default.weight"
+    for attention in (*(f"self_attn.{name}_proj" for name in ("q", "v", "q_content")), "encoder_attn.q_content_proj")
     for part in "AB"
 }
 IDS = torch.randint(3, 20, (2, 11), generator=torch.Generator().manual_seed(1))
 NOISE = torch.Generator().manual_seed(2)
 PIXELS = torch.randn(2, 3, 16, 16, generator=NOISE)
+SCENES = torch.randn(2, 3, 32, 32, generator=NOISE)
+SOUND = torch.randn(2, 400, generator=NOISE)
 INPUTS = {
     **{key: {"pixel_values": PIXELS} for key in ("vit", "dinov2", "yolos")},
-    "detr": {"pixel_values": torch.randn(2, 3, 32, 32, generator=NOISE)},
+    **{key: {"pixel_values": SCENES} for key in ("detr", "conditional_detr", "rt_detr")},
     "whisper": {"input_features": torch.randn(2, 8, 40, generator=NOISE), "decoder_input_ids": IDS[:, :5]},
-    "wav2vec2": {"input_values": torch.randn(2, 400, generator=NOISE)},
+    **{key: {"input_values": SOUND} for key in ("wav2vec2", "hubert")},
+    "moonshine": {"input_values": torch.cat([SOUND] * 8, 1), "decoder_input_ids": IDS[:, :5]},
     **{key: {"input_ids": IDS, "decoder_input_ids": IDS[:, :5]} for key in ("t5", "bart", "marian")},
     "speecht5": {"input_ids": IDS, "decoder_input_values": torch.randn(2, 7, 8, generator=NOISE),
                  "speaker_embeddings": torch.randn(2, 8, generator=NOISE)},

@@ -45,7 +45,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "bart": ("q_proj", "v_proj"),
     "marian": ("q_proj", "v_proj"),
     "detr": ("q_proj", "v_proj"),
-    "conditional_detr": ("q_proj", "v_proj"),
+    "conditional_detr": ("q_proj", "q_content_proj", "v_proj"),  # its decoder's queries have a content and a place
     "rt_detr": ("q_proj", "v_proj"),
     "yolos": ("query", "value"),
     "speecht5": ("q_proj", "v_proj"),
