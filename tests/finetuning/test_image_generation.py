@@ -278,3 +278,36 @@ def test_the_example_runs(tmp_path):
     )
     assert run.metrics["rows"] == 360
     assert run.metrics["agreement"] > 0.15  # a tenth by chance
+
+
+class Knowing(torch.nn.Module):
+    """Predicts the velocity exactly, as if every picture of a class were one and the same."""
+
+    def __init__(self, scheduler, pictures):
+        super().__init__()
+        self.scheduler, self.pictures, self.device = scheduler, pictures, torch.device("cpu")
+        self.config = type("Config", (), {"sample_size": 8, "in_channels": 1})
+
+    def forward(self, noisy, timestep, class_labels):
+        clean = self.pictures[class_labels]
+        kept = self.scheduler.alphas_cumprod[timestep].reshape(-1, 1, 1, 1)
+        noise = (noisy - kept.sqrt() * clean) / (1 - kept).sqrt()
+        return type("Output", (), {"sample": kept.sqrt() * noise - (1 - kept).sqrt() * clean})
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0, 4.0])
+@pytest.mark.parametrize("steps", [10, 40])
+def test_guidance_leaves_the_noise_alone(guidance, steps):
+    """It goes beyond black and white, where pictures are cut off; what it went beyond is not in the noise either."""
+    scheduler = Denoiser.from_scratch(SCRATCH, ["0", "1"], 0.0).scheduler
+    clean = torch.randint(0, 2, (2, 1, 8, 8), generator=torch.Generator().manual_seed(0)) * 2.0 - 1
+    model = Denoiser(
+        Knowing(scheduler, torch.cat([clean, clean.mean(0, keepdim=True)])), scheduler, ["0", "1"], guidance, steps
+    )
+    noisy = []
+    made = model.generate(torch.tensor([0, 1]), [0, 1], lambda _, seen: noisy.append(seen))
+    for step, seen in zip(scheduler.timesteps, noisy, strict=True):
+        kept = scheduler.alphas_cumprod[step]
+        noise = (seen - kept.sqrt() * clean) / (1 - kept).sqrt()
+        torch.testing.assert_close(noise, noisy[0], atol=0.01, rtol=0)
+    torch.testing.assert_close(made, (clean / 2 + 0.5).expand(-1, 3, -1, -1), atol=1e-3, rtol=0)

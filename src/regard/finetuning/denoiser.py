@@ -127,7 +127,8 @@ class Denoiser(torch.nn.Module):
             if progress is not None:
                 progress(number, noisy)
             for_class, none = self._predict(noisy.repeat(2, 1, 1, 1), step.expand(len(both)), both).chunk(2)
-            noisy = self.scheduler.step(none + self.guidance * (for_class - none), step, noisy).prev_sample
+            guided = none + self.guidance * (for_class - none)
+            noisy = self.scheduler.step(guided, step, noisy, use_clipped_model_output=True).prev_sample
         return self.decode(noisy)
 
     def look(self, given: str) -> Looked:
