@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.config import Config
 from regard.finetuning.export import export
 from regard.finetuning.run import Run, evaluate
+from regard.finetuning.tasks import _pictures
 from regard.finetuning.tasks import image_classification as task
 from regard.finetuning.train import finetune
 from regard.models.pictures import open_picture
@@ -61,6 +63,22 @@ def refusal(function, *args, error=ConfigError, **options):
     with pytest.raises(error) as caught:
         function(*args, **options)
     return str(caught.value)
+
+
+def test_small_pictures_are_decoded_once(digits, monkeypatch):
+    files = sorted(str(file) for file in (digits / "train" / "4").iterdir())[:5]
+    processor = task.load_processor("vit", Config.load(make_values(digits, digits / "run")))
+    rows = [{"pixel_values": file, "labels": n} for n, file in enumerate(files)]
+    wanted = _pictures.pixels(processor, files)
+    opened = []
+    monkeypatch.setattr(_pictures, "open_picture", lambda file: opened.append(file) or open_picture(file))
+    monkeypatch.setattr(_pictures, "KEPT", 3 * wanted[0].nbytes)
+    collate = task.collator(processor)
+    for chosen in ([0, 1, 2], [4, 2, 0, 4], [3, 1, 4]):
+        batch = collate([rows[n] for n in chosen])
+        assert batch["pixel_values"].equal(wanted[chosen])
+        assert batch["labels"].tolist() == chosen
+    assert opened == [files[n] for n in (0, 1, 2, 4, 3, 4)]  # the last two do not fit beside the first three
 
 
 def test_a_run_from_scratch_learns(finished):

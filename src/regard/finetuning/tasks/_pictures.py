@@ -16,6 +16,10 @@ from regard.models.pictures import PICTURES, open_picture
 if TYPE_CHECKING:
     from datasets import Dataset
 
+KEPT = 2**30
+"""Bytes of pictures, as a model reads them, that training keeps in memory: small ones are decoded once, not each
+epoch."""
+
 
 def in_folders(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the pictures in the folders of their classes, as the columns `image` and `label`."""
@@ -52,12 +56,20 @@ def encode_files(name: str, split: Dataset, processor: Any, spec: Spec) -> Encod
 
 
 def collator(processor: Any) -> Any:
-    """Read the files of a batch."""
+    """Read the files of a batch, and keep what was read of as many as fit."""
     import torch
 
+    kept: dict[str, torch.Tensor] = {}
+
     def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        read = pixels(processor, [row["pixel_values"] for row in rows])
-        return {"pixel_values": read, "labels": torch.tensor([row["labels"] for row in rows])}
+        files = [row["pixel_values"] for row in rows]
+        new = [file for file in dict.fromkeys(files) if file not in kept]
+        read = dict(zip(new, pixels(processor, new), strict=True)) if new else {}
+        batch = torch.stack([kept[file] if file in kept else read[file] for file in files])
+        for file, picture in read.items():
+            if (len(kept) + 1) * picture.nbytes <= KEPT:
+                kept[file] = picture.clone()  # alone: a row of a batch would keep all of it
+        return {"pixel_values": batch, "labels": torch.tensor([row["labels"] for row in rows])}
 
     return collate
 
