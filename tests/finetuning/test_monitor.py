@@ -10,6 +10,7 @@ from regard.finetuning import monitor
 from regard.finetuning.check import prepare
 from regard.finetuning.run import ATTENTION
 from regard.finetuning.train import finetune
+from regard.finetuning.trainer import StepTrainer
 from regard.inspection.history import MEASURES, History
 
 
@@ -34,6 +35,26 @@ def test_training_is_the_same_to_the_last_bit(short, tmp_path):
     assert len(losses(alone)) == 20
     assert not (alone.path / ATTENTION).exists()
     assert History.load(watched.path / ATTENTION).steps == [0, 3, 6, 9, 12, 15, 18, 20]
+
+
+@pytest.mark.parametrize("every", [0, 2])
+def test_bfloat16_is_computed_in_whether_or_not_training_is_watched(short, every, monkeypatch):
+    """accelerate puts the cast around the model; looking at the model once took it off for the rest of the run."""
+    steps, step = [], StepTrainer.training_step
+
+    def recorded(self, model, inputs, *rest):
+        kinds = set()
+        hook = model.classifier.register_forward_hook(lambda module, inputs, output: kinds.add(output.dtype))
+        loss = step(self, model, inputs, *rest)
+        hook.remove()
+        steps.append(kinds)
+        return loss
+
+    monkeypatch.setattr(StepTrainer, "training_step", recorded)
+    short["train"] |= {"max_steps": 5, "evaluate_every": 5, "precision": "bfloat16"}
+    run = finetune(short | {"monitor": {"every": every}}, quiet=True)
+    assert steps == [{torch.bfloat16}] * 5
+    assert {value.dtype for value in load_file(run.path / "model" / "model.safetensors").values()} == {torch.float32}
 
 
 def dense(folder, config):

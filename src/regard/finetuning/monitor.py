@@ -19,7 +19,6 @@ from regard.finetuning.precision import autocast
 from regard.finetuning.progress import Display
 from regard.finetuning.run import ATTENTION
 from regard.inspection.history import History, Recorder
-from regard.models.unpad import pad, unpad
 from regard.models.watch import watch
 
 
@@ -83,7 +82,7 @@ class AttentionMonitor(TrainerCallback):
         self.trainer.control.should_log = due
 
     def _look(self) -> Any:
-        model = self.trainer.accelerator.unwrap_model(self.trainer.model, keep_fp32_wrapper=False)
+        model = self.trainer.accelerator.unwrap_model(self.trainer.model)
         inputs = {name: value.to(model.device) for name, value in self.probe.items()}
         with as_for_predictions(model), autocast(self.config.train.precision), watch(model) as seen:
             model(**inputs)
@@ -114,18 +113,13 @@ def real_queries(name: str, batch: dict[str, Any]) -> np.ndarray | None:
 
 @contextmanager
 def as_for_predictions(model: Any) -> Iterator[None]:
-    """Without gradients, dropout and unpadding for a while; everything is as it was afterwards."""
+    """Without gradients and dropout for a while; everything is as it was afterwards."""
     training = {module: module.training for module in model.modules()}
-    unpadded = any("_regard_padded" in vars(module) for module in training)
     model.eval()
-    if unpadded:
-        pad(model)
     try:
         with torch.no_grad(), torch.random.fork_rng():
             yield
     finally:
-        if unpadded:
-            unpad(model)
         for module, was in training.items():
             module.training = was
 

@@ -22,3 +22,14 @@ def autocast(wanted: str) -> AbstractContextManager:
     """Compute in the precision that is wanted, for what runs inside."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.autocast(device, torch.bfloat16, enabled=choose_precision(wanted) == "bfloat16")
+
+
+def without_autocast(model: Any) -> Any:
+    """Undo in place what accelerate put around a model's forward.
+
+    accelerate's own way (`keep_fp32_wrapper=False`) also takes off what transformers and `regard.unpad` put there.
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is not None:
+        model.forward = original
+    return model

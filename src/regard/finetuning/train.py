@@ -29,7 +29,7 @@ from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
 from regard.finetuning.monitor import watch_training
 from regard.finetuning.padding import without_padding
-from regard.finetuning.precision import choose_precision
+from regard.finetuning.precision import choose_precision, without_autocast
 from regard.finetuning.progress import Advance, Display, quiet_transformers
 from regard.finetuning.reload import require_same_answers
 from regard.finetuning.repeats import train_others
@@ -407,7 +407,7 @@ def saving_on_interrupt(watcher: Any) -> Iterator[None]:
 
 def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
     """Save the model whole or not at all, and make sure that it loads as it was."""
-    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    model = without_autocast(trainer.accelerator.unwrap_model(trainer.model))
     temporary, whole = path / "model.tmp", model
     shutil.rmtree(temporary, ignore_errors=True)
     with quiet_transformers():
