@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from transformers.models.bert.modeling_bert import BertLMPredictionHead
 from typer.testing import CliRunner
 
 from conftest import PLAIN, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
-from regard.finetuning import checkpoints
+from regard.finetuning import checkpoints, train
 from regard.finetuning.check import check
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table
@@ -23,6 +24,7 @@ from regard.finetuning.sampler import LengthSampler
 from regard.finetuning.tasks import _masking
 from regard.finetuning.tasks import masked_language_modeling as task
 from regard.finetuning.train import finetune
+from regard.finetuning.trainer import StepTrainer
 
 SCRATCH = {"layers": 1, "width": 64, "heads": 4, "vocabulary": 65}
 
@@ -126,6 +128,33 @@ def test_resuming_in_the_second_epoch_ends_in_the_same_weights(values, tmp_path)
 def tokenizer(tiny):
     values = {"task": "masked-language-modeling", "model": str(tiny), "data": {"train": "t"}, "output": "o"}
     return task.load_processor(str(tiny), Config.load(values))
+
+
+def test_training_and_validation_guess_what_is_masked_and_no_more(values, monkeypatch):
+    """In bfloat16, so that accelerate, too, puts something around the model, which is saved as it was."""
+    guessed, hidden = [], []
+    forward, compute = BertLMPredictionHead.forward, StepTrainer.compute_loss
+
+    def recorded(self, states):
+        guessed.append((self.training, states.shape[:-1].numel()))
+        return forward(self, states)
+
+    def counted(self, model, inputs, *rest, **options):
+        hidden.append((model.training, int(inputs["labels"].ne(-100).sum())))
+        return compute(self, model, inputs, *rest, **options)
+
+    values |= {"monitor": {"every": 0}, "report": {"baselines": False}}
+    values["train"] |= {"max_steps": 3, "evaluate_every": 3, "precision": "bfloat16"}
+    with monkeypatch.context() as patch:
+        patch.setattr(BertLMPredictionHead, "forward", recorded)
+        patch.setattr(StepTrainer, "compute_loss", counted)
+        patch.setattr(train, "_save", lambda *given: None)
+        patch.setattr(train, "finish", lambda *given: None)
+        finetune(values, quiet=True)
+    assert guessed == hidden
+    assert [training for training, _ in guessed] == [True] * 3 + [False]
+    run = finetune(values, overwrite=True, quiet=True)
+    assert run.state["precision"] == "bfloat16 with float32 weights"
 
 
 def test_masks_depend_on_seed_epoch_and_text(tokenizer):

@@ -13,7 +13,7 @@ from torch.nn import functional
 from transformers.utils import logging
 
 import regard
-from regard.errors import DtypeError, UnsupportedError
+from regard.errors import ConfigError, DtypeError, UnsupportedError
 from regard.models import transformers_packed
 
 OPTIONS = {
@@ -98,6 +98,120 @@ def test_logits_loss_and_gradients_of_heads(name, suffix):
     assert apart(gradients(ours), gradients(theirs)) < 5e-6
 
 
+def hidden_tokens(ids, mask, share=3):
+    """Labels of every third real token, as masked language modelling has them."""
+    chosen = (torch.arange(ids.numel()).reshape(ids.shape) % share == 0) & mask.bool()
+    return ids.masked_fill(~chosen, -100)
+
+
+def guessing(name, **more):
+    """Padded, unpadded, and unpadded with the logits of labelled tokens alone; and what the heads of each compute."""
+    options = {"mask_token_id": 3} if name == "EuroBert" else {}
+    models = [*pair(name, "ForMaskedLM", **options, **more)]
+    models.append(regard.unpad(copy.deepcopy(models[0]), logits="labelled"))
+    computed = [[] for _ in models]
+    for model, shapes in zip(models, computed, strict=True):
+        model.get_output_embeddings().register_forward_hook(
+            lambda module, inputs, output, shapes=shapes: shapes.append(output.shape[:-1].numel())
+        )
+    return models, computed
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_head_that_guesses_tokens_computes_no_padding(name, side):
+    """Most of such a model is its head, if the vocabulary is large."""
+    ids, mask = texts(side=side)
+    labels, real = hidden_tokens(ids, mask), mask.bool()
+    models, computed = guessing(name)
+    expected, found, few = (model.train()(ids, attention_mask=mask, labels=labels) for model in models)
+    assert computed == [[ids.numel()], [int(mask.sum())], [int(labels.ne(-100).sum())]]
+    assert found.logits.shape == expected.logits.shape
+    assert float((found.logits - expected.logits).detach()[real].abs().max()) < 5e-6
+    assert (found.logits[~real] == 0).all()
+    torch.testing.assert_close(few.logits, expected.logits[labels != -100], atol=5e-6, rtol=0)
+    for outputs in (expected, found, few):
+        assert abs(outputs.loss.item() - expected.loss.item()) < 2e-6
+        outputs.loss.backward()
+    for model in models[1:]:
+        assert apart(gradients(model), gradients(models[0])) < 5e-6
+
+
+def test_guesses_without_labels_and_as_a_tuple():
+    ids, mask = texts()
+    real = mask.bool()
+    models, computed = guessing("Roberta")
+    with torch.no_grad():
+        expected, *found = (m(ids, attention_mask=mask, output_hidden_states=True, return_dict=False) for m in models)
+    assert computed == [[ids.numel()], [int(mask.sum())], [int(mask.sum())]]
+    for logits, states in found:
+        assert float((logits - expected[0])[real].abs().max()) < 5e-6
+        assert len(states) == 3
+        for ours, theirs in zip(states, expected[1], strict=True):
+            assert float((ours - theirs)[real].abs().max()) < 2e-6
+
+
+def test_guesses_that_are_not_packed():
+    """Texts of one length, whose labels may still be few; labels on padding; ModernBERT's own sparse prediction."""
+    ids, mask = texts((9, 9))
+    models, computed = guessing("Bert")
+    losses = [model(ids, attention_mask=mask, labels=hidden_tokens(ids, mask)).loss.item() for model in models]
+    assert computed == [[18], [18], [6]]
+    assert max(losses) - min(losses) < 2e-6
+    ids, mask = texts()
+    models, computed = guessing("Bert")
+    for model in models[1:]:
+        model(ids, attention_mask=mask, labels=ids)
+    assert computed[1:] == [[ids.numel()]] * 2
+    labels = hidden_tokens(ids, mask)
+    models, computed = guessing("ModernBert", sparse_prediction=True)
+    answers = [model(ids, attention_mask=mask, labels=labels) for model in models]
+    assert computed == [[int(labels.ne(-100).sum())]] * 3
+    for answer in answers[1:]:
+        torch.testing.assert_close(answer.logits, answers[0].logits, atol=5e-6, rtol=0)
+        assert abs(answer.loss.item() - answers[0].loss.item()) < 2e-6
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft calls it
+def test_lora_of_a_model_that_guesses(tmp_path):
+    ids, mask = texts()
+    labels = hidden_tokens(ids, mask)
+    (base, *_), _ = guessing("Bert")
+    config = peft.LoraConfig(target_modules=["query", "value"], init_lora_weights=False)
+    theirs = peft.get_peft_model(copy.deepcopy(base), config)
+    ours = regard.unpad(copy.deepcopy(theirs), logits="labelled")
+    assert ours(input_ids=ids, attention_mask=mask, labels=labels).logits.shape == (int(labels.ne(-100).sum()), 50)
+    for model in (theirs, ours):
+        model.train()(input_ids=ids, attention_mask=mask, labels=labels).loss.backward()
+    assert apart(gradients(ours), gradients(theirs)) < 5e-6
+    merged = copy.deepcopy(ours).merge_and_unload().eval()
+    for parameter in ours.parameters():
+        parameter.data.zero_()
+    expected = theirs.eval()(input_ids=ids, attention_mask=mask).logits
+    found = merged(input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(found[mask == 1], expected[mask == 1], atol=5e-6, rtol=0)
+    assert "forward" not in vars(regard.pad(ours).get_base_model())
+    merged.save_pretrained(tmp_path)
+    assert transformers.AutoModelForMaskedLM.from_pretrained(tmp_path).config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_embeddings_of_texts(name):
+    """The mean over each text's tokens, and a loss that compares texts with each other."""
+    ids, mask = texts()
+    theirs, ours = (model.train() for model in pair(name))
+    found = []
+    for model in (theirs, ours):
+        states = model(ids, attention_mask=mask).last_hidden_state * mask[..., None]
+        embedded = functional.normalize(states.sum(1) / mask.sum(1)[:, None], dim=-1)
+        loss = functional.cross_entropy(embedded @ embedded.T / 0.05, torch.tensor([1, 0, 3, 2]))
+        loss.backward()
+        found.append((embedded, loss))
+    torch.testing.assert_close(*(each[0] for each in found), atol=2e-6, rtol=0)
+    scale = max(float(gradient.abs().max()) for gradient in gradients(theirs).values())
+    assert apart(gradients(ours), gradients(theirs)) < 1e-5 * max(scale, 1)
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("name", ENCODER_DECODERS)
 def test_encoder_decoders(name, side):
@@ -126,7 +240,7 @@ def test_encoder_decoders(name, side):
 @pytest.mark.parametrize("suffix", ["ForSequenceClassification", "ForMaskedLM"])
 def test_gradient_checkpointing(suffix):
     ids, mask = texts()
-    labels = torch.tensor([1, 0, 0, 1]) if suffix == "ForSequenceClassification" else ids
+    labels = torch.tensor([1, 0, 0, 1]) if suffix == "ForSequenceClassification" else hidden_tokens(ids, mask)
     found = []
     for checkpointing in (False, True):
         _, model = pair("ModernBert", suffix)
@@ -213,14 +327,17 @@ def test_lora(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # PyTorch's own, about itself
-def test_compiled():
-    padded, unpadded = pair("Bert", "ForSequenceClassification", num_hidden_layers=1)
+@pytest.mark.parametrize("suffix", ["ForSequenceClassification", "ForMaskedLM"])
+def test_compiled(suffix):
+    padded, unpadded = pair("Bert", suffix, num_hidden_layers=1)
     compiled = torch.compile(unpadded, backend="aot_eager")
     for lengths in ((15, 23, 9, 15), (4, 8, 30)):
         ids, mask = texts(lengths)
-        labels = torch.ones(len(lengths), dtype=torch.long)
+        whole = suffix == "ForSequenceClassification"
+        labels = torch.ones(len(lengths), dtype=torch.long) if whole else hidden_tokens(ids, mask)
         expected, found = (model(ids, attention_mask=mask, labels=labels) for model in (padded, compiled))
-        torch.testing.assert_close(found.logits, expected.logits, atol=5e-6, rtol=0)
+        rows = slice(None) if whole else mask.bool()
+        torch.testing.assert_close(found.logits[rows], expected.logits[rows], atol=5e-6, rtol=0)
         for outputs in (expected, found):
             outputs.loss.backward()
     assert apart(gradients(unpadded), gradients(padded)) < 1e-5
@@ -352,6 +469,9 @@ def test_errors():
     with pytest.raises(DtypeError) as error:
         regard.unpad(torch.nn.Linear(2, 2))
     assert str(error.value) == "unpad: need a model of transformers; got Linear; pass the model itself."
+    with pytest.raises(ConfigError) as error:
+        regard.unpad(make("Bert", TEXT), logits="some")
+    assert str(error.value) == "unpad: need logits to be 'all' or 'labelled'; got 'some'; choose one."
 
 
 def refusal(name, given, suffix="Model"):
@@ -372,8 +492,11 @@ def test_families_that_gain_nothing_or_would_be_wrong():
             f"unpad: need an encoder with attention of PyTorch's; got {family}, whose relative scores need every text "
             "in a row of its own; use it padded, with texts of like length in a batch."
         )
-    assert refusal("Wav2Vec2", WAV2VEC2) == (
-        "unpad: need an encoder of one of the families bert, electra, albert, distilbert, modernbert, eurobert, "
-        "roberta, xlm-roberta, camembert, bart, mbart, marian, pegasus, t5, mt5; got wav2vec2, which is not known to "
-        "come out right; use it padded."
-    )
+    others = (("Wav2Vec2", WAV2VEC2, "wav2vec2"), ("Longformer", {**TEXT, "attention_window": 4}, "longformer"),
+              ("Bloom", {"hidden_size": 24, "n_layer": 1, "n_head": 2}, "bloom"))  # fmt: skip
+    for name, given, family in others:
+        assert refusal(name, given) == (
+            "unpad: need an encoder of one of the families bert, electra, albert, distilbert, modernbert, eurobert, "
+            f"roberta, xlm-roberta, camembert, bart, mbart, marian, pegasus, t5, mt5; got {family}, which is not known "
+            "to come out right; use it padded."
+        )

@@ -18,7 +18,7 @@ def without_padding(model: Any, wanted: Literal["auto"] | bool) -> bool:
     if wanted is False:
         return False
     try:
-        unpad(model)
+        unpad(model, logits="labelled")  # from labels nothing is made but a loss
     except (UnsupportedError, DtypeError):
         if wanted is True:
             raise

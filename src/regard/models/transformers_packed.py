@@ -52,10 +52,14 @@ class Packing:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Packed(Prepared):
-    """The mask of a packed sequence: who sees whom inside a text (`rule`, everybody if None), and nobody beyond."""
+    """The mask of a packed sequence: who sees whom inside a text (`rule`, everybody if None), and nobody beyond.
+
+    `wanted` numbers the tokens whose last hidden states are asked for; all if None.
+    """
 
     lengths: tuple[int, ...] = ()
     rule: Mask | None = None
+    wanted: torch.Tensor | None = None
 
     @classmethod
     def of(cls, packing: Packing) -> Packed:

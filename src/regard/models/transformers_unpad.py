@@ -1,4 +1,7 @@
-"""Unpadding encoders of transformers: the encoder's forward is called with one sequence of real tokens."""
+"""Unpadding encoders of transformers: the encoder's forward is called with one sequence of real tokens.
+
+A masked language model is called so as a whole: its head would take longer than its encoder.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import copy
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
-from transformers import PreTrainedModel
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel
 
 from regard.errors import UnsupportedError
 from regard.models.torch import being_watched
@@ -47,6 +51,9 @@ RELATIVE = ("t5", "mt5")
 """Encoders that know distances alone."""
 FAMILIES = (*POSITIONS, *COUNTING, *RELATIVE)
 
+IGNORED = -100
+"""The label of a token that does not count in a loss, in transformers as in PyTorch."""
+
 _OWN_SCORES = ("deberta", "deberta-v2")
 
 
@@ -54,8 +61,8 @@ def is_model(value: Any) -> bool:
     return isinstance(value, PreTrainedModel) or hasattr(value, "get_base_model")
 
 
-def unpad(model: Any) -> Any:
-    encoder = _encoder(model)
+def unpad(model: Any, logits: Literal["all", "labelled"] = "all") -> Any:
+    encoder, whole = _encoder(model), _base(model)
     _require_family(encoder)
     if not hasattr(encoder, "_regard_padded"):
         encoder._regard_padded = encoder.forward, encoder.config, encoder.config._attn_implementation
@@ -65,11 +72,18 @@ def unpad(model: Any) -> Any:
         encoder.forward = functools.wraps(encoder.forward)(functools.partial(_forward, encoder))
         for attention in _relative(encoder):
             attention.compute_bias = functools.partial(_bias_by_distance, attention)
+    if _guesses(whole):
+        if not hasattr(whole, "_regard_padded_head"):
+            whole._regard_padded_head = whole.forward
+            whole.forward = functools.wraps(whole.forward)(functools.partial(_guess, whole, encoder))
+        whole._regard_logits = logits
     return model
 
 
 def pad(model: Any) -> Any:
-    encoder = _encoder(model)
+    encoder, whole = _encoder(model), _base(model)
+    if hasattr(whole, "_regard_padded_head"):
+        del whole.forward, whole._regard_padded_head, whole._regard_logits
     if hasattr(encoder, "_regard_padded"):
         _, config, implementation = encoder._regard_padded
         del encoder.forward, encoder._regard_padded
@@ -80,9 +94,19 @@ def pad(model: Any) -> Any:
     return model
 
 
+def _base(model: Any) -> Any:
+    """The model inside a peft model."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _guesses(model: Any) -> bool:
+    """Whether a model is one of the encoders that guess tokens, with a head that looks at each by itself."""
+    return model.config.model_type in POSITIONS and type(model) in MODEL_FOR_MASKED_LM_MAPPING.values()
+
+
 def _encoder(model: Any) -> Any:
     """The encoder inside a head, an encoder-decoder or a peft model."""
-    base = (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+    base = _base(model).base_model
     return base.encoder if base.config.model_type in (*COUNTING, *RELATIVE) else base
 
 
@@ -128,58 +152,97 @@ def _bias_by_distance(attention: Any, queries: int, keys: int, device: Any = Non
 _AS_BEFORE = ("inputs_embeds", "past_key_values", "encoder_hidden_states", "output_attentions")
 
 
-def _forward(
-    encoder: Any, input_ids: torch.Tensor | None = None, attention_mask: torch.Tensor | None = None, **inputs: Any
-) -> Any:
-    padded = encoder._regard_padded[0]
-    if (
-        input_ids is None
-        or attention_mask is None
-        or attention_mask.ndim != 2
+def _as_before(encoder: Any, ids: Any, mask: Any, inputs: dict[str, Any]) -> bool:
+    """Whether a call has to run padded."""
+    return (
+        ids is None
+        or mask is None
+        or mask.ndim != 2
         or any(inputs.get(name) is not None and inputs[name] is not False for name in _AS_BEFORE)
         or getattr(encoder.config, "is_decoder", False)
         or encoder.config._attn_implementation != NAME
-        or bool(attention_mask.all())
         or being_watched()
-    ):
+    )
+
+
+def _forward(encoder: Any, input_ids: Any = None, attention_mask: Any = None, **inputs: Any) -> Any:
+    padded = encoder._regard_padded[0]
+    if isinstance(attention_mask, Packed):  # by the head
+        outputs = padded(input_ids, attention_mask=attention_mask, **inputs)
+        if attention_mask.wanted is not None:
+            outputs.last_hidden_state = outputs.last_hidden_state[:, attention_mask.wanted]
+        return outputs
+    if _as_before(encoder, input_ids, attention_mask, inputs) or bool(attention_mask.all()):
         return padded(input_ids, attention_mask=attention_mask, **inputs)
     packing = Packing.of(attention_mask)
     as_tuple = inputs.pop("return_dict", None) is False
-    packed = {
-        name: packing.pack(value) if isinstance(value, torch.Tensor) and value.shape == input_ids.shape else value
-        for name, value in inputs.items()
-    }
-    with _positions(encoder, input_ids, packing, packed):
+    with _packed(encoder, input_ids, packing, inputs) as packed:
         outputs = padded(packing.pack(input_ids), attention_mask=Packed.of(packing), **packed)
-    _unpack(encoder, outputs, packing)
+    outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
+    _unpack_states(outputs, packing)
+    if getattr(outputs, "pooler_output", None) is not None:
+        outputs.pooler_output = _pooled(encoder, outputs.last_hidden_state)
     return outputs.to_tuple() if as_tuple else outputs
 
 
+def _guess(
+    model: Any, encoder: Any, input_ids: Any = None, attention_mask: Any = None, *, labels: Any = None, **inputs: Any
+) -> Any:
+    """A masked language model on real tokens only, or its head on those alone that have a label."""
+    padded, few = model._regard_padded_head, labels is not None and model._regard_logits == "labelled"
+    if (
+        _as_before(encoder, input_ids, attention_mask, inputs)
+        or getattr(model.config, "sparse_prediction", False)  # ModernBERT's own way to the same
+        or (labels is not None and bool(labels[attention_mask == 0].ne(IGNORED).any()))
+        or (not few and bool(attention_mask.all()))
+    ):
+        return padded(input_ids, attention_mask=attention_mask, labels=labels, **inputs)
+    packing = Packing.of(attention_mask)
+    mask = Packed.of(packing)
+    as_tuple = inputs.pop("return_dict", None) is False
+    labels = None if labels is None else packing.pack(labels)
+    if few:
+        mask = replace(mask, wanted=_labelled(labels[0], packing))
+        labels = labels[:, mask.wanted]
+    with _packed(encoder, input_ids, packing, inputs) as packed:
+        outputs = padded(packing.pack(input_ids), attention_mask=mask, labels=labels, **packed)
+    outputs.logits = outputs.logits[0] if few else packing.unpack(outputs.logits)
+    _unpack_states(outputs, packing)
+    return outputs.to_tuple() if as_tuple else outputs
+
+
+def _labelled(labels: torch.Tensor, packing: Packing) -> torch.Tensor:
+    """Which tokens of the sequence have a label, in the order of the batch."""
+    found = labels.ne(IGNORED).nonzero()[:, 0]
+    return found[packing.places[found].argsort()]
+
+
 @contextmanager
-def _positions(encoder: Any, ids: torch.Tensor, packing: Packing, packed: dict[str, Any]) -> Iterator[None]:
-    """Each token at the position it has in its own text."""
+def _packed(encoder: Any, ids: torch.Tensor, packing: Packing, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What an encoder is given beside ids and mask; each token has the position that it has in its own text."""
+    packed = {
+        name: packing.pack(value) if isinstance(value, torch.Tensor) and value.shape == ids.shape else value
+        for name, value in inputs.items()
+    }
     family = encoder.config.model_type
-    if family in COUNTING:
-        positions = packing.pack(_by_column(encoder, ids))[0]
-        hook = encoder.embed_positions.register_forward_pre_hook(
-            lambda module, inputs, options: (inputs, {**options, "position_ids": positions}), with_kwargs=True
-        )
-        try:
-            yield
-        finally:
-            hook.remove()
-        return
     if family in POSITIONS and packed.get("position_ids") is None:
         packed["position_ids"] = packing.pack(POSITIONS[family](encoder, ids))
-    yield
+    if family not in COUNTING:
+        yield packed
+        return
+    positions = packing.pack(_by_column(encoder, ids))[0]
+    hook = encoder.embed_positions.register_forward_pre_hook(
+        lambda module, inputs, options: (inputs, {**options, "position_ids": positions}), with_kwargs=True
+    )
+    try:
+        yield packed
+    finally:
+        hook.remove()
 
 
-def _unpack(encoder: Any, outputs: Any, packing: Packing) -> None:
-    outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
+def _unpack_states(outputs: Any, packing: Packing) -> None:
     if getattr(outputs, "hidden_states", None) is not None:
         outputs.hidden_states = tuple(packing.unpack(each) for each in outputs.hidden_states)
-    if getattr(outputs, "pooler_output", None) is not None:
-        outputs.pooler_output = _pooled(encoder, outputs.last_hidden_state)
 
 
 def _pooled(encoder: Any, hidden: torch.Tensor) -> torch.Tensor:

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
-from regard.errors import DtypeError
+from regard.errors import ConfigError, DtypeError
 
 Model = TypeVar("Model")
 
 
-def unpad(model: Model) -> Model:
+def unpad(model: Model, *, logits: Literal["all", "labelled"] = "all") -> Model:
     """Lets an encoder compute real tokens only, from its embeddings to its last block; inputs and outputs stay padded.
 
     The real tokens of a batch become one sequence, in which each text sees itself alone and has the positions it had.
-    Hidden states come back padded (with zeros), so heads, losses, decoders and your own code see no difference. On a
+    Hidden states come back padded (with zeros), so heads, losses, decoders and your own code see no difference. The
+    head of a masked language model, which often takes longer than the encoder, computes real tokens only, too. On a
     CPU the fused kernel runs once for all texts of one length.
 
     Args:
         model: A transformers model whose encoder is BERT, RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA, ALBERT,
             DistilBERT, ModernBERT or EuroBERT, with any head; or BART, mBART, Marian, Pegasus, T5 or mT5. It may be
             inside peft's.
+        logits: With "labelled", a masked language model that is given labels computes the logits of labelled tokens
+            alone, some 15 %: `logits[labels != -100]`, with the same loss. Other models are the same either way.
 
     Returns:
         The same model, changed in place; `pad` undoes it. Saving and loading are not affected.
@@ -28,10 +31,12 @@ def unpad(model: Model) -> Model:
     Raises:
         UnsupportedError: A family that is not known to come out right, or has nothing to gain.
         DtypeError: Something that is no transformers model.
+        ConfigError: There is no such choice of logits.
 
     Edges:
         A call with `output_attentions=True`, with embeddings instead of ids, with a cache, with no padding in it, or
         inside `regard.watch` runs padded, as it did before. A text without any token comes back as zeros.
+        Where padding has labels other than -100, the head of a masked language model runs padded, on zeros.
         Dropout draws other random numbers than in the padded model.
 
     Cost:
@@ -52,7 +57,9 @@ def unpad(model: Model) -> Model:
         >>> bool(torch.allclose(padded[mask == 1], unpadded[mask == 1], atol=1e-5))
         True
     """
-    return _adapter("unpad", model).unpad(model)
+    if logits not in ("all", "labelled"):
+        raise ConfigError(f"unpad: need logits to be 'all' or 'labelled'; got {logits!r}; choose one.")
+    return _adapter("unpad", model).unpad(model, logits)
 
 
 def pad(model: Model) -> Model:
