@@ -24,11 +24,28 @@ def test_every_row_once(lengths):
     assert sorted(order(lengths=lengths)) == list(range(1003))
 
 
-def test_the_batch_that_takes_most_memory_is_the_first():
+@pytest.mark.parametrize("rows", [5, 40, 63, 2500])
+def test_no_batch_takes_more_memory_than_the_very_first(rows):
+    """Neither padded nor unpadded, in no epoch: a few long texts, and pools without any."""
+    lengths = np.random.default_rng(rows).lognormal(3.6, 0.7, rows).astype(int) + 1
+    sampler, costs = LengthSampler(lengths.tolist(), rows, 16, seed=3), []
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        seen = list(sampler)
+        assert sorted(seen) == list(range(rows))
+        batches = [lengths[seen[start : start + 16]] for start in range(0, rows, 16)]
+        assert [len(batch) for batch in batches[:-1]] == [16] * (len(batches) - 1)
+        costs += [(len(batch) * batch.max(), batch.sum()) for batch in batches]
+    padded, unpadded = np.transpose(costs)
+    assert padded.max() == padded[0]
+    assert unpadded.max() == unpadded[0]
+
+
+def test_batches_are_not_in_the_order_of_their_lengths():
     rows = order()
     sizes = [max(LENGTHS[n] for n in rows[start : start + 16]) for start in range(0, 992, 16)]
-    assert sizes[0] == max(LENGTHS)
     assert sorted(sizes[1:], reverse=True) != sizes[1:]
+    assert sizes[1:] != sorted(sizes[1:])
 
 
 def test_seed_and_epoch_fix_the_order():

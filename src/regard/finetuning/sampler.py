@@ -13,9 +13,10 @@ POOL = 50
 class LengthSampler:
     """Yields row numbers so that each batch holds rows of like length, in an order fixed by seed and epoch.
 
-    The batch that takes most memory comes first: where memory does not suffice, the first step says so. The order of
-    an epoch depends on nothing else, so a run that is resumed in the middle of one goes on with the batches that it had
-    not seen; transformers' own sampler draws from the global random state, which resuming does not restore.
+    The very first batch holds the longest rows of all, so that none in any epoch takes more memory: where it does not
+    suffice, the first step says so. The order of an epoch depends on nothing else, so a run that is resumed in the
+    middle of one goes on with the batches that it had not seen; transformers' own sampler draws from the global random
+    state, which resuming does not restore.
 
     Args:
         lengths: the length of each row; None if they are all alike.
@@ -39,20 +40,17 @@ class LengthSampler:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(self.rows)
         if self.lengths is not None:
-            order = self._group(order, self.lengths, rng)
+            order = np.concatenate(self._batches(order, self.lengths, rng))
         return iter(order.tolist())
 
-    def _group(self, order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Sort pools of rows by length, cut them into batches, shuffle those, the worst first; a short one is last."""
-        pools = _cut(order, POOL * self.batch)
-        ordered = np.concatenate([rows[np.argsort(lengths[rows], kind="stable")] for rows in pools])
-        batches = _cut(ordered, self.batch)
-        rest = [batches.pop()] if len(batches[-1]) < self.batch else []
-        batches = [batches[n] for n in rng.permutation(len(batches))]
-        if batches:
-            worst = max(range(len(batches)), key=lambda n: lengths[batches[n]].max())
-            batches.insert(0, batches.pop(worst))
-        return np.concatenate(batches + rest)
+    def _batches(self, order: np.ndarray, lengths: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+        """Sort pools of rows by length, cut them into batches and shuffle those; a short one is last."""
+        first = np.argsort(-lengths[order], kind="stable")[: self.batch if self.epoch == 0 else 0]
+        pools = _cut(np.delete(order, first), POOL * self.batch)
+        sorted_pools = [rows[np.argsort(lengths[rows], kind="stable")] for rows in pools]
+        batches = _cut(np.concatenate([order[:0], *sorted_pools]), self.batch)
+        rest = [batches.pop()] if batches and len(batches[-1]) < self.batch else []
+        return [order[first], *(batches[n] for n in rng.permutation(len(batches))), *rest]
 
 
 class SharedBatches:
