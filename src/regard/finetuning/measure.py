@@ -119,7 +119,7 @@ def _report(
             _title(measure),
             s.value,
             s.interval,
-            {rival: of[measure].value for rival, of in baselines.items()},
+            {rival: of[measure].value for rival, of in baselines.items() if measure in of},
             higher_is_better=s.higher_is_better,
         )
         for measure, s in scores.items()

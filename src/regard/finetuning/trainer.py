@@ -41,6 +41,13 @@ class StepTrainer(CheckpointTrainer):
             self.data_collator.follow(sampler)
         return sampler
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        """Trainer's own by length, which it takes of the processor's first input; where rows have another, as they are."""
+        first: Any = self.processing_class
+        if first is None or first.model_input_names[0] in eval_dataset.column_names:
+            return super()._get_eval_sampler(eval_dataset)
+        return torch.utils.data.SequentialSampler(eval_dataset)
+
     def get_train_dataloader(self) -> Any:
         """All rows, or this process's of several; accelerate would repeat some to fill up."""
         if self.args.world_size == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -14,15 +15,15 @@ SOUNDS = (".wav",)
 OTHER_SOUNDS = (".mp3", ".flac", ".ogg", ".m4a", ".opus", ".g722")
 
 
-def open_sound(path: str | Path) -> tuple[np.ndarray, int]:
-    """Read a WAV file as one channel in -1..1, and its rate in Hz.
+def open_sound(path: str | Path | BinaryIO) -> tuple[np.ndarray, int]:
+    """Read a WAV file, by name or open, as one channel in -1..1, and its rate in Hz.
 
     Raises:
         DataError: it is not there, of another kind, does not decode, or has no sound in it.
     """
     from scipy.io import wavfile
 
-    ending = Path(path).suffix.lower()
+    ending = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
     if ending in OTHER_SOUNDS:
         raise DataError(f"{path}: need a sound as a .wav file; got {ending}; convert it, say with ffmpeg.")
     try:
@@ -48,6 +49,6 @@ def resample(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
     return resample_poly(sound, wanted // common, rate // common).astype(np.float32)
 
 
-def read_sound(path: str | Path, rate: int) -> np.ndarray:
+def read_sound(path: str | Path | BinaryIO, rate: int) -> np.ndarray:
     """Read a WAV file as one channel at this rate, in -1..1; see `open_sound`."""
     return resample(*open_sound(path), rate)

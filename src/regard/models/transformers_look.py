@@ -23,6 +23,7 @@ from regard.models.pictures import PICTURES, in_unit_range, open_picture, place_
 from regard.models.seen import Seen
 from regard.models.sounds import OTHER_SOUNDS, SOUNDS, read_sound
 from regard.models.transformers_boxes import Found, is_detector, look_for_boxes
+from regard.models.transformers_speech import is_speaker, look_for_frames
 from regard.models.watch import watch
 
 
@@ -114,6 +115,8 @@ def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Loo
         if gradients:
             raise UnsupportedError("relevance: need a text or a picture; got a sound; use --method rollout.")
         return _listen(model, processor, given)
+    if is_speaker(model):
+        return look_for_frames(model, processor, given)
     return read(model, processor, given, gradients)
 
 

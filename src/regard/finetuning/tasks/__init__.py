@@ -31,6 +31,7 @@ TASKS = {
     "object-detection": "object_detection",
     "image-generation": "image_generation",
     "speech-recognition": "speech_recognition",
+    "speech-synthesis": "speech_synthesis",
     "masked-language-modeling": "masked_language_modeling",
 }
 

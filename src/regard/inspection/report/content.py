@@ -68,6 +68,14 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """Something to listen to, as the bytes of a WAV file."""
+
+    title: str
+    wav: bytes
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of texts under their columns' names; the first column names the row."""
 
@@ -97,6 +105,7 @@ class Report:
     mistakes: list[Example] = field(default_factory=list)
     attention: list[TokenAttention] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
+    sounds: list[Sound] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

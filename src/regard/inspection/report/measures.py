@@ -50,6 +50,8 @@ _MEASURES: dict[str, tuple[str, str]] = {
         _SHARE,
         "characters to insert, delete or replace for each one of the reference; 0 is perfect",
     ),
+    "mel cepstral distortion": (_PLAIN, "how far the sounds are from the recordings, in dB; 0 is identical"),
+    "diagonality": (_SHARE, "the attention that goes along the text as it is said, of the head that does so most"),
     "pearson": (_PLAIN, "how closely the predictions follow the truth on a line: 1 is perfectly, 0 is not at all"),
     "spearman": (_PLAIN, "how well the predictions keep the order of the truth: 1 is perfectly, 0 is not at all"),
     "mean absolute error": (_PLAIN, "the mean distance from the truth, in its own unit"),

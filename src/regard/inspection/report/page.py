@@ -146,6 +146,7 @@ def _content(report: Report) -> dict[str, Any]:
         "more_mistakes": mistakes[_MISTAKES_OPEN:],
         "examples": _explorer(report),
         "pictures": [(picture, base64.b64encode(picture.png).decode("ascii")) for picture in report.pictures],
+        "sounds": [(sound, base64.b64encode(sound.wav).decode("ascii")) for sound in report.sounds],
     }
 
 
