@@ -6,7 +6,7 @@ The sounds are in Debian's package `asterisk-core-sounds-en-wav`, their words in
     python examples/speech/get_prompts.py [FOLDER] [core-sounds-en.txt]        # default: data/prompts
 
 writes `train.csv`, `validation.csv` and `test.csv` with the columns `audio` and `text`. Prompts with the same words
-are in the same table. Where there is no Debian, the words are in every release of Asterisk's core sounds: name the file.
+are in the same table. Without Debian, the words are in every release of Asterisk's core sounds: name the file.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class StepTrainer(CheckpointTrainer):
         return sampler
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
-        """Trainer's own by length, which it takes of the processor's first input; where rows have another, as they are."""
+        """By length, which Trainer takes of the processor's first input; where rows have others, as they are."""
         first: Any = self.processing_class
         if first is None or first.model_input_names[0] in eval_dataset.column_names:
             return super()._get_eval_sampler(eval_dataset)
