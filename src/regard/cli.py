@@ -155,7 +155,8 @@ def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
 
 def _what_next(run: Any) -> str:
     path = run.path
-    example = {"image": "picture.png", "audio": "sound.wav"}.get(run.input, '"a text of your own"')
+    examples = {"image": "picture.png", "audio": "sound.wav", "label": f'"{run.state["spec"].get("labels", [""])[0]}"'}
+    example = examples.get(run.input, '"a text of your own"')
     return "\n".join(
         [
             f"\nThe report: {path / 'report.html'}",

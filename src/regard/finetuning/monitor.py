@@ -17,7 +17,7 @@ from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.config import Config
 from regard.finetuning.precision import autocast
 from regard.finetuning.progress import Display
-from regard.finetuning.run import ATTENTION
+from regard.finetuning.run import ATTENTION, STATE, read_json
 from regard.inspection.history import History, Recorder
 from regard.models.watch import watch
 
@@ -48,7 +48,8 @@ class AttentionMonitor(TrainerCallback):
         self.every = 0
         seen = self._look()
         self.recorder = Recorder([real_queries(name, self.probe) for name in seen.names])
-        self.recorder.compare_with(seen)
+        if read_json(path / STATE).get("newly_initialised") != ["everything"]:
+            self.recorder.compare_with(seen)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         every = self.config.monitor.every

@@ -143,12 +143,12 @@ def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
     """Load the image processor, or make one for a model from scratch."""
-    from transformers import ViTImageProcessor
-
     scratch = config.options["from_scratch"]
     if scratch and not Path(source).is_dir():
         _pictures.require_sizes(source, FAMILIES, scratch)
         with quiet_transformers():
+            from transformers import ViTImageProcessor  # which says at once what it would rather be
+
             return ViTImageProcessor(size={"height": scratch["image"], "width": scratch["image"]})
     return _pictures.load_processor(source)
 

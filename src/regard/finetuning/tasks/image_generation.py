@@ -146,8 +146,8 @@ def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
     """Load the image processor, or make one for what the model works on: pixels from -1 to 1."""
-    from transformers import ViTImageProcessor
-
+    with quiet_transformers():
+        from transformers import ViTImageProcessor  # which says at once what it would rather be
     if (Path(source) / "preprocessor_config.json").is_file():
         with quiet_transformers():
             return ViTImageProcessor.from_pretrained(source)
