@@ -170,6 +170,7 @@ def history(**changes):
 )  # fmt: skip
 def test_warnings_say_what_to_try(changes, expected):
     assert history(**changes).warnings() == expected
+    assert history(**changes).warnings(pretrained=False) == ([] if "drift" in changes else expected)
 
 
 def test_a_history_is_cut_where_training_goes_on():

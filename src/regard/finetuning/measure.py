@@ -17,7 +17,7 @@ from regard.finetuning.data import SUFFIXES, write_jsonl
 from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.repeats import summarise
-from regard.finetuning.run import ATTENTION, METRICS, STATE, Run, read_json, write_json
+from regard.finetuning.run import ATTENTION, METRICS, STATE, Run, is_pretrained, read_json, write_json
 from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.inspection.history import History
 from regard.inspection.report.card import model_card
@@ -151,7 +151,7 @@ def _attention_in_training(path: Path) -> list[Picture]:
 
 
 def _warnings(path: Path) -> list[Finding]:
-    found = History.load(path / ATTENTION).warnings() if (path / ATTENTION).is_file() else []
+    found = History.load(path / ATTENTION).warnings(is_pretrained(path)) if (path / ATTENTION).is_file() else []
     return [Finding("warning", warning) for warning in found]
 
 

@@ -17,7 +17,7 @@ from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.config import Config
 from regard.finetuning.precision import autocast
 from regard.finetuning.progress import Display
-from regard.finetuning.run import ATTENTION, STATE, read_json
+from regard.finetuning.run import ATTENTION, is_pretrained
 from regard.inspection.history import History, Recorder
 from regard.models.watch import watch
 
@@ -45,11 +45,11 @@ class AttentionMonitor(TrainerCallback):
         read = getattr(known, "is_encoder_decoder", False) and isinstance(batch["labels"], torch.Tensor)
         self.probe = {name: value for name, value in batch.items() if name != "length" and (read or name != "labels")}
         self.told: set[str] = set()
+        self.pretrained = is_pretrained(path)
         self.every = 0
         seen = self._look()
         self.recorder = Recorder([real_queries(name, self.probe) for name in seen.names])
-        if read_json(path / STATE).get("newly_initialised") != ["everything"]:
-            self.recorder.compare_with(seen)
+        self.recorder.compare_with(seen)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         every = self.config.monitor.every
@@ -70,7 +70,7 @@ class AttentionMonitor(TrainerCallback):
         self.recorder.record(step, self._look())
         history.save(self.path)
         self._log(layer_means(history))
-        for warning in history.warnings():
+        for warning in history.warnings(self.pretrained):
             kind = warning.partition(" have ")[2] or "drift"
             if kind not in self.told:
                 self.told.add(kind)

@@ -146,6 +146,11 @@ def evaluate(run: Run | str | Path, data: str | Path, *, progress: bool = False)
     return Run.load(run).evaluate(data, progress=progress)
 
 
+def is_pretrained(path: Path) -> bool:
+    """Tell whether what the run in a directory began with had learned anything."""
+    return read_json(path / STATE).get("newly_initialised") != ["everything"]
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object."""
     return json.loads(path.read_text(encoding="utf-8"))

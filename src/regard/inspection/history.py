@@ -138,8 +138,12 @@ class History:
 
         return plots.attention_history(self, path=path)
 
-    def warnings(self) -> list[str]:
-        """What asks for a decision, in a sentence each that says what to try."""
+    def warnings(self, pretrained: bool = True) -> list[str]:
+        """What asks for a decision, in a sentence each that says what to try.
+
+        Args:
+            pretrained: whether the beginning is worth keeping, so that moving far from it is a warning.
+        """
         if not self.steps:
             return []
         entropy, score, first = (_start_and_now(values) for values in (self.entropy, self.largest_score, self.first))
@@ -149,7 +153,7 @@ class History:
             _IDLE: (first[0] < 0.5) & (first[1] > 0.95),
         }
         told = [f"{_which(heads, self)} {what}" for what, heads in found.items() if heads.any()]
-        if self.drift and np.mean(_flat(self.drift[-1])) > 0.5:
+        if pretrained and self.drift and np.mean(_flat(self.drift[-1])) > 0.5:
             told.append(
                 f"attention: by step {self.steps[-1]}, half of the weight lies elsewhere than in the pretrained model: "
                 "lower train.learning_rate, or train few parameters with adapter.kind: lora"

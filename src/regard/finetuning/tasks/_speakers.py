@@ -171,7 +171,8 @@ def _config(spec: Spec, dropout: float) -> Any:
         vocab_size=spec["tokens"], hidden_size=width, encoder_layers=layers, decoder_layers=layers,
         encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=4 * width,
         decoder_ffn_dim=4 * width, encoder_layerdrop=0.0, decoder_layerdrop=0.0, num_mel_bins=scratch["mels"],
-        reduction_factor=scratch["reduction"], speech_decoder_prenet_units=width, speech_decoder_postnet_units=width // 2,
+        reduction_factor=scratch["reduction"], speech_decoder_prenet_units=width,
+        speech_decoder_postnet_units=width // 2,
         speech_decoder_postnet_layers=3, speaker_embedding_dim=1, max_text_positions=TEXT,
         guided_attention_loss_num_heads=min(HEADS, heads), guided_attention_loss_sigma=SIGMA, **rates,
     )  # fmt: skip
