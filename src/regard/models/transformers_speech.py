@@ -18,7 +18,7 @@ FRAMES_A_TOKEN = 20.0
 class SeenAttention(SpeechT5Attention):
     """transformers' own, which multiplies and sums by itself, on PyTorch's kernel, where `watch` sees it."""
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         hidden_states: torch.Tensor,
         key_value_states: torch.Tensor | None = None,
@@ -35,7 +35,7 @@ class SeenAttention(SpeechT5Attention):
         if position_bias is not None:  # (T, S, d): Shaw et al. 2018, arXiv 1803.02155, equation 4
             relative = torch.einsum("bhid,ijd->bhij", query * self.scaling, position_bias)
             bias = relative if bias is None else bias + relative
-        rate = self.dropout if self.training else 0.0
+        rate = (self.dropout or 0.0) if self.training else 0.0
         attended = functional.scaled_dot_product_attention(query, key, value, bias, rate, scale=self.scaling)
         weights = None
         if output_attentions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -119,8 +120,6 @@ def _tokenizer(texts: Sequence[str]) -> Any:
         vocab_size=4000, hard_vocab_limit=False, character_coverage=1.0, pad_id=1, bos_id=0, eos_id=2, unk_id=3,
         minloglevel=2,
     )  # fmt: skip
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "spm_char.model"
         file.write_bytes(made.getvalue())
@@ -147,11 +146,12 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
         model: Any = SpeechT5ForTextToSpeech(_config(spec, dropout or 0.0))
         fresh = ["everything"]
     else:
-        rates = {name: rate for name, rate in _text.dropouts(source, dropout).items() if name != ALWAYS}
+        rates: dict[str, Any] = {name: rate for name, rate in _text.dropouts(source, dropout).items() if name != ALWAYS}
         with quiet_transformers():
-            model, info = SpeechT5ForTextToSpeech.from_pretrained(
+            loaded: Any = SpeechT5ForTextToSpeech.from_pretrained(
                 source, dtype=torch.float32, output_loading_info=True, **rates
             )
+        model, info = loaded
         fresh = _text.newly_initialised(info)
     model.config.frames_per_token = spec["frames_per_token"]
     model.config.use_guided_attention_loss = spec["guide"] > 0
