@@ -20,6 +20,7 @@ from regard.inspection.report import (
     Finding,
     Metric,
     Picture,
+    Sound,
     Table,
     TokenAttention,
     charts,
@@ -151,6 +152,7 @@ def test_hostile_text_stays_text_everywhere():
         mistakes=[example, dataclasses.replace(example, text=HOSTILE * 20)],
         attention=[TokenAttention(example, [HOSTILE, "b"], softmax_weights(1, 1, 2))],
         pictures=[Picture(HOSTILE, PIXEL, HOSTILE)],
+        sounds=[Sound(HOSTILE, b"RIFF")],
         tables=[Table(HOSTILE, [HOSTILE], [[HOSTILE]])],
         findings=[Finding("ok", HOSTILE), Finding(HOSTILE, "unknown level")],
         notes=[HOSTILE],
@@ -160,6 +162,7 @@ def test_hostile_text_stays_text_everywhere():
     page = Page(html)
     assert problems(html) == []
     assert [tag for tag in page.find("img") if not tag["src"].startswith("data:image/png;base64,")] == []
+    assert [tag["src"] for tag in page.find("audio")] == [f"data:audio/wav;base64,{base64.b64encode(b'RIFF').decode()}"]
     assert len(page.scripts) == len(Page(render_report(full())).scripts)
     expected = re.sub(r"\s+", " ", HOSTILE)
     assert page.text.count(expected) >= 15

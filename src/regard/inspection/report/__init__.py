@@ -8,6 +8,7 @@ from regard.inspection.report.content import (
     Metric,
     Picture,
     Report,
+    Sound,
     Table,
     TokenAttention,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Metric",
     "Picture",
     "Report",
+    "Sound",
     "Table",
     "TokenAttention",
     "render_report",
