@@ -17,7 +17,7 @@ DEBIAN = pytest.mark.skipif(shutil.which("apt-get") is None, reason="the data co
 CASES = {
     "sentiment": (["sentiment/get_data"], "A joy from start to finish.", "data/sentiment/validation.csv", "accuracy"),
     "translation": (["translation/get_data"], "Click Save.", "data/translation/validation.tsv", "bleu"),
-    "summarization": (["summarization/get_data"], "A game.", "data/summarization/validation.jsonl", "rouge1"),
+    "summarization": (["summarization/get_data"], "A game.", "data/summarization/validation.jsonl", "rouge_1"),
     "language": (
         ["summarization/get_data"], "It has the [MASK] files.", "data/summarization/validation.jsonl",
         "pseudo_perplexity",
@@ -26,6 +26,9 @@ CASES = {
     "objects": (["objects/get_data --train 10 --test 100"], "data/objects/test/00001.png", "data/objects/test.json",
                 "map_50"),
     "generation": (["generation/get_data"], "3", "data/digits/test", "agreement"),
+    "synthesis": (
+        ["synthesis/get_data"], "Call waiting.", "data/synthesis/validation.csv", "diagonality",
+    ),
     "speech": (
         ["speech/get_model", "speech/get_data"], "data/speech/sense_and_sensibility_01_austen_64kb-0890.wav",
         "data/speech/transcripts.csv", "word_error_rate",

@@ -300,7 +300,8 @@ def evaluate(
         typer.echo(json.dumps({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()}, indent=2))
         return
     rows = [
-        [k.replace("_", " "), f"{s.value:.3f}", "{:.3f} to {:.3f}".format(*s.interval or ())] for k, s in scores.items()
+        [k.replace("_", " "), f"{s.value:.3f}", "{:.3f} to {:.3f}".format(*s.interval) if s.interval else ""]
+        for k, s in scores.items()
     ]
     _print_table(file, ["measure", "value", "95 % interval"], rows)
 

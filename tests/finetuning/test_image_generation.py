@@ -76,6 +76,9 @@ def test_a_run_from_end_to_end(finished, digits, tmp_path, monkeypatch):
     assert not is_pretrained(finished.path)
     run = Run.load(finished.path)
     assert f'regard predict {run.path} "0"\n' in _what_next(run)
+    told = CliRunner().invoke(app, ["evaluate", str(run.path), str(digits / "test")])  # some measures have no interval
+    assert told.exit_code == 0, told.output
+    assert "frechet distance" in told.stdout
     one, other = run.predict(["1", "1"])
     assert one["picture"].content != other["picture"].content
     assert run.predict(["1", "1"]) == [one, other]
