@@ -162,9 +162,7 @@ class AttentionWeights:
     @property
     def nbytes(self) -> int:
         """Bytes of what it keeps: query, key, the rules' arrays and the log-sum-exp."""
-        xp = self._xp
-        arrays = [self._problem.query.array, self._problem.key.array, *(leaf.array for leaf in self._problem.leaves)]
-        kept = sum(nbytes(xp, array) for array in arrays)
+        kept = sum(nbytes(self._xp, operand.array) for operand in self._problem.operands)
         return kept + math.prod((*self._layout.outer, self._layout.queries)) * itemsize(self._problem.dtype)
 
     def _dense_bytes(self) -> int:

@@ -1,13 +1,24 @@
 """`watch` against the weights that transformers computes eagerly, on the real MiniLM and on small configurations."""
 
+import gc
 import importlib.util
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, GPT2Config, GPT2Model, ModernBertConfig, ModernBertModel
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2Model,
+    ModernBertConfig,
+    ModernBertModel,
+)
 from transformers.utils import logging
 
 import regard
@@ -174,6 +185,45 @@ def test_inputs_on_another_device(model, inputs):
         regard.watch(model),
     ):  # what is not of devices stays as it is
         model(inputs_embeds=torch.zeros(1, 3, 5))
+
+
+def held(found):
+    """Bytes of all memory that PyTorch's arrays within reach of `found` keep, whatever it says itself."""
+    storages, known, rest = {}, set(), [found]
+    while rest:
+        each = rest.pop()
+        if id(each) in known or isinstance(each, type | types.ModuleType):
+            continue
+        known.add(id(each))
+        if isinstance(each, torch.Tensor):
+            storages[each.untyped_storage().data_ptr()] = each.untyped_storage().nbytes()
+        elif isinstance(each, types.FunctionType):
+            rest += [cell.cell_contents for cell in each.__closure__ or ()]
+        else:
+            rest += gc.get_referents(each)
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("heads", [None, [1]])
+@pytest.mark.parametrize("kind", ["apart", "in one"])
+def test_what_is_kept_is_query_and_key_of_what_was_chosen(kind, heads):
+    """GPT-2 makes query, key and value in one product, of which a part would keep all; masks are the layers' own."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "bos_token_id": 1, "eos_token_id": 2}
+    if kind == "apart":
+        model = BertModel(BertConfig(hidden_size=96, num_hidden_layers=3, num_attention_heads=6, **sizes)).eval()
+    else:
+        model = GPT2Model(GPT2Config(n_embd=96, n_layer=3, n_head=6, **sizes)).eval()
+    ids = torch.randint(3, 50, (2, 64))
+    mask = torch.ones_like(ids)
+    mask[0, 40:] = 0
+    with torch.no_grad(), regard.watch(model, layers=[0, 2], heads=heads) as seen:
+        model(ids, attention_mask=mask)
+    share = 1 if heads is None else 1 / 6
+    needed = 2 * 2 * ids.numel() * 96 * 4 * share + 2 * 64 * 64  # two layers' query and key; one mask of a byte a pair
+    assert held(seen) == needed
+    logsumexp = 2 * ids.numel() * 6 * 4 * share
+    assert seen.nbytes == needed + logsumexp
 
 
 def test_what_is_kept(model, inputs):

@@ -111,15 +111,17 @@ class Seen:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of what is kept: queries and keys, and values where they are."""
-        kept = sum(weights.nbytes for weights in self)
-        return kept + sum(
-            nbytes(each.weights._xp, array)
-            for each in self._attended
-            if each.values is not None
-            for array in (each.values.value, each.values.output)
-            if array is not None
-        )
+        """Bytes of what is kept: queries, keys and masks, and values where they are; what layers share counts once."""
+        total, known = 0, set()
+        for each in self._attended:
+            xp, arrays = each.weights._xp, [operand.array for operand in each.weights._problem.operands]
+            total += each.weights.nbytes - sum(nbytes(xp, array) for array in arrays)  # the log-sum-exp
+            arrays += [] if each.values is None else [each.values.value, each.values.output]
+            for array in arrays:
+                if array is not None and _place(array) not in known:
+                    known.add(_place(array))
+                    total += nbytes(xp, array)
+        return total
 
     @property
     def outputs(self) -> list[Array]:
@@ -294,6 +296,12 @@ def _rows(queries: Any, keys: int) -> np.ndarray:
     rows = np.zeros((len(chosen), keys))
     rows[np.arange(len(chosen)), chosen] = 1
     return rows
+
+
+def _place(array: Array) -> int:
+    """Where an array lies; for PyTorch also that of another view of it."""
+    pointer = getattr(array, "data_ptr", None)
+    return id(array) if pointer is None else pointer()
 
 
 def _stacked(xp: Any, arrays: Sequence[Array]) -> Array:

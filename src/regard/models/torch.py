@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -87,13 +88,15 @@ class Recorder(TorchFunctionMode):
         if self._layers is not None and name not in self._layers and number not in self._layers:
             return result
         query, key, value, mask, causal, scale, projection = read(module, *args, **kwargs)
-        # Made when they are asked for, so that recording takes no time; of other heads nothing is kept.
-        make = partial(weights_of, query, frozen(key), mask, causal, scale)
         kept = None
         if self._values:
             kept = _Kept(query.shape[-3], value, result[0] if isinstance(result, tuple) else result, projection)
             self._latest = kept if projection is None else None
-        weights = make if self._heads is None else make().heads(self._heads)
+        weights: AttentionWeights | Callable[[], AttentionWeights]
+        if self._heads is None:  # made when they are asked for, so that recording takes no time
+            weights = partial(weights_of, _alone(query), _alone(key), mask, causal, scale)
+        else:
+            weights = _of_heads(weights_of(query, key, mask, causal, scale), self._heads)
         self.seen.append(name, weights, None if kept is None else kept.values(self._heads))
         return result
 
@@ -131,7 +134,7 @@ class _Kept:
             raise UnsupportedError(
                 "watch: need all heads to keep values; got heads and values=True; leave heads out and choose later."
             )
-        return Values(frozen(self.value.detach()), self._output, self._by_head, lambda: self.projection)
+        return Values(_alone(self.value.detach()), self._output, self._by_head, lambda: self.projection)
 
     def _by_head(self, gradient: torch.Tensor) -> torch.Tensor:
         if gradient.ndim == 4 or self.projection is None:
@@ -236,11 +239,24 @@ def _merged(mask: torch.Tensor | None, padding: torch.Tensor | None, query: torc
     return sum(numbers[1:], numbers[0])
 
 
-def frozen(key: torch.Tensor) -> torch.Tensor:
-    """A key that nobody changes later: a copy of one that has been written to in place, as a static cache is."""
-    if key.is_inference() or key._version:
-        return key.clone()
-    return key
+def frozen(array: torch.Tensor) -> torch.Tensor:
+    """An array that nobody changes later: a copy of one that has been written to in place, as a static cache is."""
+    if array.is_inference() or array._version:
+        return array.clone()
+    return array
+
+
+def _alone(array: torch.Tensor) -> torch.Tensor:
+    """The same in memory of its own: a part of something larger, such as query, key and value in one, keeps it all."""
+    if array.untyped_storage().nbytes() > array.nbytes:
+        return array.clone(memory_format=torch.contiguous_format)
+    return frozen(array)
+
+
+def _of_heads(weights: AttentionWeights, heads: list) -> AttentionWeights:
+    """Those of some heads, of which alone query and key are kept."""
+    (query, key, *others), rest = weights.heads(heads).flatten()
+    return AttentionWeights.unflatten(rest, (_alone(query), _alone(key), *others))
 
 
 def weights_of(

@@ -32,7 +32,8 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
         UnsupportedError: At the end, a model that ran without an attention that can be seen.
 
     Cost:
-        Keeps query and key of the chosen layers: 2 T d numbers a layer, see `seen.nbytes`; no time to speak of.
+        Keeps query and key of the chosen layers and heads, 2 T d numbers a layer, and the model's masks; `seen.nbytes`
+        and `repr(seen)` say how many bytes that is. No time to speak of.
 
     Example:
         >>> import torch, regard
