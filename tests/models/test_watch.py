@@ -172,6 +172,22 @@ def test_errors(model):
     assert str(error.value) == "watch: need the number of an attention seen, below 0; got 0."
 
 
+def test_layers_and_heads_that_do_not_exist(model, inputs):
+    with (
+        pytest.raises(OutOfRangeError) as error,
+        torch.no_grad(),
+        regard.watch(model, layers=[1, 6, "encoder.layer.7"]),
+    ):
+        model(**inputs)
+    names = [f"encoder.layer.{number}.attention.self" for number in range(6)]
+    assert str(error.value) == (
+        f"watch: need layers that ran, by a number below 6 or a name, one of {names}; got [6, 'encoder.layer.7']."
+    )
+    with pytest.raises(OutOfRangeError) as error, torch.no_grad(), regard.watch(model, heads=[0, 12]):
+        model(**inputs)
+    assert str(error.value) == "AttentionWeights.heads: need heads below 12; got 12."
+
+
 def test_inputs_on_another_device(model, inputs):
     elsewhere = torch.zeros(*inputs["input_ids"].shape, 384, device="meta")
     with pytest.raises(DtypeError) as error, regard.watch(model):

@@ -138,10 +138,11 @@ def test_detr():
 
 
 @pytest.mark.parametrize("cache", [None, "static"])
-def test_grouped_heads_while_generating(cache):
+@pytest.mark.parametrize("name", ["Llama", "Qwen2"])
+def test_grouped_heads_while_generating(name, cache):
     """transformers packs the heads that share a key while it generates; a static cache changes keys in place."""
     ids, mask = text()
-    model = make("Llama", GROUPED, "ForCausalLM")
+    model = make(name, GROUPED, "ForCausalLM")
     options = {
         "attention_mask": mask.flip(1), "max_new_tokens": 5, "do_sample": False, "return_dict_in_generate": True,
         **({} if cache is None else {"cache_implementation": cache}),

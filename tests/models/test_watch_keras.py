@@ -9,7 +9,7 @@ import sys, threading, warnings
 import torch
 import numpy as np, keras
 import regard
-from regard.errors import UnsupportedError
+from regard.errors import OutOfRangeError, UnsupportedError
 random = np.random.default_rng(0)
 numpy = keras.ops.convert_to_numpy
 
@@ -67,6 +67,13 @@ CHECKS = {
             pass
         assert seen[0].shape == (2, 2, 5, 5) and len(seen) == 1
         assert not any("_compute_attention" in layer.__dict__ for layer in layers)
+        try:
+            with regard.watch(model, layers=[2]):
+                model(ids)
+        except OutOfRangeError as error:
+            assert "need layers that ran, by a number below 2" in str(error) and str(error).endswith("got [2]."), error
+        else:
+            raise AssertionError
     """,
     "relevance": """
         layers = [keras.layers.MultiHeadAttention(3, 4) for _ in range(2)]
@@ -160,6 +167,62 @@ CHECKS = {
             raise AssertionError
     """,
 }
+
+HUB_LAYERS = {
+    "KerasHub's layer that caches keys, while it generates": """
+        from keras_hub.layers import CachedMultiHeadAttention
+        states = random.random((2, 7, 12), dtype="float32")
+        mask = np.tri(7, dtype=bool)[None].repeat(2, 0)
+        mask[0, :, 5:] = False
+        plain, cached = keras.layers.MultiHeadAttention(3, 4), CachedMultiHeadAttention(3, 4)
+        for layer in (plain, cached):
+            layer.build(states.shape, states.shape)
+        cached.set_weights(plain.get_weights())
+        with regard.watch(cached) as seen:
+            cached(states, states, attention_mask=mask)
+        close(seen[0], plain(states, states, attention_mask=mask, return_attention_scores=True)[1])
+        cache = keras.ops.zeros((2, 2, 7, 3, 4))
+        with regard.watch(cached) as seen:
+            for place in range(7):
+                row = states[:, place : place + 1]
+                visible = mask[:, place : place + 1]
+                _, cache = cached(row, row, attention_mask=visible, cache=cache, cache_update_index=place)
+        scores = numpy(plain(states, states, attention_mask=mask, return_attention_scores=True)[1])
+        assert len(seen) == 7 and seen[0].shape == (2, 3, 1, 7)
+        for place, weights in enumerate(seen):  # no later change of the cache changes an earlier answer
+            close(weights, scores[:, :, place : place + 1])
+    """,
+    "KerasHub's decoder and encoder-decoder": """
+        import keras_hub
+        ids = np.array([[3, 4, 5, 6, 0, 0], [3, 4, 5, 6, 7, 8]])
+        padding = (ids > 0).astype("int32")
+        sizes = {"vocabulary_size": 20, "num_layers": 2, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+        decoder = keras_hub.models.GPT2Backbone(max_sequence_length=9, **sizes)
+        with regard.watch(decoder) as seen:
+            decoder({"token_ids": ids, "padding_mask": padding})
+        assert [weights.shape for weights in seen] == [(2, 2, 6, 6)] * 2
+        for weights in seen:
+            dense = numpy(weights.dense())
+            assert (np.triu(dense, 1) == 0).all() and (dense[0, :, :, 4:] == 0).all()
+            np.testing.assert_allclose(dense.sum(-1), 1, rtol=1e-5)
+        pair = keras_hub.models.BartBackbone(max_sequence_length=9, **sizes)
+        with regard.watch(pair) as seen:
+            pair({
+                "encoder_token_ids": ids, "encoder_padding_mask": padding,
+                "decoder_token_ids": ids[:, :3], "decoder_padding_mask": padding[:, :3],
+            })
+        shapes = [weights.shape[-2:] for weights in seen]
+        assert shapes == [(6, 6)] * 2 + [(3, 3), (3, 6)] * 2, shapes
+        across = [weights for weights in seen if weights.shape[-2:] == (3, 6)]
+        assert all((numpy(weights.dense())[0, :, :, 4:] == 0).all() for weights in across)
+    """,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_keras_hub(backend):
+    keras_process.run(backend, HUB_LAYERS, start=START)
 
 
 @pytest.mark.parametrize("backend", keras_process.BACKENDS)

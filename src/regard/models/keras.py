@@ -20,7 +20,7 @@ from regard._backends import get_backend
 from regard.attention import Attention, make_problem
 from regard.errors import UnsupportedError
 from regard.models.seen import Seen, Values
-from regard.models.watch import nothing_seen
+from regard.models.watch import nothing_seen, require_layers
 from regard.nn.keras import AttentionLayer, MultiHeadAttention
 from regard.nn.keras._conversion import both, heads_first, pairs
 from regard.weights import AttentionWeights
@@ -48,7 +48,8 @@ class Recorder:
     def __init__(self, model: Any, layers: list | None, heads: list | None, values: bool) -> None:
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
         self._attentions = {id(layer): layer for layer in _layers_of(model) if isinstance(layer, KINDS)}
-        self._calls = self._compiled = 0
+        self._compiled = 0
+        self._ran: list[str] = []  # the attentions so far
         self.seen = Seen()
 
     def start(self) -> Seen:
@@ -69,8 +70,8 @@ class Recorder:
                     del _watchers[identity], layer.__dict__[_method(layer)]
 
     def check(self) -> None:
-        if self._calls:
-            return
+        if self._ran:
+            return require_layers(self._layers, self._ran)
         if self._compiled:
             raise UnsupportedError(
                 "watch: need a model that is called eagerly, model(inputs); it ran inside a compiled function, as in "
@@ -87,8 +88,8 @@ class Recorder:
         if _symbolic(query):
             self._compiled += 1
             return
-        number, name = self._calls, layer.path
-        self._calls += 1
+        number, name = len(self._ran), layer.path
+        self._ran.append(name)
         if self._layers is not None and name not in self._layers and number not in self._layers:
             return
         if len(query.shape) > 4:

@@ -18,7 +18,7 @@ from regard.attention import make_problem
 from regard.errors import UnsupportedError
 from regard.masks import Mask
 from regard.models.seen import Seen, Values
-from regard.models.watch import nothing_seen
+from regard.models.watch import nothing_seen, require_layers
 from regard.weights import AttentionWeights
 
 WHAT = "torch.nn.functional.scaled_dot_product_attention"
@@ -39,7 +39,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self._names = {id(module): name for name, module in model.named_modules()}
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
-        self._calls = 0
+        self._ran: list[str] = []  # the attentions so far
         self._latest: _Kept | None = None  # whose projection is still to come
         self.seen = Seen()
 
@@ -52,8 +52,9 @@ class Recorder(TorchFunctionMode):
         self.__exit__(None, None, None)
 
     def check(self) -> None:
-        if not self._calls:
+        if not self._ran:
             raise nothing_seen((type(module).__name__ for module in self._model.modules()), WHAT)
+        require_layers(self._layers, self._ran)
 
     def _calling(self) -> tuple[str, Any] | None:
         """The innermost module of the model that is running, with its name, or None."""
@@ -83,8 +84,8 @@ class Recorder(TorchFunctionMode):
         if calling is None:
             return result
         name, module = calling
-        number = self._calls
-        self._calls += 1
+        number = len(self._ran)
+        self._ran.append(name)
         if self._layers is not None and name not in self._layers and number not in self._layers:
             return result
         query, key, value, mask, causal, scale, projection = read(module, *args, **kwargs)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-from regard.errors import DtypeError, UnsupportedError
+from regard.errors import DtypeError, OutOfRangeError, UnsupportedError
 from regard.models.seen import Seen
 
 
@@ -29,6 +29,7 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
 
     Raises:
         DtypeError: Something that is no model, or inputs on another device.
+        OutOfRangeError: A head that an attention does not have, or, at the end, a layer that did not run.
         UnsupportedError: At the end, a model that ran without an attention that can be seen.
 
     Cost:
@@ -98,3 +99,13 @@ def nothing_seen(modules: Iterable[str], what: str) -> UnsupportedError:
         f"watch: need a model that runs and calls {what}; saw no such call from its modules ({found}); call the model "
         "inside the with, and choose an attention implementation such as sdpa."
     )
+
+
+def require_layers(layers: list[int | str] | None, ran: list[str]) -> None:
+    """Refuse layers that are not among the attentions that ran, whose names these are, in call order."""
+    missing = [each for each in layers or [] if each not in ran and each not in range(len(ran))]
+    if missing:
+        raise OutOfRangeError(
+            f"watch: need layers that ran, by a number below {len(ran)} or a name, one of {list(dict.fromkeys(ran))}; "
+            f"got {missing}."
+        )
