@@ -310,7 +310,7 @@ def layers(extent: str) -> list[dict]:
 
 
 def watching(extent: str) -> list[dict]:
-    lengths = {"full": (128, 512, 2048, 8192), "brief": (128, 512, 2048), "quick": (128, 512)}[extent]
+    lengths = (128, 512) if extent == "quick" else (128, 512, 2048, 8192)
     return [
         compare("torch", what, length, 64, "float32", *those)
         for length in lengths

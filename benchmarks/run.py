@@ -94,7 +94,7 @@ def target_of(row: dict) -> float | None:
 def measure_memory(extent: str) -> list[dict]:
     """Megabytes at the peak, each program in a process of its own; of what is watched, beyond the model alone."""
     steps = [(group, "forward", n) for group in FRAMEWORKS for n in (1024, 2048, 4096, 8192, 16384)]
-    steps += [("questions", "4 questions", 4096), ("watch", "watch, 2 questions", 2048)]
+    steps += [("questions", "4 questions", 4096), *(("watch", "watch, 2 questions", n) for n in (2048, 8192))]
     steps += [("keras", f"layer {what}, statistics", n) for n in (2048, 4096) for what in ("forward", "fit")]
     steps = steps if extent != "quick" else []
     rows = []
