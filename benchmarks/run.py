@@ -23,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch", "keras", "unpad", "finetune")
 SCRIPTS = {"unpad": "unpad.py", "finetune": "finetune.py"}  # all others are attention.py's
 FRAMEWORKS = GROUPS[:4]
+CHANCE = 0.009
+"""The standard error of an accuracy of 0.86 on the demo's 1,500 test sentences."""
 # (framework, what, n, at least this many times the peer's speed)
 TARGETS = [
     ("torch", "forward", None, 0.97),
@@ -57,7 +59,7 @@ def main() -> None:
         rows += alone(Path(__file__).with_name(SCRIPTS.get(group, "attention.py")), group, extent)
     print("\n".join(describe(row) for row in rows))
     memory = measure_memory(extent) if "memory" in chosen else []
-    missed = [row for row in rows if (target := target_of(row)) and row.get("speed", target) < target]
+    missed = [row for row in rows if is_short(row)]
     for row in missed:
         print(f"short of {target_of(row)}x:", describe(row))
     if extent != "quick":
@@ -89,6 +91,13 @@ def target_of(row: dict) -> float | None:
         ):
             return least
     return None
+
+
+def is_short(row: dict) -> bool:
+    """Whether a row misses what is asked: the speed, or the accuracy that the peer reached, by more than chance."""
+    target = target_of(row)
+    less = row.get("peer_accuracy", 0.0) - row.get("accuracy", 0.0)
+    return target is not None and (row.get("speed", target) < target or less > CHANCE)
 
 
 def measure_memory(extent: str) -> list[dict]:
@@ -151,7 +160,7 @@ def page(where: dict, rows: list[dict], memory: list[dict]) -> str:
     ]
     for row in rows:
         target = target_of(row)
-        asked = "" if target is None else f"{target:g}x" + (" (short)" if row.get("speed", target) < target else "")
+        asked = "" if target is None else f"{target:g}x" + (" (short)" if is_short(row) else "")
         what = (f"{row['framework']}, {row['what']}", row["n"], row["d"], row["dtype"])
         beside = ("does not fit", "")
         if "speed" in row:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from models.families import ENCODERS, make
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning import export as exporting
-from regard.finetuning.export import compare, export, probes
+from regard.finetuning.export import compare, export
+from regard.finetuning.probes import probes
 
 
 def refusal(function, *args, error=ConfigError, **options):
@@ -18,7 +20,7 @@ def refusal(function, *args, error=ConfigError, **options):
 
 
 def test_the_probes_have_several_lengths_and_paddings(finished):
-    batches = list(probes(finished.processor))
+    batches = list(probes(finished.model, finished.processor))
     real = [tuple(batch["attention_mask"].sum(1).tolist()) for batch in batches]
     assert real == [
         (7,), (7, 4, 1), (1,), (1, 1, 1), (2,), (2, 1, 1), (31,), (31, 16, 1), (32,), (32, 16, 1),
@@ -65,7 +67,7 @@ def test_a_model_that_answers_otherwise_is_an_error_and_leaves_nothing(finished,
 
     def spoiled(*args):
         answer = write(*args)
-        return lambda batch: answer(batch) + 0.01 * (batch["input_ids"].shape[1] == 31)
+        return lambda batch: {"logits": answer(batch)["logits"] + 0.01 * (batch["input_ids"].shape[1] == 31)}
 
     monkeypatch.setattr(exporting, "_write_safetensors", spoiled)
     assert refusal(export, finished, tmp_path / "out", error=RegardError) == (
@@ -92,7 +94,91 @@ def test_a_model_that_cannot_be_traced_is_refused_and_leaves_nothing(finished, t
 def test_an_answer_that_is_no_number_is_an_error(tmp_path):
     batches = [{"input_ids": np.zeros((1, 2))}]
     with pytest.raises(RegardError, match="differ by nan"):
-        compare(lambda _: np.ones((1, 2)), lambda _: np.full((1, 2), np.nan), batches, tmp_path)
+        compare(lambda _: {"logits": np.ones((1, 2))}, lambda _: {"logits": np.full((1, 2), np.nan)}, batches, tmp_path)
+
+
+class Reader:
+    """The processor of a text model, as far as probes need it."""
+
+    model_max_length, all_special_ids, pad_token_id = 24, [0, 1, 2], 0
+
+    def __init__(self, model):
+        self.model_input_names = ["input_ids", "attention_mask"]
+        if getattr(model.config, "type_vocab_size", 0) > 1:
+            self.model_input_names.append("token_type_ids")
+
+    def __len__(self):
+        return 50
+
+
+class Shower:
+    """The processor of a picture model, as far as probes need it."""
+
+    def __init__(self, side):
+        self.side = side
+
+    def __call__(self, images, return_tensors):
+        return {"pixel_values": [np.zeros((3, self.side, self.side))]}
+
+
+def exported(family, tmp_path):
+    """A small model of a family, with weights large enough for its logits to tell: what it answers, and onnxruntime."""
+    from test_adapters import CASES
+
+    name, options, head, *_ = CASES.get(family) or ("Albert", ENCODERS["Albert"], "ForSequenceClassification")
+    model = make(name, options, head)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3 if parameter.ndim > 1 else 1)
+    pictures = model.main_input_name == "pixel_values"
+    processor = Shower(32 if "detr" in family else 16) if pictures else Reader(model)
+    batches = list(probes(model, processor))
+    with exporting._silence():
+        written = exporting._write_onnx(model, batches, tmp_path / "out")
+    return lambda batch: exporting._answer(model, batch), written, batches
+
+
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, marks=SLOW)
+        for family in (
+            "distilbert", "roberta", "electra", "albert", "modernbert", "eurobert", "deberta-v2", "vit", "dinov2",
+            "yolos", "detr", "bart", "marian", "t5",
+        )
+    ],
+)  # fmt: skip
+def test_families_in_onnxruntime(family, tmp_path):
+    model, written, batches = exported(family, tmp_path)
+    assert compare(model, written, batches, tmp_path) < 1e-4
+    largest = max(float(np.abs(model(batch)["logits"]).max()) for batch in batches)
+    assert largest > 0.05
+    assert ("pred_boxes" in model(batches[0])) == (family in ("yolos", "detr"))
+
+
+@SLOW
+def test_a_graph_that_answers_otherwise_is_found(tmp_path):
+    """RT-DETR's, with the exporter of today."""
+    with pytest.raises(RegardError, match="need the exported model to answer as the trained one; got logits that"):
+        compare(*exported("rt_detr", tmp_path), tmp_path)
+
+
+def test_what_others_cannot_do_is_told_in_a_sentence(finished):
+    with pytest.raises(UnsupportedError) as caught, exporting._refusing("onnxruntime can load", finished.model):
+        raise KeyError("a node")
+    assert str(caught.value) == (
+        "export: need a model that onnxruntime can load; got BertForSequenceClassification, and KeyError from it; "
+        "export to safetensors."
+    )
+
+
+def test_boxes_are_compared_too(tmp_path):
+    ours, theirs = ({"logits": np.ones(3), "pred_boxes": np.full(4, value)} for value in (0.5, 0.6))
+    with pytest.raises(RegardError, match=r"got pred_boxes that differ by 0\.1 for inputs of shape \(1, 2\)"):
+        compare(lambda _: ours, lambda _: theirs, [{"input_ids": np.zeros((1, 2))}], tmp_path)
 
 
 def test_what_cannot_be_exported(finished, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning import train
 from regard.finetuning.check import check, prepare
 from regard.finetuning.config import Config
+from regard.finetuning.export import export
 from regard.finetuning.progress import Display
 from regard.finetuning.run import Run, evaluate
 from regard.finetuning.stream import predict_file
@@ -154,6 +155,14 @@ def textbook_errors(one, other):
                 table[i - 1, j] + 1, table[i, j - 1] + 1, table[i - 1, j - 1] + (one[i - 1] != other[j - 1])
             )
     return table[len(one), len(other)]
+
+
+def test_it_is_exported_as_transformers_loads_it(finished, tmp_path):
+    """What its decoder makes of what was written so far is compared, too."""
+    done = export(finished, tmp_path / "out")
+    assert done.difference == 0
+    assert done.inputs == 6
+    assert done.lengths == []
 
 
 def test_error_rates_are_those_of_the_textbook():

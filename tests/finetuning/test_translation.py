@@ -16,6 +16,7 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table
+from regard.finetuning.export import export
 from regard.finetuning.progress import Display
 from regard.finetuning.run import Run, evaluate
 from regard.finetuning.tasks import _pairs
@@ -108,6 +109,14 @@ def test_predicting_looking_and_evaluating(finished, table):
     told = CliRunner().invoke(app, ["look", str(finished.path), texts[0]], env={"COLUMNS": "200"})
     assert together[0]["output"] in told.stdout
     assert "attends most to" in told.stdout
+
+
+def test_it_is_exported_as_transformers_loads_it(finished, tmp_path):
+    """What its decoder makes of what was written so far is compared, too."""
+    done = export(finished, tmp_path / "out")
+    assert done.difference == 0
+    assert done.inputs > 10
+    assert done.lengths
 
 
 def test_the_alignment_is_the_decoders_attention_to_the_source(finished):

@@ -16,7 +16,8 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from regard.errors import ConfigError, RegardError, UnsupportedError
-from regard.finetuning.frameworks import framework_of, get_framework
+from regard.finetuning.frameworks import get_framework
+from regard.finetuning.probes import Batch, probes
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.run import Run
 from regard.finetuning.tasks import get_task
@@ -25,10 +26,11 @@ from regard.models.unpad import pad
 FORMATS = ("safetensors", "onnx")
 TOLERANCE = 1e-4
 """Largest difference between two logits, relative to the largest logit, or to 1 if that is more."""
+ANSWERS = ("logits", "pred_boxes")
+"""What is compared, of what models answer."""
 CARD = "README.md"
 
-Batch = dict[str, np.ndarray]
-Answer = Callable[[Batch], np.ndarray]
+Answer = Callable[[Batch], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Exported:
     Attributes:
         path: the directory: the model, its processor, and the model card.
         format: `safetensors` or `onnx`.
-        difference: the largest difference of a logit of what was written to the same logit of the run's model.
+        difference: the largest difference of a logit, or a side of a box, to that of the run's model.
         inputs: how many inputs they were compared on.
         lengths: of those inputs, in tokens; none where they all are alike.
     """
@@ -59,14 +61,16 @@ def export(
         run: a run, or its directory.
         output: the directory to make.
         format: `safetensors`, which transformers loads, or `onnx`, for onnxruntime: any number of inputs of any
-            length that the model reads.
+            length that the model reads; pictures of the size that its processor makes. A model that writes is one
+            graph, from its inputs and `decoder_input_ids` to the logits of the tokens that come next.
 
     Returns:
         The directory and the largest difference found, on batches of several lengths and paddings.
 
     Raises:
         ConfigError: the directory is taken, or there is no such format.
-        UnsupportedError: the run is not of transformers on PyTorch, or a package is missing.
+        UnsupportedError: the run is not of transformers on PyTorch, a package is missing, or the model cannot be had in
+            this format.
         RegardError: what was written answers otherwise than the model; nothing is left of it.
     """
     run, output = Run.load(run), Path(output)
@@ -80,20 +84,20 @@ def export(
     model = pad(model)  # a plain model, as everybody else has it
     aside = output.with_name(f"{output.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
-    batches = list(probes(run.processor))
+    batches = list(probes(model, run.processor))
     try:
         with _silence():
             answer = _write_onnx(model, batches, aside) if format == "onnx" else _write_safetensors(model, run, aside)
             run.processor.save_pretrained(aside)
         if (run.path / "model" / CARD).is_file():
             shutil.copy(run.path / "model" / CARD, aside / CARD)
-        difference = compare(lambda batch: _logits(model, batch), answer, batches, output)
+        difference = compare(lambda batch: _answer(model, batch), answer, batches, output)
         if output.exists():
             output.rmdir()
         aside.replace(output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    lengths = sorted({int(n) for batch in batches if "attention_mask" in batch for n in batch["attention_mask"].sum(1)})
+    lengths = sorted({int(n) for batch in batches if "input_ids" in batch for n in batch["attention_mask"].sum(1)})
     return Exported(output, format, difference, sum(len(_first(batch)) for batch in batches), lengths)
 
 
@@ -111,32 +115,6 @@ def _require_possible(run: Run, output: Path, format: str) -> None:
         raise ConfigError(f"{output}: need a folder to write into; got none at '{output.parent}'; make it.")
 
 
-def probes(processor: Any) -> Iterator[Batch]:
-    """Yield batches that a model shall answer alike in every form: of random tokens, or pictures.
-
-    Texts have 1, 2, 7, 31 tokens and so on up to the longest that the model reads, alone and beside shorter ones.
-    """
-    rng = np.random.default_rng(0)
-    if not hasattr(processor, "model_max_length"):
-        shape = np.shape(processor(images=np.zeros((32, 32, 3), np.uint8), return_tensors="np")["pixel_values"][0])
-        yield from ({"pixel_values": rng.normal(size=(count, *shape)).astype(np.float32)} for count in (2, 1, 5))
-        return
-    longest = min(processor.model_max_length, 512)
-    for length in sorted({min(length, longest) for length in (7, 2, 1, 31, 128, longest)}, key=lambda n: (n != 7, n)):
-        for real in ([length], [length, (length + 1) // 2, 1]):
-            yield _tokens(rng, processor, length, real)
-
-
-def _tokens(rng: np.random.Generator, processor: Any, length: int, real: list[int]) -> Batch:
-    """Random tokens of the numbers of `real` ones, padded on the right to one length."""
-    special = set(processor.all_special_ids)
-    ordinary = [number for number in range(len(processor)) if number not in special]
-    mask = (np.arange(length) < np.array(real)[:, None]).astype(np.int64)
-    ids = np.where(mask, rng.choice(ordinary, mask.shape), processor.pad_token_id or 0).astype(np.int64)
-    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-    return {name: arrays[name] for name in processor.model_input_names if name in arrays}
-
-
 def compare(model: Answer, written: Answer, batches: list[Batch], output: Path) -> float:
     """Return the largest difference between two models' answers.
 
@@ -146,14 +124,15 @@ def compare(model: Answer, written: Answer, batches: list[Batch], output: Path) 
     worst = 0.0
     for batch in batches:
         expected, found = model(batch), written(batch)
-        difference = float(np.abs(found - expected).max())
-        if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
-            raise RegardError(
-                f"{output}: need the exported model to answer as the trained one; got logits that differ by "
-                f"{difference:.2g} for inputs of shape {np.shape(_first(batch))}; nothing was written: export to "
-                "another format."
-            )
-        worst = max(worst, difference)
+        for name, array in expected.items():
+            difference = float(np.abs(found[name] - array).max())
+            if not difference <= TOLERANCE * max(1.0, float(np.abs(array).max())):
+                raise RegardError(
+                    f"{output}: need the exported model to answer as the trained one; got {name} that differ by "
+                    f"{difference:.2g} for inputs of shape {np.shape(_first(batch))}; nothing was written: export to "
+                    "another format."
+                )
+            worst = max(worst, difference)
     return worst
 
 
@@ -161,16 +140,19 @@ def _first(batch: Batch) -> np.ndarray:
     return next(iter(batch.values()))
 
 
-def _logits(model: Any, batch: Batch) -> np.ndarray:
+def _answer(model: Any, batch: Batch) -> dict[str, np.ndarray]:
     import torch
 
-    return framework_of(model).logits(model, {name: torch.from_numpy(array) for name, array in batch.items()})
+    inputs = {name: torch.from_numpy(array).to(model.device) for name, array in batch.items()}
+    with torch.inference_mode():
+        outputs = model.eval()(**inputs)
+    return {name: outputs[name].float().cpu().numpy() for name in ANSWERS if outputs.get(name) is not None}
 
 
 def _write_safetensors(model: Any, run: Run, folder: Path) -> Answer:
     model.save_pretrained(folder)
     loaded, _ = get_task(run.config.task).load_model(str(folder), run.state["spec"])
-    return lambda batch: _logits(loaded.eval(), batch)
+    return lambda batch: _answer(loaded, batch)
 
 
 def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
@@ -191,23 +173,34 @@ def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
     tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in sample.items()}
     axes = {name: {0: torch.export.Dim.AUTO} for name in tensors}
     axes |= {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name, t in tensors.items() if t.ndim == 2}
-    try:
+    with _refusing("transformers' exporter can trace", model):
         exported = exporter.export(model, tensors, config=OnnxConfig(dynamic_shapes=axes))
-    except Exception as error:
-        raise UnsupportedError(
-            f"export: need a model that transformers' exporter can trace; got {type(model).__name__}, and "
-            f"{type(error).__name__} from it; export to safetensors."
-        ) from error
     exported.save_pretrained(folder)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # what fails is told in a sentence
+    with _refusing("onnxruntime can load", model):
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
     known = {each.name for each in session.get_inputs()}
+    names = [each.name for each in session.get_outputs() if each.name in ANSWERS]
 
-    def answer(batch: Batch) -> np.ndarray:
-        return cast(np.ndarray, session.run(["logits"], {n: a for n, a in batch.items() if n in known})[0])
+    def answer(batch: Batch) -> dict[str, np.ndarray]:
+        with _refusing(f"onnxruntime can run on inputs of shape {np.shape(_first(batch))}", model):
+            found = cast(list[np.ndarray], session.run(names, {n: a for n, a in batch.items() if n in known}))
+        return dict(zip(names, found, strict=True))
 
     return answer
+
+
+@contextmanager
+def _refusing(what: str, model: Any) -> Iterator[None]:
+    """Tell in a sentence what others cannot do with a model, whatever they raise."""
+    try:
+        yield
+    except Exception as error:
+        raise UnsupportedError(
+            f"export: need a model that {what}; got {type(model).__name__}, and {type(error).__name__} from it; export "
+            "to safetensors."
+        ) from error
 
 
 @contextmanager
