@@ -154,7 +154,9 @@ class Loop:
         if len(numbers):
             labels[: len(numbers)] = batch["labels"].numpy()
             weights[: len(numbers)] = self.label_weights[labels[: len(numbers)]] * accumulate / total
-        logs = self.model.train_on_batch(as_inputs(self.model, batch, size), labels, weights, return_dict=True)
+        inputs = as_inputs(self.model, batch, size)
+        _trace_for_any_length(self.model, (inputs, labels, weights))
+        logs = self.model.train_on_batch(inputs, labels, weights, return_dict=True)
         return float(logs["loss"]) / accumulate
 
     def _evaluate(self) -> None:
@@ -207,6 +209,24 @@ def _compile(model: Any, config: Config) -> Any:
     jit = keras.backend.backend() == "jax"
     model.compile(optimizer=optimizer, loss=loss, metrics=[], jit_compile=jit)
     return optimizer
+
+
+def _trace_for_any_length(model: Any, sample: Any) -> None:
+    """Have TensorFlow trace the step once, for every length.
+
+    Keras' own step is traced for the first length alone, and again for any once a second is seen. The two graphs round
+    differently, and a resumed run would take other steps in the first of them than a run that was never interrupted.
+    """
+    if keras.backend.backend() != "tensorflow" or model.train_function is not None:
+        return
+    import tensorflow as tf
+
+    def spec(array: np.ndarray) -> Any:
+        shape = array.shape if array.ndim != 2 else (array.shape[0], None)
+        return tf.TensorSpec(shape, array.dtype)
+
+    step = tf.function(model.train_step, input_signature=[tf.nest.map_structure(spec, sample)])
+    model.train_function = lambda batches: step(next(batches))
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> float:
