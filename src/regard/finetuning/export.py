@@ -156,7 +156,7 @@ def _write_safetensors(model: Any, run: Run, folder: Path) -> Answer:
 
 
 def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
-    """Export by transformers' exporter with the first padded batch; every axis but the last of pixels may vary."""
+    """Export by transformers' exporter; every axis but those of pixels may vary."""
     import torch
 
     try:
@@ -169,7 +169,8 @@ def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
             f"export: need onnxruntime and onnxscript for onnx; got an environment without one ({error}); pip install "
             "'regard[onnx]'."
         ) from None
-    sample = next(batch for batch in batches if len(_first(batch)) > 1)
+    # An axis of one is taken for a constant of the graph.
+    sample = next(batch for batch in batches if all(min(array.shape[:2]) > 1 for array in batch.values()))
     tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in sample.items()}
     axes = {name: {0: torch.export.Dim.AUTO} for name in tensors}
     axes |= {name: {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO} for name, t in tensors.items() if t.ndim == 2}
