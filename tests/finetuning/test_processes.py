@@ -120,8 +120,8 @@ main()
 
 TORCHRUN = ["-m", "torch.distributed.run", "--nproc-per-node={count}", "--master-port={port}"]
 ACCELERATE = [
-    "-m", "accelerate.commands.launch", "--cpu", "--num_processes={count}", "--num_machines=1", "--mixed_precision=no",
-    "--dynamo_backend=no", "--main_process_port={port}",
+    "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes={count}", "--num_machines=1",
+    "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port={port}",
 ]  # fmt: skip
 
 
