@@ -66,8 +66,8 @@ def test_weights_equal_eager_ones_and_padding_is_honoured(model, inputs, eager):
         model(**inputs)
     assert len(seen) == len(eager) == 6
     for number, expected in enumerate(eager):
-        assert difference(seen[number], expected) < 1e-5
-        assert difference(seen[f"encoder.layer.{number}.attention.self"], expected) < 1e-5
+        assert difference(seen[number], expected) < 2e-5
+        assert difference(seen[f"encoder.layer.{number}.attention.self"], expected) < 2e-5
     padding = inputs["attention_mask"][0] == 0
     assert padding.any()
     assert (seen[0].received()[0][:, padding] == 0).all()
