@@ -39,6 +39,10 @@ def refusal(changes, values=MINIMAL):
             "config: need 'train.epochs' to be a valid number, unable to parse string as a number; "
             "got 'many'; change it.",
         ),
+        (
+            {"train.evaluate_every": 2.5},
+            "config: need 'train.evaluate_every' to be a valid integer or less than or equal to 1; got 2.5; change it.",
+        ),
         ({"train.batch_size": 0}, "config: need 'train.batch_size' to be greater than 0; got 0; change it."),
         (
             {"data.validation": 1.5},
@@ -135,3 +139,10 @@ def test_templates_hold_every_default(name):
     config = Config.load(written)
     minimal = {key: written[key] for key in ("task", "model", "data", "output")}
     assert config == Config.load(minimal)
+
+
+@pytest.mark.parametrize(("given", "kind"), [(1, int), (1.0, float), (0.5, float), (7, int)])
+def test_one_step_is_not_the_whole_of_them(given, kind):
+    config = Config.load(MINIMAL, {"train.evaluate_every": given, "monitor.every": given})
+    for found in (config.train.evaluate_every, config.monitor.every):
+        assert (found, type(found)) == (given, kind)

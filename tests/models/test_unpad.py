@@ -303,52 +303,6 @@ def test_autocast(name):
     assert errors[0] <= 2 * errors[1]
 
 
-@pytest.mark.parametrize(
-    ("lengths", "trained", "computed"),
-    [((5, 7), True, torch.float32), ((5, 257), True, torch.bfloat16), ((5, 7), False, torch.bfloat16)],
-)
-def test_short_texts_learn_in_float32_inside_where_bfloat16_has_the_slower_backward(
-    lengths, trained, computed, monkeypatch
-):
-    seen = []
-    kernel = torch.nn.functional.scaled_dot_product_attention
-
-    def spy(query, key, value, **options):
-        seen.append((query.shape[2], query.dtype, key.dtype, value.dtype))
-        output = kernel(query, key, value, **options)
-        assert output.dtype == query.dtype  # not undone by autocast
-        return output
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
-    model = regard.unpad(make("Bert", {**TEXT, "max_position_embeddings": 300}))
-    ids = torch.randint(5, 50, (2, max(lengths)))
-    mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
-    with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(trained):
-        model(ids, attention_mask=mask)
-    assert {found for length, *found_all in seen for found in found_all if length == max(lengths)} == {computed}
-    assert {found for length, *found_all in seen for found in found_all if length == 5} == {
-        torch.float32 if trained else torch.bfloat16
-    }
-
-
-def test_gradients_under_autocast_are_no_worse_than_padded_ones():
-    ids, mask = texts()
-    labels = torch.tensor([1, 0, 0, 1])
-    base, _ = pair("Bert", "ForSequenceClassification")
-    exact = copy.deepcopy(base).double()
-    theirs, ours = copy.deepcopy(base), regard.unpad(copy.deepcopy(base))
-    exact(ids, attention_mask=mask, labels=labels).loss.backward()
-    for model in (theirs, ours):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(ids, attention_mask=mask, labels=labels).loss
-        loss.backward()
-    errors = [
-        max(float((found.double() - gradients(exact)[name]).norm()) for name, found in gradients(model).items())
-        for model in (ours, theirs)
-    ]
-    assert 0 < errors[0] <= 2 * errors[1]
-
-
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft calls it
 def test_lora(tmp_path):
     ids, mask = texts()

@@ -14,6 +14,8 @@ from regard.errors import ConfigError
 
 S = TypeVar("S", bound="Section")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Steps = Annotated[int, Field(gt=0, strict=True)]  # so that 1.0 is no number of steps
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Section(BaseModel):
@@ -64,7 +66,8 @@ class Training(Section):
         max_gradient_norm: longer gradients are shortened to it.
         precision: `bfloat16` keeps float32 weights and computes in bfloat16 where that is safe; `auto` does so where
             the hardware is made for it.
-        evaluate_every: validate and save a checkpoint after this many steps, or this fraction of all steps.
+        evaluate_every: validate and save a checkpoint after this many steps (`1`, `2`, ...), or this fraction of all
+            steps (up to `1.0`: at the end alone).
         patience: stop after so many validations without a better score; never if left out.
         keep: which weights become the model, those of the `best` validation or of the `last` step.
         keep_checkpoints: leave the checkpoints in a finished run.
@@ -84,7 +87,7 @@ class Training(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     max_gradient_norm: PositiveFloat = 1.0
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    evaluate_every: PositiveInt | Fraction = 0.2
+    evaluate_every: Steps | Share = 0.2
     patience: PositiveInt | None = None
     keep: Literal["best", "last"] = "best"
     keep_checkpoints: bool = False
@@ -134,7 +137,7 @@ class Monitor(Section):
             and whatever else transformers' Trainer knows.
     """
 
-    every: PositiveInt | Annotated[float, Field(ge=0, lt=1)] = 0.1
+    every: Steps | Annotated[float, Field(ge=0, le=1)] = 0.1
     rows: PositiveInt = 8
     report_to: list[str] = []
 

@@ -53,7 +53,7 @@ class AttentionMonitor(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         every = self.config.monitor.every
-        self.every = math.ceil(state.max_steps * every) if every < 1 else int(every)
+        self.every = math.ceil(state.max_steps * every) if isinstance(every, float) else every
         if not state.global_step:
             self._record(0)
         elif self.path.is_file():

@@ -275,6 +275,9 @@ def _logits_alone(outputs: Any, labels: Any) -> Any:
 
 def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
     train = config.train
+    every = train.evaluate_every
+    if isinstance(every, float):
+        every = min(every, math.nextafter(1, 0))  # which Trainer takes for a fraction, and 1.0 for a step
     return TrainingArguments(
         output_dir=str(path / "checkpoints"),
         num_train_epochs=train.epochs,
@@ -291,9 +294,9 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         bf16=choose_precision(train.precision) == "bfloat16",
         train_sampling_strategy="group_by_length",
         eval_strategy="steps",
-        eval_steps=train.evaluate_every,
+        eval_steps=every,
         save_strategy="steps",
-        save_steps=train.evaluate_every,
+        save_steps=every,
         save_total_limit=2,  # the best and the last; with 1, Trainer deletes the last one when training stops
         load_best_model_at_end=train.keep == "best",
         batch_eval_metrics=True,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import Any, cast
 
 import torch
 
 from regard.finetuning.checkpoints import CheckpointTrainer
+from regard.finetuning.precision import ShortAttention
 from regard.finetuning.rates import apply_rates
 from regard.finetuning.sampler import LengthSampler, SharedBatches, batches_by_length
 
@@ -78,6 +79,13 @@ class StepTrainer(CheckpointTrainer):
             with nullcontext() if last else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    def compute_loss_context_manager(self) -> ExitStack:
+        """What forward passes run in."""
+        contexts = super().compute_loss_context_manager()
+        if self.args.bf16 and self.args.use_cpu:
+            contexts.enter_context(ShortAttention())
+        return contexts
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

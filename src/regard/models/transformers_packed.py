@@ -7,7 +7,6 @@ copied on the way in. On a GPU `regard.attention` has a kernel for documents of 
 from __future__ import annotations
 
 import itertools
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,10 +20,6 @@ from regard.masks import Mask, Segments, Window
 from regard.models.transformers import Prepared, attend, rule_of
 
 NAME = "regard_packed"
-SHORT = 256
-"""Tokens up to which a CPU computes the attention of a text in float32 where a gradient is wanted: the backward of its
-fused kernel in bfloat16 takes 1.3 to 12 times as long there (two cores with AMX, 8 to 256 tokens, log of 2026-11-26).
-"""
 
 
 @dataclass(frozen=True)
@@ -127,22 +122,11 @@ def _alike(
     near = _by_place(bias, query)
     if rule is not None:
         return attend(module, query, key, value, rule, position_bias=near, is_causal=False, **options)[0]
-    inside = _precision(texts)
-    with nullcontext() if inside == query.dtype else torch.autocast("cpu", enabled=False):
-        query, key, value = (array.to(inside) for array in texts)
-        output = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=None if near is None else near.to(inside), dropout_p=options["dropout"],
-            scale=options["scaling"], enable_gqa=query.shape[1] != key.shape[1],
-        )  # fmt: skip
-    return output.to(texts[0].dtype).transpose(1, 2)
-
-
-def _precision(texts: list[torch.Tensor]) -> torch.dtype:
-    """What the attention of texts of one length is computed in."""
-    query = texts[0]
-    trained = torch.is_grad_enabled() and any(array.requires_grad for array in texts)
-    short = query.device.type == "cpu" and query.shape[2] <= SHORT
-    return torch.float32 if trained and short and query.dtype.itemsize < 4 else query.dtype
+    output = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=near, dropout_p=options["dropout"], scale=options["scaling"],
+        enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    return output.transpose(1, 2)
 
 
 def _by_place(bias: torch.Tensor | None, query: torch.Tensor) -> torch.Tensor | None:

@@ -66,7 +66,7 @@ class Plan:
         self.per_epoch = math.ceil(rows / self.per_step)
         self.steps = train.max_steps or math.ceil(self.per_epoch * train.epochs)
         every = train.evaluate_every
-        self.evaluate_every = math.ceil(self.steps * every) if every < 1 else int(every)
+        self.evaluate_every = math.ceil(self.steps * every) if isinstance(every, float) else every
         self.log_every = math.ceil(self.steps * LOGGED)
         warm_up = math.ceil(self.steps * train.warmup)
         stand_in = torch.optim.SGD([torch.zeros(1)], lr=train.learning_rate)
