@@ -16,23 +16,29 @@ import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 INDEX = "*_main_i18n_Translation-en*"
 WORDS = range(20, 81)
-"""How many words a description may have."""
+"""How many words a description may have that measures."""
+LEARNED = range(10, 101)
+"""How many words a description may have that is learned from."""
 SAME = 12
-"""Descriptions that share a paragraph of so many words are of one family: one of them is kept."""
+"""Descriptions that share a paragraph of so many words, or a synopsis, are relatives."""
+RELATIVES = 4
+"""Of so many relatives is learned at most; none of them is a relative of what measures."""
 SIZES = {"test": 1000, "validation": 500}  # the rest is for training
 SEED = 7
 
 Row = tuple[str, str]
+Package = tuple[str, list[str]]
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in split(choose(packages(index(folder)))).items():
+    for name, rows in split(list(packages(index(folder)))).items():
         write(folder / f"{name}.jsonl", rows)
         print(f"{folder / name}.jsonl: {len(rows)} descriptions")
 
@@ -57,7 +63,7 @@ def index(folder: Path) -> str:
     return kept.read_text(encoding="utf-8")
 
 
-def packages(text: str) -> Iterator[tuple[str, list[str]]]:
+def packages(text: str) -> Iterator[Package]:
     """Yield the synopsis and the paragraphs of each package, in the order of their names."""
     for entry in text.split("\n\n"):
         _, found, told = entry.partition("Description-en: ")
@@ -67,31 +73,46 @@ def packages(text: str) -> Iterator[tuple[str, list[str]]]:
             yield synopsis.strip(), [" ".join(block.split()) for block in blocks if block.strip()]
 
 
-def choose(found: Iterator[tuple[str, list[str]]]) -> list[Row]:
-    """Keep one of each family, and no synopsis twice."""
-    seen: set[str] = set()
+def split(found: list[Package]) -> dict[str, list[Row]]:
+    """Measure on packages of different families, shuffled with a fixed seed; learn from what is no relative of them."""
+    singles = choose(found, WORDS, 1, Counter())
+    random.Random(SEED).shuffle(singles)
+    parts, taken = {}, Counter[str]()
+    for name, size in SIZES.items():
+        measured, singles = singles[:size], singles[size:]
+        parts[name] = [row(package) for package in measured]
+        taken.update({mark: RELATIVES for package in measured for mark in marks(package)})
+    return {"train": [row(package) for package in choose(found, LEARNED, RELATIVES, taken)], **parts}
+
+
+def choose(found: list[Package], words: range, relatives: int, taken: Counter[str]) -> list[Package]:
+    """Keep packages with so many words, of relatives the first ones; `taken` counts how often each mark was met."""
     kept = []
-    for synopsis, paragraphs in found:
-        description = "\n".join(paragraphs)
-        marks = {likeness(p) for p in paragraphs if len(p.split()) >= SAME} | {likeness(synopsis)}
-        if len(description.split()) in WORDS and len(synopsis.split()) >= 3 and not marks & seen:
-            kept.append((description, synopsis))
-        seen |= marks
+    for package in found:
+        description, synopsis = row(package)
+        fits = len(description.split()) in words and len(synopsis.split()) >= 3
+        if fits and all(taken[mark] < relatives for mark in marks(package)):
+            kept.append(package)
+        taken.update(marks(package))
     return kept
+
+
+def row(package: Package) -> Row:
+    """Return description and synopsis."""
+    synopsis, paragraphs = package
+    return "\n".join(paragraphs), synopsis
+
+
+def marks(package: Package) -> set[str]:
+    """Return what makes relatives of packages that share it."""
+    synopsis, paragraphs = package
+    long = [text for text in paragraphs if len(text.split()) >= SAME]
+    return {likeness(text) for text in (*long, "\n".join(paragraphs), synopsis)}
 
 
 def likeness(text: str) -> str:
     """Return what texts share that differ in case, digits and punctuation alone."""
     return re.sub(r"[\W\d_]+", " ", text).casefold().strip()
-
-
-def split(rows: list[Row]) -> dict[str, list[Row]]:
-    """Shuffle with a fixed seed and deal out."""
-    random.Random(SEED).shuffle(rows)
-    parts: dict[str, list[Row]] = {}
-    for name, size in SIZES.items():
-        parts[name], rows = rows[:size], rows[size:]
-    return {"train": rows, **parts}
 
 
 def write(path: Path, rows: list[Row]) -> None:
