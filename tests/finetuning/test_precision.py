@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import regard
-from regard.finetuning.train import finetune
 from regard.finetuning.precision import SHORT, ShortAttention
+from regard.finetuning.train import finetune
 
 HEADS, WIDTH = 2, 6
 

@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import transformers
 from typer.testing import CliRunner
 
 import regard
 from regard.cli import app
-from regard.errors import ConfigError, DataError
+from regard.errors import ConfigError, DataError, UnsupportedError
 from regard.finetuning import train
 from regard.finetuning.check import check, prepare
 from regard.finetuning.config import Config
+from regard.finetuning.export import export
 from regard.finetuning.run import Run, evaluate
 from regard.finetuning.synthesizer import SpeechT5ForTextToSpeech, masses
 from regard.finetuning.tasks import _speakers, _speech_measures, _vocoders
@@ -404,3 +406,15 @@ def test_the_example_runs(tmp_path):
     same, others = (run.metrics["baselines"][name] for name in (task.SAME_VOICE, task.OTHER_WORDS))
     assert same["mel_cepstral_distortion"] < 2 < others["mel_cepstral_distortion"]
     assert run.predict("Thank you.")[0]["seconds"] > 0
+
+
+def test_what_cannot_be_exported_is_loaded_as_it_is(finished, tmp_path):
+    assert refusal(export, finished, tmp_path / "out", error=UnsupportedError) == (
+        "export: need a model whose answers are logits or boxes, to compare them; got SpeechT5ForTextToSpeech, which "
+        f"speaks; transformers loads {finished.path / 'model'} as it is; use that."
+    )
+    assert not (tmp_path / "out").exists()
+    theirs = transformers.SpeechT5ForTextToSpeech
+    _, info = theirs.from_pretrained(finished.path / "model", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]

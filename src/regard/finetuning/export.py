@@ -81,6 +81,11 @@ def export(
             f"export: need a model of transformers; got a {type(model).__name__}, whose parts in {run.path / 'model'} "
             "diffusers loads as they are; use those."
         )
+    if hasattr(model, "generate_speech"):
+        raise UnsupportedError(
+            f"export: need a model whose answers are logits or boxes, to compare them; got {type(model).__name__}, "
+            f"which speaks; transformers loads {run.path / 'model'} as it is; use that."
+        )
     model = pad(model)  # a plain model, as everybody else has it
     aside = output.with_name(f"{output.name}.tmp")
     shutil.rmtree(aside, ignore_errors=True)
