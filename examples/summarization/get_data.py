@@ -91,9 +91,10 @@ def choose(found: list[Package], words: range, relatives: int, taken: Counter[st
     for package in found:
         description, synopsis = row(package)
         fits = len(description.split()) in words and len(synopsis.split()) >= 3
-        if fits and all(taken[mark] < relatives for mark in marks(package)):
+        shared = marks(package)
+        if fits and all(taken[mark] < relatives for mark in shared):
             kept.append(package)
-        taken.update(marks(package))
+        taken.update(shared)
     return kept
 
 

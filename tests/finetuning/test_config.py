@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from regard.errors import ConfigError
-from regard.finetuning.config import Config, parse_override
+from regard.finetuning.config import Config, in_steps, parse_override
 from regard.finetuning.tasks import TASKS, get_task
 
 MINIMAL = {"task": "text-classification", "model": "m", "data": {"train": "t.csv"}, "output": "o"}
@@ -146,3 +146,8 @@ def test_one_step_is_not_the_whole_of_them(given, kind):
     config = Config.load(MINIMAL, {"train.evaluate_every": given, "monitor.every": given})
     for found in (config.train.evaluate_every, config.monitor.every):
         assert (found, type(found)) == (given, kind)
+
+
+@pytest.mark.parametrize(("every", "steps", "found"), [(1, 7, 1), (1.0, 7, 7), (0.5, 7, 4), (0.01, 7, 1), (0.0, 7, 0)])
+def test_a_fraction_of_the_steps_is_rounded_up(every, steps, found):
+    assert in_steps(every, steps) == found

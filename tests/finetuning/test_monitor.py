@@ -21,6 +21,13 @@ def short(values):
     return values
 
 
+def test_a_whole_run_is_validated_and_looked_at_once_at_its_end(short):
+    short["train"] |= {"max_steps": 3, "evaluate_every": 1.0}
+    run = finetune(short | {"monitor": {"every": 1.0}}, quiet=True)
+    assert [entry["step"] for entry in run.state["history"] if "eval_loss" in entry] == [3]
+    assert History.load(run.path / ATTENTION).steps == [0, 3]
+
+
 def losses(run):
     return [(entry["step"], entry["loss"]) for entry in run.state["history"] if "loss" in entry]
 

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 import regard
 from regard.finetuning.precision import SHORT, ShortAttention
 from regard.finetuning.train import finetune
+from regard.finetuning.trainer import StepTrainer
 
 HEADS, WIDTH = 2, 6
 
@@ -128,10 +129,24 @@ def test_a_step_of_a_model_is_no_worse(tiny, unpadded, seen):
     assert 0 < errors[0] <= 2 * errors[1]
 
 
-def test_fine_tuning_in_bfloat16_learns_so(values, seen):
+def test_fine_tuning_in_bfloat16_learns_so(values, seen, monkeypatch):
     """And its validations, which learn nothing, do not."""
+    found = {}
+
+    def recorded(name):
+        original = getattr(StepTrainer, name)
+
+        def run(self, *args, **options):
+            before = len(seen)
+            result = original(self, *args, **options)
+            found[name] = found.get(name, set()).union(*(kinds for _, kinds in seen[before:]))
+            return result
+
+        monkeypatch.setattr(StepTrainer, name, run)
+
+    recorded("training_step")
+    recorded("prediction_step")
     values["train"] |= {"max_steps": 1, "evaluate_every": 1, "precision": "bfloat16", "dropout": 0.0}
     values["report"] |= {"baselines": False, "attention": 0}
     finetune(values | {"monitor": {"every": 0}}, quiet=True)
-    kinds = {kind for _, found in seen for kind in found}
-    assert kinds == {torch.float32, torch.bfloat16}
+    assert found == {"training_step": {torch.float32}, "prediction_step": {torch.bfloat16}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -16,6 +17,11 @@ S = TypeVar("S", bound="Section")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Steps = Annotated[int, Field(gt=0, strict=True)]  # so that 1.0 is no number of steps
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def in_steps(every: float, steps: int) -> int:
+    """Return how many steps `every` is, of `steps` in all: itself, or that fraction of them if it is a float."""
+    return math.ceil(steps * every) if isinstance(every, float) else every
 
 
 class Section(BaseModel):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback, get_available_reporting_integrations
 
 from regard.errors import ConfigError, UnsupportedError
-from regard.finetuning.config import Config
+from regard.finetuning.config import Config, in_steps
 from regard.finetuning.precision import autocast
 from regard.finetuning.progress import Display
 from regard.finetuning.run import ATTENTION, is_pretrained
@@ -52,8 +51,7 @@ class AttentionMonitor(TrainerCallback):
         self.recorder.compare_with(seen)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        every = self.config.monitor.every
-        self.every = math.ceil(state.max_steps * every) if isinstance(every, float) else every
+        self.every = in_steps(self.config.monitor.every, state.max_steps)
         if not state.global_step:
             self._record(0)
         elif self.path.is_file():

@@ -13,6 +13,7 @@ import torch
 from transformers import get_scheduler
 from transformers.trainer_utils import set_seed
 
+from regard.finetuning.config import in_steps
 from regard.finetuning.frameworks.keras import models
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.checkpoints import Checkpoints
@@ -65,8 +66,7 @@ class Plan:
         self.per_step = train.batch_size * train.accumulate
         self.per_epoch = math.ceil(rows / self.per_step)
         self.steps = train.max_steps or math.ceil(self.per_epoch * train.epochs)
-        every = train.evaluate_every
-        self.evaluate_every = math.ceil(self.steps * every) if isinstance(every, float) else every
+        self.evaluate_every = in_steps(train.evaluate_every, self.steps)
         self.log_every = math.ceil(self.steps * LOGGED)
         warm_up = math.ceil(self.steps * train.warmup)
         stand_in = torch.optim.SGD([torch.zeros(1)], lr=train.learning_rate)
