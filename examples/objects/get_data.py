@@ -1,6 +1,6 @@
 """Compose scenes of real photographs of clothing, with the box of each piece, as COCO's files.
 
-    python examples/objects/get_data.py [FOLDER] [--train N] [--test N]       # default: data/objects, 8000 and 500
+    python examples/objects/get_data.py [FOLDER] [--train N] [--test N]       # default: data/objects, 30000 and 500
 
 writes FOLDER/train.json and FOLDER/test.json with their pictures in FOLDER/train and FOLDER/test. The photographs are
 Fashion-MNIST's; those in the test scenes are in no training scene. **The layout is synthetic**: one to four pieces,
@@ -29,7 +29,7 @@ Box = tuple[int, int, int, int]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=Path("data/objects"))
-    parser.add_argument("--train", type=int, default=8000, metavar="N", help="scenes to train on")
+    parser.add_argument("--train", type=int, default=30000, metavar="N", help="scenes to train on")
     parser.add_argument("--test", type=int, default=500, metavar="N", help="scenes to measure on")
     arguments = parser.parse_args()
     for seed, (name, part, count) in enumerate((("train", "train", arguments.train), ("test", "t10k", arguments.test))):

@@ -219,7 +219,7 @@ def test_files_that_are_not_what_they_seem(scenes, values, tmp_path):
     values["model"] = "resnet"
     values["data"]["train"] = str(write_table(folder / "fine.jsonl", rows))
     assert refusal(prepared, values, error=ConfigError) == (
-        "model: need one of conditional_detr, detr, yolos with options.from_scratch; got 'resnet'; name a family, or "
+        "model: need one of conditional_detr, detr, rt_detr, yolos with options.from_scratch; got 'resnet'; name a family, or "
         "leave out options.from_scratch."
     )
 
@@ -299,7 +299,7 @@ def test_a_run_from_end_to_end(scenes, values, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["detr", "yolos"])
+@pytest.mark.parametrize("family", ["detr", "rt_detr", "yolos"])
 def test_other_families_train_and_resume(family, values, monkeypatch):
     from regard.finetuning import train
 

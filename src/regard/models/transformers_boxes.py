@@ -11,6 +11,7 @@ import torch
 from regard._backends import to_numpy
 from regard.models.pictures import in_unit_range, open_picture
 from regard.models.seen import Seen
+from regard.models.transformers_deformable import Points, watch_points
 from regard.models.watch import watch
 from regard.weights import AttentionWeights
 
@@ -23,8 +24,9 @@ class Found:
         label: its class.
         score: how sure the model is.
         box: left, top, width and height in fractions of the picture.
-        patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads; None
-            for a model whose queries look at a few points, by deformable attention.
+        patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads. A
+            query that looks at a few points shares it among the patches around each (`transformers_deformable`). None
+            for models of whose deformable attention nothing is known.
     """
 
     label: str
@@ -41,7 +43,7 @@ class SeenBoxes:
         picture: as the model read it, `(height, width, 3)` in 0..1.
         found: the objects, the surest first.
         seen: every attention.
-        grid: rows and columns of patches, if queries attend to all.
+        grid: rows and columns of patches, if it is known where queries look.
     """
 
     picture: np.ndarray
@@ -69,10 +71,10 @@ def look_for_boxes(model: Any, processor: Any, path: str, sure: float = 0.5) -> 
     """
     picture, _ = open_picture(path)
     batch = processor(images=picture, return_tensors="pt").to(model.device)
-    with torch.no_grad(), watch(model) as seen:
+    with torch.no_grad(), watch(model) as seen, watch_points(model) as points:
         output = model(**batch)
     pixels = batch["pixel_values"]
-    rows, grid = _queries_to_patches(model, seen, output.pred_boxes.shape[1], pixels.shape[-2:])
+    rows, grid = _queries_to_patches(model, seen, points, output.pred_boxes.shape[1], pixels.shape[-2:])
     scores, labels = _scores(model, output)
     order = [int(n) for n in scores.argsort(descending=True) if scores[n] >= sure]
     found = [
@@ -101,8 +103,14 @@ def _corner(box: list[float]) -> tuple[float, float, float, float]:
     return x - width / 2, y - height / 2, width, height
 
 
-def _queries_to_patches(model: Any, seen: Seen, queries: int, size: Any) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """What each box query attends to, `(queries, patches)`, and the grid of the patches, if it attends to all."""
+def _queries_to_patches(
+    model: Any, seen: Seen, points: list[Points], queries: int, size: Any
+) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """What each box query attends to, `(queries, patches)`, and the grid of the patches, if it is known."""
+    sampled = [each.over_cells() for each in points if len(each.weights) == queries]
+    if sampled:
+        shares = torch.stack(sampled).mean(0)
+        return to_numpy(shares.flatten(1)), (shares.shape[1], shares.shape[2])
     cross = [weights for weights in seen if weights.shape[-2] == queries != weights.shape[-1]]
     if cross:
         patches = cross[0].shape[-1]

@@ -41,8 +41,8 @@ FLOOR = 0.01
 """The least probability of what is told: measures need the unsure boxes too."""
 SURE = 0.5
 """The least probability of what is shown to a reader."""
-FAMILIES = ("conditional_detr", "detr", "yolos")
-"""Families of models that can begin from scratch."""
+PROCESSORS = {"conditional_detr": "ConditionalDetr", "detr": "Detr", "rt_detr": "RTDetr", "yolos": "Yolos"}
+"""Families of models that can begin from scratch -> what the names of their image processors begin with."""
 
 alike = normalize
 tally = validate = None
@@ -52,12 +52,15 @@ class Scratch(Section):
     """The sizes of a model that begins at random, of the family that `model` names.
 
     Attributes:
-        layers: of the encoder, and of the decoder of `detr` and `conditional_detr`, before which is a small ResNet.
+        layers: of the decoder, and of the encoder but for `rt_detr`, which has one there. Before the encoders of `detr`
+            and `conditional_detr` is a small ConvNeXt, before that of `rt_detr` a small ResNet, and `yolos` has no
+            decoder.
         width: of its hidden states; a multiple of `heads`.
         heads: of each layer's attention.
-        image: pixels of a side of what the model reads; a multiple of `patch`.
-        patch: pixels of a side of what becomes one position; 4, 8, 16 or 32 with a ResNet.
-        queries: objects that can be found in a picture.
+        image: pixels of a side of what the model reads; a multiple of `patch`, of twice the patch for `rt_detr`.
+        patch: pixels of a side of what becomes one position: 4, 8, 16 or 32, but for `yolos`. `rt_detr` also has
+            positions of twice the side.
+        queries: objects that can be found in a picture; more than there are learn sooner.
     """
 
     layers: PositiveInt = 2
@@ -75,8 +78,8 @@ class Options(Section):
         boxes: what the four numbers of a `box` mean: left, top, width, height (`xywh`, as in COCO), left, top, right,
             bottom (`xyxy`), or the centre, width and height (`cxcywh`). YOLO's files say it themselves.
         units: whether they are pixels, or fractions of the picture's width and height.
-        from_scratch: begin with a random model of these sizes; `model` is then a family: `conditional_detr`, `detr` or
-            `yolos`.
+        from_scratch: begin with a random model of these sizes; `model` is then a family: `conditional_detr`, `detr`,
+            `rt_detr`, which learns the soonest, or `yolos`.
     """
 
     boxes: Literal["xywh", "xyxy", "cxcywh"] = "xywh"
@@ -120,7 +123,7 @@ train:
 options:
   boxes: xywh                 # left, top, width, height; xyxy: left, top, right, bottom; cxcywh: centre, width, height
   units: pixels               # or fractions of the picture's width and height
-  # from_scratch: {layers: 2, width: 96, heads: 4, image: 64, patch: 8, queries: 8}   # then model: conditional_detr
+  # from_scratch: {layers: 2, width: 96, heads: 4, image: 64, patch: 8, queries: 8}   # then model: rt_detr
 
 report:
   baselines: true             # each class's mean box, as sure as it is frequent
@@ -208,10 +211,9 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     scratch = config.options["from_scratch"]
     if not scratch or Path(source).is_dir():
         return _pictures.load_processor(source)
-    _pictures.require_sizes(source, FAMILIES, scratch)
-    name = {"conditional_detr": "ConditionalDetr", "detr": "Detr", "yolos": "Yolos"}[source]
+    _pictures.require_sizes(source, tuple(PROCESSORS), scratch)
     with quiet_transformers():
-        made = getattr(transformers, f"{name}ImageProcessor")
+        made = getattr(transformers, f"{PROCESSORS[source]}ImageProcessor")
         return made(size={"height": scratch["image"], "width": scratch["image"]}, do_pad=False)
 
 
@@ -222,9 +224,9 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
 
     labels = _text.head_options(spec["labels"])
     if spec["from_scratch"] and not Path(source).is_dir():
-        sizes = (_yolos if source == "yolos" else _detr)(spec["from_scratch"], dropout or 0.0)
+        sizes = {"yolos": _yolos, "rt_detr": _rt_detr}.get(source, _detr)(spec["from_scratch"], dropout or 0.0)
         model = AutoModelForObjectDetection.from_config(AutoConfig.for_model(source, **sizes, **labels))
-        return model.requires_grad_(), ["everything"]  # a ResNet that begins at random is no backbone to freeze
+        return model.requires_grad_(), ["everything"]  # what begins at random is no backbone to freeze
     with quiet_transformers():
         try:
             model, info = AutoModelForObjectDetection.from_pretrained(
@@ -253,23 +255,21 @@ def _yolos(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
 
 
 def _detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
-    """Sizes for DETR and its relatives; the ResNet halves the picture twice, then once a stage after the first."""
+    """Sizes for DETR and its relatives, which read the last stage of a ConvNeXt.
+
+    Not a ResNet's: these families freeze its batch normalisations, which from scratch would be none. Boxes weigh less
+    in the loss than is usual, since transformers counts names once where Meng et al. 2021 count them twice.
+    """
     from transformers import AutoConfig
 
-    stages = scratch["patch"].bit_length() - 2
-    if scratch["patch"] not in (4, 8, 16, 32):
-        raise ConfigError(
-            f"options.from_scratch: need a patch of 4, 8, 16 or 32 with a ResNet; got {scratch['patch']}; change it, "
-            "or take model: yolos."
-        )
-    widths = [max(scratch["width"] >> (stages - 1 - stage), 16) for stage in range(stages)]
+    stages = _halvings(scratch) - 1
     return {
         "backbone_config": AutoConfig.for_model(
-            "resnet",
-            embedding_size=widths[0],
-            hidden_sizes=widths,
-            depths=[1] * stages,
-            layer_type="basic",
+            "convnext",
+            num_stages=stages,
+            hidden_sizes=_widths(scratch["width"], stages),
+            depths=[2] * stages,
+            layer_scale_init_value=1.0,  # its own, 1e-6, is for hundreds of thousands of steps
             out_features=[f"stage{stages}"],
         ),
         "use_timm_backbone": False,
@@ -277,10 +277,66 @@ def _detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
         "num_queries": scratch["queries"],
         "dropout": dropout,
         "auxiliary_loss": True,
+        "bbox_loss_coefficient": 2,
+        "giou_loss_coefficient": 1,
         **{f"{part}_layers": scratch["layers"] for part in ("encoder", "decoder")},
         **{f"{part}_attention_heads": scratch["heads"] for part in ("encoder", "decoder")},
         **{f"{part}_ffn_dim": 2 * scratch["width"] for part in ("encoder", "decoder")},
     }
+
+
+def _rt_detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
+    """Sizes for RT-DETR, which reads the last two stages of a ResNet: positions of `patch` and of twice its pixels."""
+    from transformers import AutoConfig
+
+    stages, width = _halvings(scratch), scratch["width"]
+    if scratch["image"] % (2 * scratch["patch"]):
+        raise ConfigError(
+            f"options.from_scratch: need image to be a multiple of twice the patch with rt_detr; got {scratch['image']} "
+            f"and {scratch['patch']}; change one."
+        )
+    widths = _widths(2 * width, stages)
+    return {
+        "backbone_config": AutoConfig.for_model(
+            "rt_detr_resnet",
+            embedding_size=widths[0],
+            hidden_sizes=widths,
+            depths=[1] * stages,
+            layer_type="basic",
+            out_features=[f"stage{stages - 1}", f"stage{stages}"],
+        ),
+        "freeze_backbone_batch_norms": False,
+        "encoder_hidden_dim": width,
+        "encoder_in_channels": widths[-2:],
+        "feat_strides": [scratch["patch"], 2 * scratch["patch"]],
+        "encode_proj_layers": [1],
+        "encoder_attention_heads": scratch["heads"],
+        "encoder_ffn_dim": 2 * width,
+        "d_model": width,
+        "num_queries": scratch["queries"],
+        "num_feature_levels": 2,
+        "decoder_in_channels": [width, width],
+        "decoder_layers": scratch["layers"],
+        "decoder_attention_heads": scratch["heads"],
+        "decoder_ffn_dim": 2 * width,
+        "num_denoising": 20,
+        "dropout": dropout,
+    }
+
+
+def _halvings(scratch: dict[str, int]) -> int:
+    """How often a backbone halves the picture until a position is a patch."""
+    if scratch["patch"] not in (4, 8, 16, 32):
+        raise ConfigError(
+            f"options.from_scratch: need a patch of 4, 8, 16 or 32 with a backbone; got {scratch['patch']}; change it, "
+            "or take model: yolos."
+        )
+    return scratch["patch"].bit_length() - 1
+
+
+def _widths(last: int, stages: int) -> list[int]:
+    """Channels of each stage, which double up to the last."""
+    return [max(last >> (stages - 1 - stage), 16) for stage in range(stages)]
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
