@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from PIL import Image
 from transformers.models.deformable_detr import modeling_deformable_detr
 from transformers.models.rt_detr import modeling_rt_detr
 
+from regard.finetuning.tasks import object_detection
+from regard.models.transformers_boxes import look_for_boxes
 from regard.models.transformers_deformable import Points, watch_points
 
 GRIDS = [(6, 4), (3, 2)]
@@ -62,3 +65,18 @@ def test_nothing_is_left_behind_and_other_models_give_nothing():
     with watch_points(encoder) as points:
         encoder(pixel_values=torch.zeros(1, 3, 32, 32))
     assert points == []
+
+
+def test_a_detector_shows_where_its_boxes_look(tmp_path):
+    scratch = {"layers": 2, "width": 16, "heads": 2, "image": 64, "patch": 8, "queries": 5}
+    torch.manual_seed(3)
+    model, _ = object_detection.load_model("rt_detr", {"labels": ["cup", "lid"], "from_scratch": scratch})
+    processor = transformers.RTDetrImageProcessor(size={"height": 64, "width": 64})
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(5).integers(0, 255, (30, 40, 3), np.uint8)).save(picture)
+    boxes = look_for_boxes(model.eval(), processor, str(picture), sure=0)
+    assert boxes.grid == (4, 4)  # of the coarser level, which is all that its encoder attends to
+    assert boxes.seen[0].shape[-1] == 16
+    assert [each.patches.shape for each in boxes.found] == [(8, 8)] * 5
+    assert all(0.2 < each.patches.sum() < 1 + 1e-5 for each in boxes.found)
+    assert all((each.patches >= 0).all() for each in boxes.found)

@@ -15,6 +15,8 @@ from regard.models.transformers_deformable import Points, watch_points
 from regard.models.watch import watch
 from regard.weights import AttentionWeights
 
+Grid = tuple[int, int] | None
+
 
 @dataclass(frozen=True)
 class Found:
@@ -43,13 +45,13 @@ class SeenBoxes:
         picture: as the model read it, `(height, width, 3)` in 0..1.
         found: the objects, the surest first.
         seen: every attention.
-        grid: rows and columns of patches, if it is known where queries look.
+        grid: rows and columns of the positions of `seen`, if these are patches.
     """
 
     picture: np.ndarray
     found: list[Found]
     seen: Seen
-    grid: tuple[int, int] | None
+    grid: Grid
 
 
 def is_detector(model: Any) -> bool:
@@ -74,7 +76,9 @@ def look_for_boxes(model: Any, processor: Any, path: str, sure: float = 0.5) -> 
     with torch.no_grad(), watch(model) as seen, watch_points(model) as points:
         output = model(**batch)
     pixels = batch["pixel_values"]
-    rows, grid = _queries_to_patches(model, seen, points, output.pred_boxes.shape[1], pixels.shape[-2:])
+    queries, size = output.pred_boxes.shape[1], pixels.shape[-2:]
+    sampled = [each for each in points if len(each.weights) == queries]
+    maps, grid = _sampled(seen, sampled) if sampled else _attended(model, seen, queries, size)
     scores, labels = _scores(model, output)
     order = [int(n) for n in scores.argsort(descending=True) if scores[n] >= sure]
     found = [
@@ -82,7 +86,7 @@ def look_for_boxes(model: Any, processor: Any, path: str, sure: float = 0.5) -> 
             model.config.id2label[int(labels[n])],
             float(scores[n]),
             _corner(output.pred_boxes[0, n].tolist()),
-            None if grid is None else rows[n].reshape(grid),
+            None if maps is None else maps[n],
         )
         for n in order
     ]
@@ -103,25 +107,27 @@ def _corner(box: list[float]) -> tuple[float, float, float, float]:
     return x - width / 2, y - height / 2, width, height
 
 
-def _queries_to_patches(
-    model: Any, seen: Seen, points: list[Points], queries: int, size: Any
-) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """What each box query attends to, `(queries, patches)`, and the grid of the patches, if it is known."""
-    sampled = [each.over_cells() for each in points if len(each.weights) == queries]
-    if sampled:
-        shares = torch.stack(sampled).mean(0)
-        return to_numpy(shares.flatten(1)), (shares.shape[1], shares.shape[2])
+def _sampled(seen: Seen, points: list[Points]) -> tuple[np.ndarray, Grid]:
+    """Where queries look that sample points, `(queries, rows, columns)`, and the grid of the encoder's attention."""
+    maps = torch.stack([each.over_cells() for each in points]).mean(0)
+    length = seen[0].shape[-1]
+    return to_numpy(maps), next((grid for grid in points[0].grids if grid[0] * grid[1] == length), None)
+
+
+def _attended(model: Any, seen: Seen, queries: int, size: Any) -> tuple[np.ndarray | None, Grid]:
+    """Where queries look that attend to all patches, `(queries, rows, columns)`, and the grid of the patches."""
     cross = [weights for weights in seen if weights.shape[-2] == queries != weights.shape[-1]]
     if cross:
-        patches = cross[0].shape[-1]
-        return _mean([weights[0] for weights in cross], slice(None), slice(None)), _grid(patches, size)
+        grid = _grid(cross[0].shape[-1], size)
+        return _mean([weights[0] for weights in cross], slice(None), slice(None)).reshape(-1, *grid), grid
     patch = getattr(model.config, "patch_size", None)
     if patch is None:
-        return np.zeros((queries, 0)), None
+        return None, None
     sides = (patch, patch) if isinstance(patch, int) else tuple(patch)
     grid = (size[0] // sides[0], size[1] // sides[1])
     patches, length = grid[0] * grid[1], seen[0].shape[-1]
-    return _mean([weights[0] for weights in seen], slice(length - queries, length), slice(1, 1 + patches)), grid
+    rows = _mean([weights[0] for weights in seen], slice(length - queries, length), slice(1, 1 + patches))
+    return rows.reshape(-1, *grid), grid
 
 
 def _mean(layers: list[AttentionWeights], rows: slice, columns: slice) -> np.ndarray:
