@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,6 +17,7 @@ from regard.finetuning.run import Run, evaluate
 from regard.finetuning.tasks import _boxes, _precision
 from regard.finetuning.tasks import object_detection as task
 from regard.finetuning.train import finetune
+from regard.models.watch import watch
 
 WIDTH, HEIGHT = 48, 32
 SCRATCH = {"layers": 1, "width": 16, "heads": 2, "image": 32, "patch": 8, "queries": 5}
@@ -219,8 +221,36 @@ def test_files_that_are_not_what_they_seem(scenes, values, tmp_path):
     values["model"] = "resnet"
     values["data"]["train"] = str(write_table(folder / "fine.jsonl", rows))
     assert refusal(prepared, values, error=ConfigError) == (
-        "model: need one of conditional_detr, detr, rt_detr, yolos with options.from_scratch; got 'resnet'; name a family, or "
-        "leave out options.from_scratch."
+        "model: need one of conditional_detr, detr, rt_detr, yolos with options.from_scratch; got 'resnet'; name a "
+        "family, or leave out options.from_scratch."
+    )
+
+
+@pytest.mark.parametrize("patch", [4, 8, 16])
+@pytest.mark.parametrize("family", ["detr", "conditional_detr", "rt_detr"])
+def test_positions_are_patches(family, patch):
+    scratch = {**SCRATCH, "image": 64, "patch": patch}
+    model, _ = task.load_model(family, {"labels": ["bright", "grey"], "from_scratch": scratch})
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with watch(model.eval()) as seen:
+        model(pixel_values=torch.zeros(1, 3, 64, 64))
+    read = 2 * patch if family == "rt_detr" else patch  # its encoder attends on the coarser level alone
+    assert seen[0].shape[-1] == (64 // read) ** 2
+    norms = [each for each in model.modules() if "BatchNorm" in type(each).__name__]
+    assert all(isinstance(each, torch.nn.BatchNorm2d) for each in norms)  # none is frozen
+
+
+def test_sizes_that_cannot_be():
+    def refused(family, **sizes):
+        return refusal(
+            task.load_model, family, {"labels": ["a"], "from_scratch": {**SCRATCH, **sizes}}, error=ConfigError
+        )
+
+    assert refused("detr", patch=12, image=36) == (
+        "options.from_scratch: need a patch of 4, 8, 16 or 32 with a backbone; got 12; change it, or take model: yolos."
+    )
+    assert refused("rt_detr", image=40) == (
+        "options.from_scratch: need image to be a multiple of twice the patch with rt_detr; got 40 and 8; change one."
     )
 
 

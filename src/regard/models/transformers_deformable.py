@@ -45,7 +45,9 @@ def watch_points(model: Any) -> Iterator[list[Points]]:
 
     def keep(module: Any, inputs: tuple) -> None:
         _, _, grids, _, places, weights, *_ = inputs
-        kept.append(Points(places[0].detach().float(), weights[0].detach().float(), [(int(h), int(w)) for h, w in grids]))
+        kept.append(
+            Points(places[0].detach().float(), weights[0].detach().float(), [(int(h), int(w)) for h, w in grids])
+        )
 
     hooks = [each.register_forward_pre_hook(keep) for each in model.modules() if type(each).__name__ == LAYER]
     try:

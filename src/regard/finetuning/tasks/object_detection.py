@@ -292,8 +292,8 @@ def _rt_detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
     stages, width = _halvings(scratch), scratch["width"]
     if scratch["image"] % (2 * scratch["patch"]):
         raise ConfigError(
-            f"options.from_scratch: need image to be a multiple of twice the patch with rt_detr; got {scratch['image']} "
-            f"and {scratch['patch']}; change one."
+            f"options.from_scratch: need image to be a multiple of twice the patch with rt_detr; got "
+            f"{scratch['image']} and {scratch['patch']}; change one."
         )
     widths = _widths(2 * width, stages)
     return {
