@@ -239,6 +239,27 @@ def test_a_tokenizer_without_a_mask_is_refused(values, tmp_path):
     )
 
 
+def test_a_mask_takes_the_place_of_a_word_with_its_space(values, tmp_path):
+    from transformers import AutoTokenizer
+
+    from regard.finetuning.tasks import _scratch
+
+    config = Config.load(values | {"options": {"from_scratch": SCRATCH}})
+    rows = [text.replace(" ", ", ", 1) for text in texts(100)]
+    _scratch.make_tokenizer("bert", config, [rows], _scratch.ENCODERS).save_pretrained(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+
+    def pieces(text):
+        return tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
+
+    for hidden, text in (
+        ("the [MASK] plot", "the film plot"),
+        ("the  [MASK], and", "the film, and"),
+        ("[MASK] plot", "film plot"),
+    ):
+        assert pieces(hidden) == ["[MASK]" if piece == "▁film" else piece for piece in pieces(text)]
+
+
 def test_what_cannot_begin_from_scratch(values):
     assert refusal(check, values | {"model": "gpt2"}) == (
         "model: need one of bert, modernbert with options.from_scratch; got 'gpt2'; name a family, or leave out "

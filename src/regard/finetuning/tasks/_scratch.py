@@ -63,7 +63,7 @@ def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]]
         ConfigError: it is none of these, or the sizes cannot be.
         DataError: the texts do not have so many different pieces.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
     sizes = config.options["from_scratch"]
@@ -71,7 +71,8 @@ def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]]
     special = MASKED if families == ENCODERS else SPECIAL
     tokenizer = Tokenizer(models.BPE(unk_token=special["unk_token"]))
     tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation()])
+    words = pre_tokenizers.Metaspace(prepend_scheme="first")  # no space is put between a hidden word and a comma
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.Punctuation()])
     tokenizer.decoder = decoders.Metaspace()
     trainer = trainers.BpeTrainer(
         vocab_size=sizes["vocabulary"], special_tokens=list(special.values()), show_progress=False
@@ -86,7 +87,10 @@ def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]]
     )
     limit = min(config.data.max_length or POSITIONS, POSITIONS)
     with quiet_transformers():
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=limit, **special)
+        made = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=limit, **special)
+    if made.mask_token is not None:  # it takes the place of a word with its space
+        made.add_special_tokens({"mask_token": AddedToken(made.mask_token, lstrip=True, special=True)})
+    return made
 
 
 def _require_sizes(family: str, sizes: dict[str, int], families: Sequence[str]) -> None:
