@@ -228,9 +228,10 @@ def test_files_that_are_not_what_they_seem(scenes, values, tmp_path):
 
 @pytest.mark.parametrize("patch", [4, 8, 16])
 @pytest.mark.parametrize("family", ["detr", "conditional_detr", "rt_detr"])
-def test_positions_are_patches(family, patch):
-    scratch = {**SCRATCH, "image": 64, "patch": patch}
+def test_positions_are_patches(family, patch, recwarn):
+    scratch = {**SCRATCH, "width": 24, "image": 64, "patch": patch}  # heads of 12, against which RT-DETR warns
     model, _ = task.load_model(family, {"labels": ["bright", "grey"], "from_scratch": scratch})
+    assert not [str(each.message) for each in recwarn if "d_model" in str(each.message)]
     assert all(parameter.requires_grad for parameter in model.parameters())
     with watch(model.eval()) as seen:
         model(pixel_values=torch.zeros(1, 3, 64, 64))

@@ -60,7 +60,7 @@ def watch_points(model: Any) -> Iterator[list[Points]]:
 def _on_cells(places: torch.Tensor, weights: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
     """Shares of the cells of a level, `(queries, rows, columns)`, the sum of the heads."""
     rows, columns = grid
-    size = torch.tensor([columns, rows], dtype=places.dtype, device=places.device)
+    size = places.new_tensor([columns, rows])
     at = places * size - 0.5  # in cells, from the centre of the first
     shares = at.new_zeros(len(at), rows * columns)
     for corner in at.new_tensor([[0, 0], [0, 1], [1, 0], [1, 1]]):

@@ -225,7 +225,8 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     labels = _text.head_options(spec["labels"])
     if spec["from_scratch"] and not Path(source).is_dir():
         sizes = {"yolos": _yolos, "rt_detr": _rt_detr}.get(source, _detr)(spec["from_scratch"], dropout or 0.0)
-        model = AutoModelForObjectDetection.from_config(AutoConfig.for_model(source, **sizes, **labels))
+        with quiet_transformers():  # RT-DETR's advice on widths is for its CUDA kernel
+            model = AutoModelForObjectDetection.from_config(AutoConfig.for_model(source, **sizes, **labels))
         return model.requires_grad_(), ["everything"]  # what begins at random is no backbone to freeze
     with quiet_transformers():
         try:
