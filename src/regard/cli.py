@@ -367,19 +367,7 @@ def look(
     mapped = method is None and not (layer is head is None) and chosen is None
     usual = "alignment" if looked.written and chosen is None else "weights" if mapped else "received"
     seen = Look(looked, method or usual, layer, head, chosen, given)
-    rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
-    title = f"{looked.answer} ({seen.which})".strip()
-    header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
-    if looked.words:
-        times = [[word, f"{first:.2f}", f"{last:.2f}"] for word, first, last in looked.words]
-        _print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
-    elif looked.found is not None:
-        parts = [[each.label, f"{each.score:.3f}", *(f"{part:.1%}" for part in each.box)] for each in looked.found]
-        _print_table(Path(given).name, ["object", "score", "left", "top", "width", "height"], parts)
-    elif seen.method == "alignment":
-        _print_table(title, ["writes", "attends most to"], [list(row) for row in seen.alignment()])
-    else:
-        _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
+    _print_look(seen)
     _warn_of_cuts(int(looked.cut > 0), 1)
     measured = faithful or (faithful is None and len(looked.labels) <= 64)
     found = seen.faithfulness() if measured else None
@@ -388,6 +376,24 @@ def look(
     for path in paths:
         seen.write(path, found)
         typer.echo(f"Written: {path}")
+
+
+def _print_look(seen: Any) -> None:
+    """Print words and their seconds, objects and their boxes, an alignment, or the shares of tokens and patches."""
+    looked = seen.looked
+    title = f"{looked.answer} ({seen.which})".strip()
+    if looked.words:
+        times = [[word, f"{first:.2f}", f"{last:.2f}"] for word, first, last in looked.words]
+        _print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
+    elif looked.found is not None:
+        parts = [[each.label, f"{each.score:.3f}", *(f"{part:.1%}" for part in each.box)] for each in looked.found]
+        _print_table(Path(seen.given).name, ["object", "score", "left", "top", "width", "height"], parts)
+    elif seen.method == "alignment":
+        _print_table(title, ["writes", "attends most to"], [list(row) for row in seen.alignment()])
+    else:
+        rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
+        header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
+        _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
 
 
 def _model(name: str) -> tuple[Any, Any]:

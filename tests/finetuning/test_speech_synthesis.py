@@ -278,7 +278,7 @@ def test_distortion_is_that_of_the_formula():
 
 
 def test_a_tone_survives_its_spectrogram():
-    extractor = _speakers._extractor(8000, 80)
+    extractor = _speakers._extractor(8000, 80, 64)
     sound = said("b" * 6)
     again = _vocoders.to_sound(_speakers.extract(sound, extractor), extractor, None)
     assert len(again) == len(sound) // extractor.sample_stride * extractor.sample_stride
@@ -290,6 +290,21 @@ def test_a_tone_survives_its_spectrogram():
     assert silent.tolist() == [0.0]
 
 
+def test_a_window_is_saved_with_the_model(spoken, values, tmp_path):
+    values["options"]["from_scratch"] = {**SCRATCH, "window": 32}
+    config = Config.load(values)
+    made = task.load_processor("speecht5", config, prepare(config).splits["train"])
+    made.save_pretrained(tmp_path / "saved")
+    file = str(next((spoken / "train").glob("*.wav")))
+    for processor in (made, task.load_processor(str(tmp_path / "saved"), config)):
+        extractor = processor.feature_extractor
+        assert (extractor.sample_size, extractor.sample_stride) == (256, 128)
+        found = _speakers.spectrogram(file, extractor)
+        assert found.min() == pytest.approx(np.log10(_speakers.FLOOR))
+        sound = _vocoders.to_sound(found, extractor, None)
+        assert len(sound) == (len(found) - 1) * 128
+
+
 def test_a_vocoder_that_was_trained(tmp_path):
     from transformers import SpeechT5HifiGan, SpeechT5HifiGanConfig
 
@@ -299,10 +314,10 @@ def test_a_vocoder_that_was_trained(tmp_path):
         upsample_kernel_sizes=[16, 8], resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1]],
     )  # fmt: skip
     SpeechT5HifiGan(described).save_pretrained(tmp_path / "hifigan")
-    extractor = _speakers._extractor(8000, 20)
+    extractor = _speakers._extractor(8000, 20, 64)
     _vocoders.require_fit(str(tmp_path / "hifigan"), extractor)
     assert _vocoders.to_sound(np.zeros((10, 20), np.float32), extractor, str(tmp_path / "hifigan")).shape == (1280,)
-    told = refusal(_vocoders.require_fit, str(tmp_path / "hifigan"), _speakers._extractor(16000, 80))
+    told = refusal(_vocoders.require_fit, str(tmp_path / "hifigan"), _speakers._extractor(16000, 80, 64))
     assert told == (
         "options.vocoder: need a vocoder for 16,000 Hz and 80 mels, as the model has them; got one for 8,000 Hz and "
         "20; name another, or leave it out."
@@ -345,6 +360,14 @@ def test_what_cannot_be_learned_or_said(values, finished, spoken, tmp_path):
     assert refusal(prepare, Config.load(values)) == (
         "options.from_scratch: need width to be a multiple of heads; got 32 and 3; change one."
     )
+    values["options"]["from_scratch"] = {**SCRATCH, "mels": 200, "window": 32}
+    assert refusal(prepare, Config.load(values)) == (
+        "options.from_scratch: need bands that are wider than the frequencies of a window of 32 ms are apart; got 200 "
+        "mels, 28 of them empty; ask for fewer, or for a longer window."
+    )
+    values["options"]["from_scratch"] = {**SCRATCH, "window": 16}
+    assert "options.from_scratch.window" in refusal(Config.load, values)
+    values["options"]["from_scratch"] = SCRATCH
     values["model"] = "vits"
     assert refusal(prepare, Config.load(values)) == (
         "model: need speecht5 with options.from_scratch; got 'vits'; name it, or leave out options.from_scratch."

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import tempfile
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Section
@@ -22,8 +23,13 @@ from regard.models.sounds import read_sound
 FAMILY = "speecht5"
 TEXT = 600
 """Tokens of a text that a model from scratch reads."""
-FLOOR = 1e-5
-"""Magnitude that a spectrogram of a model from scratch has at least: what is softer is silence."""
+FLOOR = 1e-3
+"""Magnitude that a spectrogram of a model from scratch has at least: 60 to 70 dB below loud speech, which nobody hears.
+
+The levels of what is softer vary more than those of speech, and would be most of what there is to learn.
+"""
+SHORTEST_WINDOW = 32
+"""Milliseconds; frames follow each other by 16, and have to overlap."""
 ALWAYS = "speech_decoder_prenet_dropout"
 """A dropout at all times, without which (at 0) transformers' prenet lets nothing through."""
 HEADS = 2
@@ -41,6 +47,8 @@ class Scratch(Section):
         heads: of each layer's attention.
         rate: of the speech that it makes, in Hz.
         mels: bands of a spectrogram.
+        window: milliseconds of sound in a frame. Long ones show each harmonic of the voice, short ones with fewer bands
+            its vowels and consonants alone, which is sooner learned.
         reduction: frames, of 16 ms, that the decoder says in a step.
     """
 
@@ -49,6 +57,7 @@ class Scratch(Section):
     heads: PositiveInt = 4
     rate: PositiveInt = 16_000
     mels: PositiveInt = 80
+    window: Annotated[int, Field(ge=SHORTEST_WINDOW)] = 64
     reduction: PositiveInt = 2
 
 
@@ -86,7 +95,7 @@ def load_processor(source: str, scratch: dict[str, int] | None, texts: Sequence[
 
     if is_new(source, scratch) and texts:
         assert scratch
-        return SpeechT5Processor(_extractor(scratch["rate"], scratch["mels"]), _tokenizer(texts))
+        return SpeechT5Processor(_new_extractor(scratch), _tokenizer(texts))
     with quiet_transformers():
         try:
             processor = SpeechT5Processor.from_pretrained(source)
@@ -101,11 +110,25 @@ def load_processor(source: str, scratch: dict[str, int] | None, texts: Sequence[
     return processor
 
 
-def _extractor(rate: int, mels: int) -> Any:
+def _new_extractor(scratch: dict[str, int]) -> Any:
+    """Make what takes spectrograms, of bands that all have a frequency of their window in them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # transformers says of empty bands what is refused here
+        extractor = _extractor(scratch["rate"], scratch["mels"], scratch["window"])
+    empty = int((extractor.mel_filters.max(0) == 0).sum())
+    if empty:
+        raise ConfigError(
+            f"options.from_scratch: need bands that are wider than the frequencies of a window of {scratch['window']} "
+            f"ms are apart; got {scratch['mels']} mels, {empty} of them empty; ask for fewer, or for a longer window."
+        )
+    return extractor
+
+
+def _extractor(rate: int, mels: int, window: int) -> Any:
     from transformers import SpeechT5FeatureExtractor
 
     return SpeechT5FeatureExtractor(
-        sampling_rate=rate, num_mel_bins=mels, fmax=min(7600, rate * 0.475), mel_floor=FLOOR
+        sampling_rate=rate, num_mel_bins=mels, win_length=window, fmax=min(7600, rate * 0.475), mel_floor=FLOOR
     )
 
 
@@ -191,4 +214,4 @@ def extract(sound: np.ndarray, extractor: Any) -> np.ndarray:
 @lru_cache(maxsize=8)
 def measuring_extractor(rate: int) -> Any:
     """What sounds of this rate are compared by, whatever their model reads: 80 mels, SpeechT5's windows."""
-    return _extractor(rate, 80)
+    return _extractor(rate, 80, 64)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import PositiveInt
-
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import normalize
@@ -22,6 +20,7 @@ from regard.finetuning.tasks import (
     Spec,
     _boxes,
     _classes,
+    _detectors,
     _pictures,
     _precision,
     _text,
@@ -41,34 +40,8 @@ FLOOR = 0.01
 """The least probability of what is told: measures need the unsure boxes too."""
 SURE = 0.5
 """The least probability of what is shown to a reader."""
-PROCESSORS = {"conditional_detr": "ConditionalDetr", "detr": "Detr", "rt_detr": "RTDetr", "yolos": "Yolos"}
-"""Families of models that can begin from scratch -> what the names of their image processors begin with."""
-
 alike = normalize
 tally = validate = None
-
-
-class Scratch(Section):
-    """The sizes of a model that begins at random, of the family that `model` names.
-
-    Attributes:
-        layers: of the decoder, and of the encoder but for `rt_detr`, which has one there. Before the encoders of `detr`
-            and `conditional_detr` is a small ConvNeXt, before that of `rt_detr` a small ResNet, and `yolos` has no
-            decoder.
-        width: of its hidden states; a multiple of `heads`.
-        heads: of each layer's attention.
-        image: pixels of a side of what the model reads; a multiple of `patch`, of twice the patch for `rt_detr`.
-        patch: pixels of a side of what becomes one position: 4, 8, 16 or 32, but for `yolos`. `rt_detr` also has
-            positions of twice the side.
-        queries: objects that can be found in a picture; more than there are learn sooner.
-    """
-
-    layers: PositiveInt = 2
-    width: PositiveInt = 96
-    heads: PositiveInt = 4
-    image: PositiveInt = 64
-    patch: PositiveInt = 8
-    queries: PositiveInt = 8
 
 
 class Options(Section):
@@ -84,7 +57,7 @@ class Options(Section):
 
     boxes: Literal["xywh", "xyxy", "cxcywh"] = "xywh"
     units: Literal["pixels", "fractions"] = "pixels"
-    from_scratch: Scratch | None = None
+    from_scratch: _detectors.Scratch | None = None
 
 
 TEMPLATE = """\
@@ -206,28 +179,19 @@ def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
     """Load the image processor, or make one for a model from scratch."""
-    import transformers
-
-    scratch = config.options["from_scratch"]
-    if not scratch or Path(source).is_dir():
-        return _pictures.load_processor(source)
-    _pictures.require_sizes(source, tuple(PROCESSORS), scratch)
-    with quiet_transformers():
-        made = getattr(transformers, f"{PROCESSORS[source]}ImageProcessor")
-        return made(size={"height": scratch["image"], "width": scratch["image"]}, do_pad=False)
+    if config.options["from_scratch"] and not Path(source).is_dir():
+        return _detectors.make_processor(source, config.options["from_scratch"])
+    return _pictures.load_processor(source)
 
 
 def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the detector, with a fresh head for the labels if the checkpoint has none that fits."""
     import torch
-    from transformers import AutoConfig, AutoModelForObjectDetection
+    from transformers import AutoModelForObjectDetection
 
     labels = _text.head_options(spec["labels"])
     if spec["from_scratch"] and not Path(source).is_dir():
-        sizes = {"yolos": _yolos, "rt_detr": _rt_detr}.get(source, _detr)(spec["from_scratch"], dropout or 0.0)
-        with quiet_transformers():  # RT-DETR's advice on widths is for its CUDA kernel
-            model = AutoModelForObjectDetection.from_config(AutoConfig.for_model(source, **sizes, **labels))
-        return model.requires_grad_(), ["everything"]  # what begins at random is no backbone to freeze
+        return _detectors.make_model(source, spec["from_scratch"], dropout or 0.0, labels), ["everything"]
     with quiet_transformers():
         try:
             model, info = AutoModelForObjectDetection.from_pretrained(
@@ -239,105 +203,6 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
                 f"({str(error).strip().splitlines()[-1][:100]}); install them, or name another detector."
             ) from None
     return model, _text.newly_initialised(info)
-
-
-def _yolos(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
-    return {
-        "hidden_size": scratch["width"],
-        "num_hidden_layers": scratch["layers"],
-        "num_attention_heads": scratch["heads"],
-        "intermediate_size": 4 * scratch["width"],
-        "image_size": (scratch["image"], scratch["image"]),
-        "patch_size": scratch["patch"],
-        "num_detection_tokens": scratch["queries"],
-        "use_mid_position_embeddings": False,
-        "hidden_dropout_prob": dropout,
-    }
-
-
-def _detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
-    """Sizes for DETR and its relatives, which read the last stage of a ConvNeXt.
-
-    Not a ResNet's: these families freeze its batch normalisations, which from scratch would be none. Boxes weigh less
-    in the loss than is usual, since transformers counts names once where Meng et al. 2021 count them twice.
-    """
-    from transformers import AutoConfig
-
-    stages = _halvings(scratch) - 1
-    return {
-        "backbone_config": AutoConfig.for_model(
-            "convnext",
-            num_stages=stages,
-            hidden_sizes=_widths(scratch["width"], stages),
-            depths=[2] * stages,
-            layer_scale_init_value=1.0,  # its own, 1e-6, is for hundreds of thousands of steps
-            out_features=[f"stage{stages}"],
-        ),
-        "use_timm_backbone": False,
-        "d_model": scratch["width"],
-        "num_queries": scratch["queries"],
-        "dropout": dropout,
-        "auxiliary_loss": True,
-        "bbox_loss_coefficient": 2,
-        "giou_loss_coefficient": 1,
-        **{f"{part}_layers": scratch["layers"] for part in ("encoder", "decoder")},
-        **{f"{part}_attention_heads": scratch["heads"] for part in ("encoder", "decoder")},
-        **{f"{part}_ffn_dim": 2 * scratch["width"] for part in ("encoder", "decoder")},
-    }
-
-
-def _rt_detr(scratch: dict[str, int], dropout: float) -> dict[str, Any]:
-    """Sizes for RT-DETR, which reads the last two stages of a ResNet: positions of `patch` and of twice its pixels."""
-    from transformers import AutoConfig
-
-    stages, width = _halvings(scratch), scratch["width"]
-    if scratch["image"] % (2 * scratch["patch"]):
-        raise ConfigError(
-            f"options.from_scratch: need image to be a multiple of twice the patch with rt_detr; got "
-            f"{scratch['image']} and {scratch['patch']}; change one."
-        )
-    widths = _widths(2 * width, stages)
-    return {
-        "backbone_config": AutoConfig.for_model(
-            "rt_detr_resnet",
-            embedding_size=widths[0],
-            hidden_sizes=widths,
-            depths=[1] * stages,
-            layer_type="basic",
-            out_features=[f"stage{stages - 1}", f"stage{stages}"],
-        ),
-        "freeze_backbone_batch_norms": False,
-        "encoder_hidden_dim": width,
-        "encoder_in_channels": widths[-2:],
-        "feat_strides": [scratch["patch"], 2 * scratch["patch"]],
-        "encode_proj_layers": [1],
-        "encoder_attention_heads": scratch["heads"],
-        "encoder_ffn_dim": 2 * width,
-        "d_model": width,
-        "num_queries": scratch["queries"],
-        "num_feature_levels": 2,
-        "decoder_in_channels": [width, width],
-        "decoder_layers": scratch["layers"],
-        "decoder_attention_heads": scratch["heads"],
-        "decoder_ffn_dim": 2 * width,
-        "num_denoising": 20,
-        "dropout": dropout,
-    }
-
-
-def _halvings(scratch: dict[str, int]) -> int:
-    """How often a backbone halves the picture until a position is a patch."""
-    if scratch["patch"] not in (4, 8, 16, 32):
-        raise ConfigError(
-            f"options.from_scratch: need a patch of 4, 8, 16 or 32 with a backbone; got {scratch['patch']}; change it, "
-            "or take model: yolos."
-        )
-    return scratch["patch"].bit_length() - 1
-
-
-def _widths(last: int, stages: int) -> list[int]:
-    """Channels of each stage, which double up to the last."""
-    return [max(last >> (stages - 1 - stage), 16) for stage in range(stages)]
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
