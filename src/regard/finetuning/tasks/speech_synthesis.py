@@ -111,8 +111,8 @@ options:
   guide: 10.0                 # how much the loss asks the decoder to read along the text; 0 leaves it out
   # recognizer: openai/whisper-tiny   # listens to the result, for its word error rate
   normalizer: basic           # how words are written before they are compared: basic, english (also numbers), none
-  # from_scratch: {layers: 3, width: 256, heads: 4, rate: 16000, mels: 80, window: 64, reduction: 2}   # then model:
-                              # speecht5
+  # Begin at random, with model: speecht5, at these sizes:
+  # from_scratch: {layers: 3, width: 256, heads: 4, rate: 16000, mels: 80, window: 64, reduction: 2}
 
 report:
   baselines: true             # the recordings through the vocoder, which no model can better; recordings of other words
