@@ -295,6 +295,7 @@ def test_a_window_is_saved_with_the_model(spoken, values, tmp_path):
     config = Config.load(values)
     made = task.load_processor("speecht5", config, prepare(config).splits["train"])
     made.save_pretrained(tmp_path / "saved")
+    task.load_model("speecht5", SPEC)[0].config.save_pretrained(tmp_path / "saved")
     file = str(next((spoken / "train").glob("*.wav")))
     for processor in (made, task.load_processor(str(tmp_path / "saved"), config)):
         extractor = processor.feature_extractor
