@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import regard
-from regard.finetuning.precision import SHORT, ShortAttention
+from regard.finetuning.precision import SHORT, ShortAttention, choose_precision
 from regard.finetuning.train import finetune
 from regard.finetuning.trainer import StepTrainer
 
@@ -21,6 +21,18 @@ def texts(queries, keys=None, trained=True):
     torch.manual_seed(0)
     lengths = (queries, keys or queries, keys or queries)
     return [torch.randn(3, HEADS, length, WIDTH).bfloat16().requires_grad_(trained) for length in lengths]
+
+
+@pytest.mark.parametrize(
+    ("found", "chosen"),
+    [({"amx_bf16": True, "avx512_bf16": True}, "bfloat16"), ({"avx512_bf16": True}, "float32"), ({}, "float32")],
+)
+def test_auto_is_bfloat16_where_a_processor_multiplies_it_faster(monkeypatch, found, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert choose_precision("auto") == chosen
+    assert choose_precision("float32") == "float32"
+    assert choose_precision("bfloat16") == "bfloat16"
 
 
 class Spy(TorchFunctionMode):
