@@ -236,6 +236,56 @@ def test_a_loss_in_evaluation_is_the_same_each_time():
     assert not torch.equal(model(**batch)["loss"], model(**batch)["loss"])
 
 
+def heard_while_learning(model, batch, monkeypatch):
+    """What the decoder goes on from in each of its passes of a training step, and what it then says."""
+    heard, said, decode = [], [], model.speecht5.decoder.forward
+
+    def forward(*args, input_values, **options):
+        outputs = decode(*args, input_values=input_values, **options)
+        heard.append(input_values)
+        said.append(model.speech_decoder_postnet.feat_out(outputs.last_hidden_state).detach())
+        return outputs
+
+    monkeypatch.setattr(model.speecht5.decoder, "forward", forward)
+    monkeypatch.setattr(model.speecht5.decoder.prenet, "_consistent_dropout", lambda states, rate: states)
+    loss = model(**batch)["loss"]
+    monkeypatch.undo()
+    return heard, said, loss
+
+
+def test_all_frames_are_its_own_with_scheduled_sampling_of_one(monkeypatch):
+    model, batch, mels = make_speaker().train(), make_batch(), SCRATCH["mels"]
+    model.config.scheduled_sampling = 1.0
+    heard, said, loss = heard_while_learning(model, batch, monkeypatch)
+    assert len(heard) == 2
+    assert torch.equal(heard[1][:, 0], torch.zeros(3, mels))  # what speech begins with
+    frames = said[0].unflatten(-1, (SCRATCH["reduction"], mels))[:, :, -1]
+    torch.testing.assert_close(heard[1][:, 1:], frames[:, :-1])
+    assert not heard[1].requires_grad
+    loss.backward()
+    assert all(p.grad.abs().sum() > 0 for p in model.speecht5.encoder.prenet.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_scheduled_sampling_is_a_share_of_the_frames(monkeypatch, share):
+    model, batch = make_speaker().train(), make_batch(frames=997)
+    model.config.scheduled_sampling = share
+    heard, _, _ = heard_while_learning(model, batch, monkeypatch)
+    recorded = torch.nn.functional.pad(batch["labels"], (0, 0, 0, 1), value=-100.0)[:, 1::2][:, :-1]
+    own = (heard[-1][:, 1:] != recorded.masked_fill(recorded == -100, 0)).any(-1).float().mean()
+    assert len(heard) == (2 if share else 1)
+    assert own == pytest.approx(share, abs=0.05)
+
+
+def test_a_model_is_judged_by_recorded_frames_alone(monkeypatch):
+    model, batch = make_speaker(), make_batch()
+    model.config.scheduled_sampling = 1.0
+    heard, _, loss = heard_while_learning(model, batch, monkeypatch)
+    assert len(heard) == 1
+    model.config.scheduled_sampling = 0.0
+    assert torch.equal(loss, heard_while_learning(model, batch, monkeypatch)[2])
+
+
 def test_masses_are_those_of_the_definition():
     rng = np.random.default_rng(3)
     across = torch.tensor(rng.dirichlet(np.ones(7), (2, 3, 2, 6)), dtype=torch.float32).unbind(0)  # (B, H, T, S)

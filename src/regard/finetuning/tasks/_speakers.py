@@ -179,6 +179,7 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
     model.config.frames_per_token = spec["frames_per_token"]
     model.config.use_guided_attention_loss = spec["guide"] > 0
     model.config.guided_attention_loss_scale = spec["guide"]
+    model.config.scheduled_sampling = spec.get("scheduled_sampling", 0.0)  # which older runs do not have
     return model, fresh
 
 

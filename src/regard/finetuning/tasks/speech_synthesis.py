@@ -55,6 +55,8 @@ class Options(Section):
         vocoder: a SpeechT5HifiGan that makes sounds of spectrograms; without it Griffin and Lim's method does.
         longest: seconds of the longest recording to learn from; without it what the model can say at once.
         guide: how much the loss asks the decoder to read along the text (guided attention); 0 leaves it out.
+        scheduled_sampling: share of the frames that the decoder goes on from which are its own while it learns, as all
+            are when it speaks; a step takes a third longer then.
         recognizer: what listens to the result, for its word error rate: as `model` of speech recognition.
         normalizer: how words are written before they are compared: `basic` for any language, `english`, or `none`.
         from_scratch: begin with a random model of these sizes; `model` is then `speecht5`.
@@ -63,6 +65,7 @@ class Options(Section):
     vocoder: str | None = None
     longest: PositiveFloat | None = None
     guide: Annotated[float, Field(ge=0)] = 10.0
+    scheduled_sampling: Annotated[float, Field(ge=0, le=1)] = 0.0
     recognizer: str | None = None
     normalizer: _transcripts.Normalizer = "basic"
     from_scratch: _speakers.Scratch | None = None
@@ -109,6 +112,7 @@ options:
   # vocoder: microsoft/speecht5_hifigan   # makes sounds of spectrograms; without it Griffin and Lim's method does
   # longest: 10               # seconds of the longest recording to learn from
   guide: 10.0                 # how much the loss asks the decoder to read along the text; 0 leaves it out
+  scheduled_sampling: 0.0     # share of the frames it goes on from that are its own while it learns, as when it speaks
   # recognizer: openai/whisper-tiny   # listens to the result, for its word error rate
   normalizer: basic           # how words are written before they are compared: basic, english (also numbers), none
   # Begin at random, with model: speecht5, at these sizes:
