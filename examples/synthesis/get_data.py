@@ -1,4 +1,4 @@
-"""The shorter of the prompts that examples/speech/get_prompts.py fetches, as a voice learns them: at most 4 seconds.
+"""The shorter of the prompts that examples/speech/get_prompts.py fetches, as a voice learns them: at most 2.5 seconds.
 
     python examples/synthesis/get_data.py [FOLDER]        # default: data/synthesis
 
@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "speech"))
 from get_prompts import prompts, split, write
 
-SECONDS = 4.0
+SECONDS = 2.5
 SHARES = {"test": 0.1, "validation": 0.05, "train": 1.0}
 LEARNED = 40
 
