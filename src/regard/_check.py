@@ -5,8 +5,10 @@ Shapes and types are shown, data never.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import numbers
+import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -278,58 +280,103 @@ def kernel(name: Any, known: Sequence[str]) -> None:
         )
 
 
-def index(who: str, name: str, at: Any, size: int) -> None:
-    """An index of the last two axes: a number, a slice, or a one-dimensional array of numbers or booleans."""
+def index(who: str, name: str, at: Any, size: Any) -> Any:
+    """An index of one axis: a slice of whole numbers, or an array of numbers from 0 for numbers or booleans."""
     if isinstance(at, slice):
-        return
-    found = np.asarray(at)
-    if found.ndim > 1 or found.dtype.kind not in "iub":
-        raise DtypeError(
-            f"{who}: need {name} indices as a number, a slice, or a list of numbers or booleans; "
-            f"got {type(at).__name__} {found.shape}."
-        )
+        return _slice(who, name, at, size)
+    found = _whole_numbers(who, name, at)
+    size = known_size(who, size)
     if found.dtype.kind == "b":
         if found.shape != (size,):
             raise OutOfRangeError(f"{who}: need one boolean for each of {size} positions ({name}); got {found.shape}.")
-        return
-    _in_range(who, f"{name} indices", found, size)
-
-
-def _in_range(who: str, name: str, found: np.ndarray, size: int) -> None:
+        return np.flatnonzero(found)
     if found.size and (found.max() >= size or found.min() < -size):
         worst = found.max() if found.max() >= size else found.min()
         raise OutOfRangeError(f"{who}: need {name} below {size}; got {worst}.")
+    return np.asarray(np.where(found < 0, found + size, found), np.int64)
 
 
-def leading_index(who: str, leading: tuple, outer: tuple) -> None:
-    lists = 0
-    for axis, (at, size) in enumerate(zip(leading, outer, strict=False)):
-        if not isinstance(at, slice):
-            lists += np.ndim(at) > 0
-            if lists > 1 or np.ndim(at) > 1:
-                raise DtypeError(
-                    f"{who}: need one list at most among numbers and slices of the leading axes; got several."
-                )
-            _in_range(who, f"the index of axis {axis}", np.asarray(at), size)
-
-
-def positions(who: str, name: str, chosen: np.ndarray | None, size: int) -> np.ndarray:
-    """Whole numbers, from numbers or booleans."""
-    if chosen is None:
-        raise DtypeError(f"{who}: need {name} as NumPy values while a function is traced; got a traced array.")
-    if chosen.dtype.kind == "b":
-        if chosen.shape != (size,):
-            raise ShapeError(f"{who}: need one boolean for each of {size} {name}; got {chosen.shape}.")
-        return np.flatnonzero(chosen)
-    chosen = np.atleast_1d(chosen)
-    if chosen.size == 0:
+def _whole_numbers(who: str, name: str, at: Any) -> np.ndarray:
+    """A number or several, or several booleans, of any framework."""
+    found, known = backend_of(at), None
+    if isinstance(at, (list, tuple)) and not len(at):
         return np.zeros(0, np.int64)
-    if chosen.dtype.kind not in "iu" or chosen.ndim > 1:
+    if found is None:
+        with contextlib.suppress(Exception):  # whatever a stranger's own conversion raises
+            known = np.asarray(at)
+    elif "int" in found.dtype_name(at) or found.dtype_name(at) == "bool":
+        known = found.fetched(at)
+        if known is None:
+            raise DtypeError(f"{who}: need {name} as NumPy values while a function is traced; got a traced array.")
+    if known is None or known.dtype.kind not in "iub" or (known.dtype.kind == "b" and known.ndim != 1):
+        got = "" if known is None else f" {known.dtype} {known.shape}"
         raise DtypeError(
-            f"{who}: need {name} as a list of indices, a slice or booleans; got {chosen.dtype} {chosen.shape}."
+            f"{who}: need {name} as a number, a slice, or a list of numbers or booleans; got {type(at).__name__}{got}."
         )
-    _in_range(who, name, chosen, size)
-    return chosen % size
+    return known
+
+
+def _slice(who: str, name: str, at: slice, size: Any) -> slice:
+    parts = (at.start, at.stop, at.step)
+    try:
+        whole = slice(*(None if part is None else _whole_number(part) for part in parts))
+    except Exception:  # a traced number has its own
+        got = ", ".join(type(part).__name__ for part in parts)
+        raise DtypeError(f"{who}: need {name} as a slice of whole numbers; got one of {got}.") from None
+    if whole.step == 0:
+        raise OutOfRangeError(f"{who}: need {name} as a slice whose step is not 0; got 0.")
+    if whole != slice(None):
+        known_size(who, size)
+    return whole
+
+
+def _whole_number(value: Any) -> int:
+    if isinstance(value, (bool, np.bool_)):
+        raise TypeError
+    return operator.index(value)
+
+
+def known_size(who: str, size: Any) -> int:
+    if not isinstance(size, int):
+        raise ShapeError(f"{who}: need an axis of known size to take a part of; got one that a graph knows as it runs.")
+    return size
+
+
+def extent(who: str, given: int, dots: int, most: int) -> None:
+    """How many indices, and how often `...` is among them."""
+    if dots > 1:
+        raise OutOfRangeError(f"{who}: need ... at most once in an index; got it {dots} times.")
+    if given > most:
+        raise OutOfRangeError(f"{who}: need at most {most} indices; got {given}; leave some out.")
+
+
+def lists(who: str, leading: Sequence[np.ndarray], last: Sequence[np.ndarray]) -> None:
+    """Lists among the indices of the leading axes and of the last two: what they may be together."""
+    if leading and last:
+        raise UnsupportedError(
+            f"{who}: need lists either of leading axes or of the last two; got both; index twice, leading axes first, "
+            "or index weights.dense()."
+        )
+    shapes = [each.shape for each in (*leading, *last)]
+    if len(last) == 2 and last[0].ndim == 2 and last[0].shape[1] == 1 and last[1].shape[:-1] in ((), (1,)):
+        return  # a mesh, as np.ix_ makes it
+    if any(len(shape) > 1 for shape in shapes):
+        raise UnsupportedError(f"{who}: need lists of one dimension; got {_and(map(str, shapes))}.")
+    if len({shape for shape in shapes if shape != (1,)}) > 1:
+        raise OutOfRangeError(
+            f"{who}: need lists of one length, which choose points together; got {_and(map(str, shapes))}; for every "
+            "pair of them use numpy.ix_."
+        )
+
+
+def positions(who: str, name: str, chosen: Any, size: Any) -> np.ndarray:
+    """Numbers from 0, several, of a number, a slice, or a list of numbers or booleans."""
+    found = index(who, name, chosen, size)
+    if isinstance(found, slice):
+        return np.arange(known_size(who, size))[found]
+    if found.ndim > 1:
+        raise DtypeError(f"{who}: need {name} as a list of numbers, a slice or booleans; got {found.shape}.")
+    return np.atleast_1d(found)
 
 
 def boolean_keys(who: str, xp: Backend, place: Layout, keys: Array) -> None:

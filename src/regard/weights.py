@@ -11,7 +11,7 @@ import numpy as np
 from regard import _check
 from regard._backends.protocol import Array
 from regard._blockwise import Block, log_weights
-from regard._indexing import filled, for_heads, select, split_index, taken
+from regard._indexing import Index, Selection, arranged, for_heads, read, select, taken
 from regard._layout import Layout, Operand, itemsize, nbytes
 from regard._problem import Problem
 from regard._questions import (
@@ -173,29 +173,48 @@ class AttentionWeights:
     def __getitem__(self, index: Any) -> Any:
         """Leading axes: lazy again. The last two: the array of that tile, and only that is computed.
 
+        Indices mean what they mean in NumPy, in every framework: numbers (negative ones from the end), slices, `...`,
+        None, and lists of numbers or booleans, of which several choose points: `weights[0, 0, [1, 2], [3, 4]]`.
+
         Raises:
             OutOfRangeError: An index beyond its axis.
+            DtypeError: What is no index.
+            UnsupportedError: Lists both of leading axes and of the last two.
         """
-        leading, tile = split_index(index, len(self._layout.outer))
-        chosen = self._select(leading) if leading else self
-        return chosen if tile is None else chosen._tile(*tile)
+        found = read(index, self.shape)
+        chosen = self._chosen(found.leading)
+        return chosen if found.rows is None else chosen._indexed(found)
 
-    def _tile(self, rows: Any, columns: Any) -> Array:
+    def _indexed(self, index: Index) -> Array:
+        computed = self._points if index.points else self._tile
+        return arranged(self._xp, computed(index.rows, index.columns), index.axes, index.order)
+
+    def _points(self, rows: Any, columns: Any) -> Array:
+        """One weight for each row and column, `(..., n)`: of small tiles around some of them at a time."""
+        xp, at_once = self._xp, 64
+        pieces = []
+        for start in range(0, max(len(rows), 1), at_once):
+            some = slice(start, start + at_once)
+            tile = self._tile(rows[some], columns[some])
+            count = len(rows[some])
+            flat = xp.reshape(tile, (*xp.shape(tile)[:-2], count * count))
+            diagonal = (np.arange(count) * (count + 1)).astype(np.int32)
+            pieces.append(xp.take(flat, xp.asarray(diagonal, flat), len(xp.shape(flat)) - 1))
+        return pieces[0] if len(pieces) == 1 else xp.concatenate(pieces, -1)
+
+    def _tile(self, queries: Any, keys: Any) -> Array:
+        """The weights of some queries and keys, numbers from 0; an axis of which a number is taken goes away."""
         xp, place = self._xp, self._layout
-        _check.index(WHO, "query", rows, place.queries)
-        _check.index(WHO, "key", columns, place.keys)
-        queries, keys = np.arange(place.queries)[rows], np.arange(place.keys)[columns]
-        operands = [
-            taken(xp, operand, np.atleast_1d(queries), np.atleast_1d(keys)) for operand in self._problem.operands
-        ]
-        along = taken(xp, place.operand(xp, self._along()), np.atleast_1d(queries), np.atleast_1d(keys))
+        rows, columns = np.atleast_1d(queries), np.atleast_1d(keys)
+        operands = [taken(xp, operand, rows, columns) for operand in self._problem.operands]
+        along = taken(xp, place.operand(xp, self._along()), rows, columns)
         where = Where(
-            xp.asarray(np.atleast_1d(queries).astype(np.int32)[:, None], operands[0]),
-            xp.asarray(np.atleast_1d(keys).astype(np.int32)[None, :], operands[0]),
+            xp.asarray(rows.astype(np.int32)[:, None], operands[0]),
+            xp.asarray(columns.astype(np.int32)[None, :], operands[0]),
             place.shift,
             tuple((0, size) for size in (*place.lead, place.repeats)),
         )
-        full = (*place.lead, place.repeats, np.size(queries), np.size(keys))
+        full = (*place.lead, place.repeats, len(rows), len(columns))
         return place.to_caller(xp, self._evaluated(operands, along, where, full), (*np.shape(queries), *np.shape(keys)))
 
     def _all(self) -> Array:
@@ -213,29 +232,29 @@ class AttentionWeights:
             weights = xp.exp(log_weights(xp, self._problem.scores(xp, operands, where, True), logsumexp))
         return xp.in_order(xp.broadcast_to(xp.cast(weights, self._problem.given), sizes))
 
-    def heads(self, heads: Sequence[int]) -> AttentionWeights:
-        """The weights of some of the heads, still lazy: `(..., len(heads), T, S)`."""
+    def heads(self, heads: Any) -> AttentionWeights:
+        """The weights of some of the heads, still lazy: `(..., len(heads), T, S)`.
+
+        Args:
+            heads: Numbers, also the same ones again; a slice, or a boolean for each.
+        """
         outer = self._layout.outer
         if not outer:
             raise OutOfRangeError(f"{WHO}.heads: need weights (..., H, T, S); got {_check._sizes(self.shape)}.")
-        chosen = _check.positions(f"{WHO}.heads", "heads", np.asarray(heads), outer[-1])
-        return self._chosen([*(np.arange(size) for size in outer[:-1]), chosen])
+        chosen = _check.positions(f"{WHO}.heads", "heads", heads, outer[-1])
+        return self._chosen(Selection((*(None,) * (len(outer) - 1), chosen), tuple(range(len(outer)))))
 
-    def _select(self, leading: tuple) -> AttentionWeights:
-        """The weights of some of the leading axes, still lazy."""
-        outer = self._layout.outer
-        _check.leading_index(WHO, leading, outer)
-        return self._chosen([np.arange(size)[at] for size, at in zip(outer, filled(leading, outer), strict=True)])
-
-    def _chosen(self, leading: list[np.ndarray]) -> AttentionWeights:
-        """The weights of some of each leading axis; an axis of which a number is chosen goes away."""
+    def _chosen(self, selection: Selection) -> AttentionWeights:
+        """The weights of some of each leading axis, still lazy."""
+        if selection.everything:
+            return self
         xp, place = self._xp, self._layout
         operands = [self._problem.query, self._problem.key, *self._problem.leaves]
-        chosen = [select(xp, place, operand, leading) for operand in operands]
+        chosen = [select(xp, place, operand, selection) for operand in operands]
         along = self._logsumexp
         if along is not None:
-            along = select(xp, place, place.operand(xp, along), leading).array
-        outer = tuple(len(several) for several in leading if several.ndim)
+            along = select(xp, place, place.operand(xp, along), selection).array
+        outer = selection.sizes(place.outer)
         layout = Layout(outer or (1,), 1, place.queries, place.keys, outer)
         rules = (self._problem.scores, chosen[0], chosen[1], tuple(chosen[2:]))
         problem = Problem(xp, layout, *rules, given=self._problem.given)
@@ -444,11 +463,8 @@ class AttentionWeights:
         return place.operand(self._xp, self._xp.asarray(array, self._problem.query.array), features)
 
     def _indicator(self, method: str, name: str, chosen: Any, size: int) -> np.ndarray:
-        """How often each of `size` positions is chosen, as floating point."""
-        if isinstance(chosen, slice):
-            chosen = np.arange(size)[chosen]
-        known = self._xp.concrete(chosen) if self._xp.is_array(chosen) else np.asarray(chosen)
-        indices = _check.positions(f"{WHO}.{method}", name, known, size)
+        """Which of `size` positions are chosen, as floating point."""
+        indices = _check.positions(f"{WHO}.{method}", name, chosen, size)
         return np.bincount(indices, minlength=size).clip(max=1).astype(np.float64)
 
 

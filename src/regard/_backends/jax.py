@@ -54,6 +54,10 @@ def concrete(array: Any) -> Any:
     return None if isinstance(array, jax.core.Tracer) else np.asarray(array)
 
 
+def fetched(array: Any) -> Any:
+    return concrete(array)
+
+
 def cast(array: Any, dtype_name: str) -> Any:
     return array.astype(dtype_name)
 

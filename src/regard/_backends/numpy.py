@@ -49,6 +49,10 @@ def concrete(array: Any) -> Any:
     return np.asarray(array)
 
 
+def fetched(array: Any) -> Any:
+    return np.asarray(array)
+
+
 def _dtype(dtype_name: str) -> Any:
     if dtype_name == "bfloat16":
         import ml_dtypes  # the package whose arrays these are

@@ -62,6 +62,10 @@ def concrete(array: Any) -> Any:
     return array.numpy() if tf.executing_eagerly() and hasattr(array, "numpy") else None
 
 
+def fetched(array: Any) -> Any:
+    return concrete(array)
+
+
 def cast(array: Any, dtype_name: str) -> Any:
     return tf.cast(array, dtype_name)
 

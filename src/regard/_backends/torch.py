@@ -54,6 +54,12 @@ def concrete(array: Any) -> Any:
     return array.detach().numpy() if array.dtype != torch.bfloat16 else array.detach().float().numpy()
 
 
+def fetched(array: Any) -> Any:
+    if torch.compiler.is_compiling() or array.device.type == "meta":
+        return None
+    return concrete(array.detach().cpu())
+
+
 def cast(array: Any, dtype_name: str) -> Any:
     return array.to(getattr(torch, dtype_name))
 

@@ -276,8 +276,7 @@ class Seen:
         if queries is None:
             rows = np.full((1, keys), 1 / keys)
         else:
-            _check.index(who, "query", queries, keys)
-            rows = _rows(queries, keys)
+            rows = _rows(_check.index(who, "query", queries, keys), keys)
         weights = self[0]
         xp, like = weights._xp, weights._problem.query.array
         return xp.asarray(rows.T[None, None].astype(weights._problem.dtype), like), xp
