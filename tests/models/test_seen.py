@@ -84,6 +84,35 @@ def test_relevance_is_chefers(seen, dense):
     close(seen.relevance([0, 4]).detach(), product[:, [0, 4]])
 
 
+def test_relevance_is_that_of_the_last_backward_pass(model, inputs):
+    def explained(*classes, zero=False):
+        with regard.watch(model, values=True) as seen:
+            logits = model(**inputs).logits
+        for each in classes:
+            if zero:
+                torch.autograd.grad(logits[:, each].sum(), list(model.parameters()), retain_graph=True)
+            else:
+                logits[:, each].sum().backward(retain_graph=True)
+        model.zero_grad()
+        return seen.relevance()
+
+    alone = explained(1)
+    assert not alone.requires_grad
+    assert torch.equal(explained(0, 1), alone)
+    assert torch.equal(explained(1, 0, 1, zero=True), alone)
+    assert not torch.allclose(explained(1, 0), alone)
+
+
+def test_a_backward_pass_that_reaches_fewer_layers_leaves_nothing_of_the_one_before(model, inputs):
+    with regard.watch(model, values=True) as seen:
+        output = model(**inputs, output_hidden_states=True)
+    output.logits[:, 1].sum().backward(retain_graph=True)
+    output.hidden_states[1].sum().backward()
+    model.zero_grad()
+    with pytest.raises(UnsupportedError, match="need the gradient of the output of bert"):
+        seen.relevance()
+
+
 def test_norms_are_those_of_values_behind_the_projection(model, seen, inputs):
     states = model.bert(**inputs, output_hidden_states=True).hidden_states
     for number, layer in enumerate(model.bert.encoder.layer):

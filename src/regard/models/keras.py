@@ -49,6 +49,7 @@ class Recorder:
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
         self._attentions = {id(layer): layer for layer in _layers_of(model) if isinstance(layer, KINDS)}
         self._compiled = 0
+        self._gradients: Any = None
         self._ran: list[str] = []  # the attentions so far
         self.seen = Seen()
 
@@ -98,10 +99,16 @@ class Recorder:
             )
         found = weights()
         kept = values() if self._values else None
-        output: Any = None if kept is None else kept.output
-        if getattr(output, "requires_grad", False):
-            output.retain_grad()  # on Keras' PyTorch backend
+        if kept is not None and getattr(kept.output, "requires_grad", False):  # on Keras' PyTorch backend
+            kept = replace(kept, gradient=self._gradient_of(kept.output))
         self.seen.append(name, found if self._heads is None else found.heads(self._heads), kept)
+
+    def _gradient_of(self, output: Any) -> Callable[[], Any]:
+        from regard.models.torch import Gradients
+
+        if self._gradients is None:
+            self._gradients = Gradients()
+        return self._gradients.of(output)
 
 
 def _layers_of(model: Any) -> list[Any]:

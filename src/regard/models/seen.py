@@ -20,6 +20,10 @@ from regard.models.summary import Summary, summarise
 from regard.weights import AttentionWeights
 
 
+def none() -> None:
+    """What gives the gradient where there is none."""
+
+
 @dataclass(frozen=True)
 class Values:
     """What else of one attention is kept with `values=True`.
@@ -29,12 +33,14 @@ class Values:
         output: what the model went on with, or None where it has no gradient.
         by_head: makes `(B, H, T, E)` of a gradient of the output.
         projection: gives the matrix that the heads' outputs are multiplied by, `(H E, d)`, or None if there was none.
+        gradient: gives the output's gradient in the last backward pass, or None if there was none.
     """
 
     value: Array
     output: Array | None
     by_head: Callable[[Array], Array]
     projection: Callable[[], Array | None]
+    gradient: Callable[[], Array | None] = none
 
 
 @dataclass(frozen=True)
@@ -210,7 +216,8 @@ class Seen:
         """How much each input token matters to what was differentiated, through all layers: `(B, S)`.
 
         Watch with `values=True`, call `backward()` on what is to be explained (a class's logit), then ask. Each layer
-        adds `mean_h max(dP_h * P_h, 0)` times what is above it; a gradient dP is made a tile at a time.
+        adds `mean_h max(dP_h * P_h, 0)` times what is above it; a gradient dP is made a tile at a time. After several
+        backward passes, the last is meant. The result carries no gradient.
 
         In TensorFlow, run the model inside a `tf.GradientTape()` too, and hand over
         `gradients=tape.gradient(score, seen.outputs)`.
@@ -229,14 +236,14 @@ class Seen:
         flow, xp = self._start("relevance", queries)
         for number, each in reversed(list(enumerate(self._attended))):
             kept = self._values("relevance", each)
-            gradient = getattr(kept.output, "grad", None) if gradients is None else gradients[number]
+            gradient = kept.gradient() if gradients is None else gradients[number]
             if gradient is None:
                 raise UnsupportedError(
                     f"relevance: need the gradient of the output of {each.name}; there is none; call backward() on "
                     "what is to be explained, with gradients on, before asking, or give gradients."
                 )
             passed = each.weights.relevance(kept.value, kept.by_head(gradient), flow)
-            flow = flow + xp.sum(passed, -3) / each.weights.shape[-3]
+            flow = flow + xp.stop_gradient(xp.sum(passed, -3)) / each.weights.shape[-3]
         return self._finish(flow, queries, xp)
 
     def summary(self, special: Any = None, separators: Any = None, real: Any = None) -> Summary:

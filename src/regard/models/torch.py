@@ -10,15 +10,16 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode, _get_current_function_mode_stack
+from torch.overrides import _get_current_function_mode_stack
 
 from regard import masks
 from regard._backends import get_backend
 from regard.attention import make_problem
 from regard.errors import UnsupportedError
 from regard.masks import Mask
-from regard.models.seen import Seen, Values
-from regard.models.watch import nothing_seen, require_layers
+from regard.models.seen import Seen, Values, none
+from regard.models.torch_onlooker import Onlooker, attention, encoder_layer, projected
+from regard.models.watch import compiled, nothing_seen, require_layers
 from regard.weights import AttentionWeights
 
 WHAT = "torch.nn.functional.scaled_dot_product_attention"
@@ -28,7 +29,7 @@ def is_model(value: Any) -> bool:
     return isinstance(value, torch.nn.Module)
 
 
-class Recorder(TorchFunctionMode):
+class Recorder(Onlooker):
     """Sees each call of PyTorch's attention inside one model, in this thread, and the module it comes from.
 
     A mode belongs to a thread and to a `with`: nothing of the model or of PyTorch is replaced or hooked, so nesting,
@@ -37,10 +38,14 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, model: torch.nn.Module, layers: list | None, heads: list | None, values: bool) -> None:
         super().__init__()
+        _require_uncompiled(model)
         self._names = {id(module): name for name, module in model.named_modules()}
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
+        self.compiled = False  # whether a compiled function that holds an attention ran
         self._ran: list[str] = []  # the attentions so far
         self._latest: _Kept | None = None  # whose projection is still to come
+        self._gradients = Gradients()
+        self._padded: int | None = None  # the length of the texts of a nested tensor with their padding
         self.seen = Seen()
 
     def start(self) -> Seen:
@@ -52,6 +57,8 @@ class Recorder(TorchFunctionMode):
         self.__exit__(None, None, None)
 
     def check(self) -> None:
+        if self.compiled:
+            raise compiled("one that calls a compiled function")
         if not self._ran:
             raise nothing_seen((type(module).__name__ for module in self._model.modules()), WHAT)
         require_layers(self._layers, self._ran)
@@ -70,10 +77,21 @@ class Recorder(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if function is functional.scaled_dot_product_attention:
-            return self._attention(_called, function, args, kwargs)
-        if function is functional.multi_head_attention_forward:
-            return self._attention(_called_whole, function, args, kwargs)
+        if torch.compiler.is_dynamo_compiling():
+            if function in CALLS:
+                self.compiled = True  # compiled too: set in each run
+            return function(*args, **kwargs)
+        self.look(sys._getframe(1).f_code)
+        read = CALLS.get(function)
+        if read is not None:
+            return self._attention(read, function, args, kwargs)
+        if function in FUSED:
+            read = partial(FUSED[function], length=self._padded)
+            return self._attention(read, function, args, kwargs)
+        if function is torch._nested_tensor_from_mask:
+            self._padded = args[0].shape[1]
+        elif function is torch.Tensor.to_padded_tensor:
+            self._padded = None
         if self._latest is not None:
             self._look_for_projection(function, args)
         return function(*args, **kwargs)
@@ -84,14 +102,22 @@ class Recorder(TorchFunctionMode):
         if calling is None:
             return result
         name, module = calling
+        if function is torch._transformer_encoder_layer_fwd:  # which leaves its attention's module out
+            name = self._names.get(id(module.self_attn), name)
         number = len(self._ran)
         self._ran.append(name)
         if self._layers is not None and name not in self._layers and number not in self._layers:
             return result
         query, key, value, mask, causal, scale, projection = read(module, *args, **kwargs)
+        if torch._C._functorch.is_functorch_wrapped_tensor(query):
+            raise UnsupportedError(
+                f"watch: need a model that is called on its own; got one inside a transformation of torch.func, in "
+                f"{name or type(module).__name__}; call the model outside of it."
+            )
         kept = None
         if self._values:
-            kept = _Kept(query.shape[-3], value, result[0] if isinstance(result, tuple) else result, projection)
+            output = result[0] if isinstance(result, tuple) else result
+            kept = _Kept(query.shape[-3], value, output, projection, self._gradients)
             self._latest = kept if projection is None else None
         weights: AttentionWeights | Callable[[], AttentionWeights]
         if self._heads is None:  # made when they are asked for, so that recording takes no time
@@ -116,26 +142,69 @@ class Recorder(TorchFunctionMode):
             self._latest = None
 
 
+def _require_uncompiled(model: torch.nn.Module) -> None:
+    """Refuse what runs as compiled code, in which no call can be seen."""
+    for name, module in model.named_modules():
+        where = f" in {name}" if name else ""
+        if isinstance(module, torch.jit.ScriptModule):
+            raise compiled(f"a module of torch.jit{where}")
+        if type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+            raise compiled(f"a module compiled by torch.compile{where}")
+        own = [vars(kind) for kind in type(module).__mro__[: -len(torch.nn.Module.__mro__)]]
+        for method, value in (item for each in (vars(module), *own) for item in each.items()):
+            if callable(value) and hasattr(value, "get_compiler_config"):
+                raise compiled(f"a method compiled by torch.compile, {method}{where}")
+
+
 def being_watched() -> bool:
     """Whether some recorder sees this thread's calls."""
     return any(isinstance(mode, Recorder) for mode in _get_current_function_mode_stack())
 
 
+class Gradients:
+    """The gradients of arrays in the last backward pass that reached any of them: `.grad` would add up all passes."""
+
+    def __init__(self) -> None:
+        self._pass, self._found = -1, dict[int, torch.Tensor]()
+        self._count = 0
+
+    def of(self, array: torch.Tensor) -> Callable[[], torch.Tensor | None]:
+        """What gives the gradient of an array, None before a backward pass."""
+        self._count += 1
+        array.register_hook(partial(self._keep, self._count))
+        return partial(self._get, self._count)
+
+    def _keep(self, number: int, gradient: torch.Tensor) -> None:
+        current = torch._C._current_graph_task_id()
+        if current != self._pass:
+            self._pass, self._found = current, {}
+        self._found[number] = gradient.detach()
+
+    def _get(self, number: int) -> torch.Tensor | None:
+        return self._found.get(number)
+
+
 class _Kept:
     """Value, output and projection of one attention, the last two of which come later."""
 
-    def __init__(self, heads: int, value: torch.Tensor, output: torch.Tensor, projection: torch.Tensor | None) -> None:
+    def __init__(
+        self,
+        heads: int,
+        value: torch.Tensor,
+        output: torch.Tensor,
+        projection: torch.Tensor | None,
+        gradients: Gradients,
+    ) -> None:
         self.heads, self.value, self.projection = heads, value, projection
         self._output = output if output.requires_grad else None
-        if self._output is not None:
-            self._output.retain_grad()
+        self._gradient = none if self._output is None else gradients.of(output)
 
     def values(self, heads: list | None) -> Values:
         if heads is not None:
             raise UnsupportedError(
                 "watch: need all heads to keep values; got heads and values=True; leave heads out and choose later."
             )
-        return Values(_alone(self.value.detach()), self._output, self._by_head, lambda: self.projection)
+        return Values(_alone(self.value.detach()), self._output, self._by_head, lambda: self.projection, self._gradient)
 
     def _by_head(self, gradient: torch.Tensor) -> torch.Tensor:
         if gradient.ndim == 4 or self.projection is None:
@@ -208,17 +277,26 @@ def _called_whole(
             "watch: need a MultiheadAttention without add_bias_kv, add_zero_attn and static keys; got one with; leave "
             "it out by layers."
         )
-    given = [array if array.ndim == 3 else array.unsqueeze(1) for array in (query, key, value)]
+    given = [(array if array.ndim == 3 else array.unsqueeze(1)).transpose(0, 1) for array in (query, key, value)]
     matrices: Any = (q_proj_weight, k_proj_weight, v_proj_weight)
     if not use_separate_proj_weight and in_proj_weight is not None:
         matrices = in_proj_weight.chunk(3)
     biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
-    query, key, value = (
-        functional.linear(array, matrix, bias).unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3)
-        for array, matrix, bias in zip(given, matrices, biases, strict=True)
-    )
+    query, key, value = projected(given, matrices, biases, num_heads)
     mask = _merged(attn_mask, key_padding_mask, query)
     return query, key, value, mask, is_causal and mask is None, None, out_proj_weight.T
+
+
+# What is seen, and what reads each call. The last two are calls of PyTorch's fused path, with nested tensors too.
+CALLS: dict[Any, Callable[..., tuple]] = {
+    functional.scaled_dot_product_attention: _called,
+    torch.ops.aten.scaled_dot_product_attention.default: _called,  # of exported programs
+    functional.multi_head_attention_forward: _called_whole,
+}
+FUSED: dict[Any, Callable[..., tuple]] = {
+    torch._transformer_encoder_layer_fwd: encoder_layer,
+    torch._native_multi_head_attention: attention,
+}
 
 
 def _merged(mask: torch.Tensor | None, padding: torch.Tensor | None, query: torch.Tensor) -> torch.Tensor | None:

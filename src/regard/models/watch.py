@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +19,7 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
 
     The model runs its own kernels and gives its own outputs; what it hands to them, query, key and mask, is kept,
     and `seen[i]` is the `AttentionWeights` of the i-th attention, `(B, H, T, S)`. Weights are those before dropout.
+    Attention that ran and cannot be seen is named in `seen.unseen`. Each `with` has a `Seen` of its own.
 
     Args:
         model: Any PyTorch module that calls `torch.nn.functional.scaled_dot_product_attention`, as models of
@@ -55,19 +58,25 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
         heads: Iterable[int] | None = None,
         values: bool = False,
     ) -> None:
-        self._recorder = _recorder(
-            model, None if layers is None else list(layers), None if heads is None else list(heads), values
-        )
+        chosen = [None if each is None else list(each) for each in (layers, heads)]
+        self._new = partial(_recorder(model), model, *chosen, values)
+        self._running = _Running()
 
     def __enter__(self) -> Seen:
-        return self._recorder.start()
+        recorder = self._new()
+        seen = recorder.start()
+        self._running.recorders.append(recorder)
+        return seen
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._recorder.stop()
+        recorder = self._running.recorders.pop()
+        recorder.stop()
         if error is None:
-            self._recorder.check()
+            recorder.check()
+        elif type(error).__module__.startswith("torch._dynamo"):
+            raise compiled("one that compiles a function of its own while it runs") from error
         elif isinstance(error, RuntimeError) and " device" in str(error):
             # PyTorch's own sentence does not say whose device is meant.
             raise DtypeError(
@@ -76,28 +85,43 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
             ) from error
 
 
-def _recorder(model: Any, layers: list | None, heads: list | None, values: bool) -> Any:
+class _Running(threading.local):
+    """The recorders of each `with` that this thread is inside of, the innermost last."""
+
+    def __init__(self) -> None:
+        self.recorders: list[Any] = []
+
+
+def _recorder(model: Any) -> Callable[..., Any]:
+    """What records a model of this framework."""
     if "keras" in sys.modules:  # before PyTorch, whose modules Keras' layers are on its PyTorch backend
         from regard.models import keras
 
         if keras.is_model(model):
-            return keras.Recorder(model, layers, heads, values)
+            return keras.Recorder
     if "torch" in sys.modules:
         from regard.models import torch
 
         if torch.is_model(model):
-            return torch.Recorder(model, layers, heads, values)
+            return torch.Recorder
     raise DtypeError(
         f"watch: need a PyTorch module or a Keras model; got {type(model).__name__}; pass the model itself."
     )
 
 
-def nothing_seen(modules: Iterable[str], what: str) -> UnsupportedError:
-    """The error for a model without an attention that can be seen."""
+def nothing_seen(modules: Iterable[str], what: str, help: str = "call the model inside the with") -> UnsupportedError:
+    """The error for a model without an attention that can be seen, and what would help."""
     found = ", ".join(sorted(set(modules)))
     return UnsupportedError(
-        f"watch: need a model that runs and calls {what}; saw no such call from its modules ({found}); call the model "
-        "inside the with, and choose an attention implementation such as sdpa."
+        f"watch: need a model that runs and calls {what}; saw no such call from its modules ({found}); {help}."
+    )
+
+
+def compiled(what: str) -> UnsupportedError:
+    """The error for compiled code, whose calls nobody can see."""
+    return UnsupportedError(
+        f"watch: need the model as it was before torch.compile, torch.jit or the like; got {what}; watch the model "
+        "that was compiled, and call that."
     )
 
 

@@ -1,0 +1,143 @@
+"""A mode that sees PyTorch's calls and changes none: its own fused layers run while somebody looks on.
+
+In evaluation `nn.TransformerEncoder`, its layers and `nn.MultiheadAttention` run as fused calls, with answers of their
+own: nested tensors for padding, NaN for a text of padding alone, no adapters of their linear layers. Any mode switches
+that off, since they ask `torch.overrides.has_torch_function`, which is true while one is on. So while one of them is
+making up its mind, that function answers as if nobody looked on.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from contextlib import ExitStack
+from types import CodeType
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode, _get_current_function_mode, _pop_mode_temporarily
+
+_ASKING = {kind.forward.__code__ for kind in (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)}
+_lock = threading.Lock()
+_original = torch.overrides.has_torch_function
+_count = 0  # how many are making up their minds, in all threads
+
+
+class Onlooker(TorchFunctionMode):
+    """The base of modes that call what they see with what it was given, and tell `look` first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._asked = False  # whether the code that called last is one that asks
+
+    def look(self, code: CodeType) -> None:
+        """Tells which code makes the call that is seen: one that asks does so between two calls."""
+        if (code in _ASKING) is not self._asked:
+            self._asked = not self._asked
+            _change(1 if self._asked else -1)
+
+    def __exit__(self, *error: Any) -> None:
+        if self._asked:
+            self._asked = False
+            _change(-1)
+        super().__exit__(*error)
+
+
+def _change(step: int) -> None:
+    """Replace PyTorch's function while anybody asks it, and no longer: compilers know it by its identity."""
+    global _count
+    with _lock:
+        _count += step
+        torch.overrides.has_torch_function = _has_torch_function if _count else _original
+
+
+def _has_torch_function(args: Iterable[Any]) -> bool:
+    with ExitStack() as stack:
+        while isinstance(_get_current_function_mode(), Onlooker):
+            stack.enter_context(_pop_mode_temporarily())
+        return _original(args)
+
+
+def encoder_layer(
+    module: torch.nn.Module,
+    source: torch.Tensor,
+    width: int,
+    heads: int,
+    in_weight: torch.Tensor,
+    in_bias: torch.Tensor,
+    out_weight: torch.Tensor,
+    out_bias: torch.Tensor,
+    gelu: bool,
+    norm_first: bool,
+    epsilon: float,
+    norm_weight: torch.Tensor,
+    norm_bias: torch.Tensor,
+    *others: Any,
+    length: int | None = None,
+) -> tuple:
+    """Query, key, value, mask, causal, scale and projection in a call of `torch._transformer_encoder_layer_fwd`."""
+    *_, mask, kind = others
+    source, visible = _padded(source, length)
+    if norm_first:
+        source = functional.layer_norm(source, (width,), norm_weight, norm_bias, epsilon)
+    query, key, value = projected((source,) * 3, in_weight.chunk(3), in_bias.chunk(3), heads)
+    return query, key, value, _seen(mask, kind) if visible is None else visible, False, None, out_weight.T
+
+
+def attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    width: int,
+    heads: int,
+    in_weight: torch.Tensor,
+    in_bias: torch.Tensor,
+    out_weight: torch.Tensor,
+    out_bias: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    need_weights: bool = True,
+    average: bool = True,
+    kind: int | None = None,
+    length: int | None = None,
+) -> tuple:
+    """The same in a call of `torch._native_multi_head_attention`, which is self-attention alone."""
+    source, visible = _padded(query, length)
+    query, key, value = projected((source,) * 3, in_weight.chunk(3), in_bias.chunk(3), heads)
+    return query, key, value, _seen(mask, kind) if visible is None else visible, False, None, out_weight.T
+
+
+def projected(given: Any, matrices: Any, biases: Any, heads: int) -> list[torch.Tensor]:
+    """Query, key and value `(B, H, T, D)` of inputs `(B, T, d)`: once more what a fused call keeps to itself."""
+    return [
+        functional.linear(array, matrix, bias).unflatten(-1, (heads, -1)).transpose(1, 2)
+        for array, matrix, bias in zip(given, matrices, biases, strict=True)
+    ]
+
+
+def _padded(source: torch.Tensor, length: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """A nested tensor as an ordinary one of that length, or that of its longest text, and which keys are real."""
+    if not source.is_nested:
+        return source, None
+    texts = source.unbind()
+    lengths = torch.tensor([len(text) for text in texts], device=source.device)
+    size = None if length is None else (len(texts), length, texts[0].shape[-1])
+    source = source.to_padded_tensor(0.0, size)
+    real = torch.arange(source.shape[1], device=source.device) < lengths[:, None]
+    return source, real[:, None, None]
+
+
+def _seen(mask: torch.Tensor | None, kind: int | None) -> torch.Tensor | None:
+    """A mask of a fused call, where any number but 0 hides: of pairs (0), of keys (1) or of both (2)."""
+    if mask is None:
+        return None
+    if kind == 1:
+        return ~mask.bool()[:, None, None]
+    while mask.ndim < 4:
+        mask = mask[None]
+    for axis in range(2):  # what was expanded is kept once
+        if not mask.stride(axis):
+            mask = mask.narrow(axis, 0, 1)
+    return ~mask.bool()
