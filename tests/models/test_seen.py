@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, LlamaConfig, LlamaModel
 
 import regard
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
+from regard.models.summary import COLUMNS, summarise
 
 LAYERS, HEADS, LENGTH, WIDTH = 3, 3, 11, 24
 
@@ -156,6 +157,84 @@ def test_summary(seen, dense, inputs):
     assert len(lines) == 1 + LAYERS * HEADS
     assert "largest score" in lines[0]
     assert "separators" not in lines[0]
+
+
+@pytest.fixture(scope="module")
+def short_and_padded():
+    """A decoder's texts alone, and the same behind padding, which the model hides from them."""
+    torch.manual_seed(0)
+    model = LlamaModel(
+        LlamaConfig(vocab_size=50, hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=31)
+    ).eval()
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+    ids, real = torch.randint(3, 50, (2, 6)), torch.zeros(2, 11, dtype=torch.long)
+    real[:, 5:] = 1
+    padded = torch.cat([torch.zeros(2, 5, dtype=torch.long), ids], 1)
+    with torch.no_grad():
+        with regard.watch(model) as alone:
+            model(ids)
+        with regard.watch(model) as behind:
+            model(padded, attention_mask=real, position_ids=(real.cumsum(-1) - 1).clamp(min=0))
+    return alone, behind, real
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_summary_does_not_count_padding(short_and_padded, column):
+    alone, behind, real = short_and_padded
+    for expected, found in zip(
+        getattr(alone.summary(), column), getattr(behind.summary(real=real), column), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_first_and_the_previous_key_that_count():
+    """Also where padding is not hidden, and each example has its own: against sums over the weights written out."""
+    torch.manual_seed(0)
+    query = torch.randn(2, 3, 7, 4, dtype=torch.float64)
+    weights = regard.attention(query, query, query).weights
+    real = torch.tensor([[0, 0, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]).bool()
+    found, dense = summarise(["one"], [weights], None, None, real), weights.dense()
+    first = torch.cat([dense[0, :, 2:6, 2], dense[1, :, :3, 0]], 1)
+    before = torch.cat([dense[0, :, [3, 4, 5], [2, 3, 4]], dense[1, :, [1, 2], [0, 1]]], 1)
+    np.testing.assert_allclose(found.first[0], first.mean(1))
+    np.testing.assert_allclose(found.previous[0], before.sum(1) / 7)
+
+
+def test_summary_of_padding_that_is_not_a_number():
+    """What a model makes of padding, NaN among it, says nothing of the rest."""
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 2, 3, 7, 4, dtype=torch.float64)
+    real = torch.tensor([[0, 0, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0]]).bool()
+    found = [
+        summarise(["one"], [regard.attention(each, key, key).weights], None, None, real)
+        for each in (query, query.masked_fill(~real[:, None, :, None], torch.nan))
+    ]
+    for column in COLUMNS:
+        np.testing.assert_allclose(getattr(found[1], column)[0], getattr(found[0], column)[0])
+
+
+def test_padding_asks_nothing_where_it_is_said_which_tokens_are_real(short_and_padded, model, inputs):
+    alone, behind, real = short_and_padded
+    close(behind.received(real=real)[..., 5:], alone.received())
+    close(behind.rollout(real=real)[:, 5:], alone.rollout())
+    assert not torch.allclose(behind.rollout()[:, 5:], alone.rollout())
+    with pytest.raises(ShapeError) as error:
+        behind.rollout(real=real[:, :4])
+    assert str(error.value) == (
+        "rollout: need real of shape (11,) or (2, 11); got (2, 4); say which tokens of each example are meant."
+    )
+    mask = inputs["attention_mask"]
+    with regard.watch(model, values=True) as seen:
+        output = model(**inputs)
+    counted = torch.stack([(weights.dense() * mask[:, None, :, None]).sum(-2) for weights in seen])
+    close(seen.received(real=mask), counted)
+    assert not torch.allclose(seen.received(), counted)
+    output.logits[:, 1].sum().backward()
+    model.zero_grad()
+    each = seen.relevance(queries=range(LENGTH))  # (B, T, S)
+    close(seen.relevance(queries=None, real=mask), (each * mask[..., None]).sum(1) / mask.sum(1, keepdim=True))
 
 
 def test_summary_in_half_precision(model, inputs, seen):

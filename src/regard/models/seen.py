@@ -16,7 +16,7 @@ from regard._backends import to_numpy
 from regard._backends.protocol import Array
 from regard._layout import nbytes
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
-from regard.models.summary import Summary, summarise
+from regard.models.summary import Summary, flags, summarise
 from regard.weights import AttentionWeights
 
 
@@ -158,13 +158,15 @@ class Seen:
 
     # Through the layers.
 
-    def received(self, queries: Any = None, by_value: bool = False) -> Array:
+    def received(self, queries: Any = None, by_value: bool = False, real: Any = None) -> Array:
         """How much attention each key receives in each layer and head, sum_i P_ij: `(layers, B, H, S)`.
 
         Args:
             queries: From which queries; default all.
             by_value: Weigh each key by the length of what it contributes, |f(v_j)|, where f is the projection behind
                 the heads: a key that is much attended to may say little. Needs `watch(..., values=True)`.
+            real: Where no queries are chosen: which count in each example, boolean `(B, T)`, the attention mask of the
+                tokenizer; default all, padding too, which attends to real tokens.
 
         Raises:
             ShapeError: Attentions of several shapes; choose with `only`.
@@ -172,10 +174,20 @@ class Seen:
         Source: with `by_value`, Kobayashi et al. 2020, arXiv 2004.10102, equation 5, summed over the queries.
         """
         self._alike("received")
-        received = [weights.received(queries) for weights in self]
+        if queries is None and real is not None:
+            received = [self._received(weights, real) for weights in self]
+        else:
+            received = [weights.received(queries) for weights in self]
         if by_value:
             received = [one * other for one, other in zip(received, self._norms("received"), strict=True)]
         return _stacked(self[0]._xp, received)
+
+    def _received(self, weights: AttentionWeights, real: Any) -> Array:
+        *batch, _, queries, _ = weights.shape
+        xp = weights._xp
+        counted = flags("received", "real", real, batch, queries)[..., None, :, None].astype(weights._problem.dtype)
+        found = weights.T @ xp.asarray(counted, weights._problem.query.array)
+        return xp.reshape(found, xp.shape(found)[:-1])
 
     def norms(self) -> Array:
         """How long what each key contributes is before it is weighed, |f(v_j)|: `(layers, B, H, S)`.
@@ -189,7 +201,7 @@ class Seen:
     def _norms(self, who: str) -> list[Array]:
         return [_norm(each, self._values(who, each)) for each in self._attended]
 
-    def rollout(self, queries: Any = None, residual: float = 0.5) -> Array:
+    def rollout(self, queries: Any = None, residual: float = 0.5, real: Any = None) -> Array:
         """How much of each input token flows into the last layer's tokens, if attention were all: `(B, S)`.
 
         Each layer passes on `residual I + (1 - residual) mean_h P_h`; the product of all of them is multiplied from
@@ -199,20 +211,22 @@ class Seen:
             queries: Into which tokens of the last layer: a number gives `(B, S)`, several `(B, k, S)`; default the
                 mean of all, `(B, S)`.
             residual: The part that goes past the attention.
+            real: Where no queries are chosen: the mean of which tokens, boolean `(B, T)`, the attention mask of the
+                tokenizer; default all, padding too.
 
         Raises:
             ShapeError: Attentions that are not self-attentions of one length; choose with `only`.
 
         Source: Abnar and Zuidema 2020, arXiv 2005.00928, section 3.
         """
-        flow, xp = self._start("rollout", queries)
+        flow, xp = self._start("rollout", queries, real)
         for each in reversed(self._attended):
             passed = each.weights.T @ flow
             heads = each.weights.shape[-3]
             flow = residual * flow + (1 - residual) / heads * xp.sum(passed, -3)
         return self._finish(flow, queries, xp)
 
-    def relevance(self, queries: Any = 0, gradients: Sequence[Array] | None = None) -> Array:
+    def relevance(self, queries: Any = 0, gradients: Sequence[Array] | None = None, real: Any = None) -> Array:
         """How much each input token matters to what was differentiated, through all layers: `(B, S)`.
 
         Watch with `values=True`, call `backward()` on what is to be explained (a class's logit), then ask. Each layer
@@ -226,6 +240,7 @@ class Seen:
             queries: The token that the model decides by: a number gives `(B, S)`, several `(B, k, S)`. Default 0, the
                 first; the last, -1, for a decoder; None for the mean of all.
             gradients: Of what is to be explained by each of `seen.outputs`; default what `backward()` left.
+            real: With `queries=None`: the mean of which tokens, boolean `(B, T)`; default all, padding too.
 
         Raises:
             UnsupportedError: Before a backward pass, or watched without `values=True`.
@@ -233,7 +248,7 @@ class Seen:
 
         Source: Chefer, Gur and Wolf 2021, arXiv 2103.15679, equations 5 and 6.
         """
-        flow, xp = self._start("relevance", queries)
+        flow, xp = self._start("relevance", queries, real)
         for number, each in reversed(list(enumerate(self._attended))):
             kept = self._values("relevance", each)
             gradient = kept.gradient() if gradients is None else gradients[number]
@@ -273,20 +288,21 @@ class Seen:
             raise UnsupportedError(f"{who}: need the values of {each.name}; not kept; use watch(model, values=True).")
         return each.values
 
-    def _start(self, who: str, queries: Any) -> tuple[Array, Any]:
-        """The rows asked for, `(1, 1, T, k)`, and the verbs of the framework."""
+    def _start(self, who: str, queries: Any, real: Any) -> tuple[Array, Any]:
+        """The rows asked for, `(1, 1, T, k)` or `(B, 1, T, 1)`, and the verbs of the framework."""
         lengths = [f"{weights.shape[-2]} x {weights.shape[-1]}" for weights in self]
         self._require(who, lengths, "self-attentions of one length")
-        queries_seen, keys = self[0].shape[-2:]
+        *batch, _, queries_seen, keys = self[0].shape
         if queries_seen != keys:
             raise ShapeError(f"{who}: need self-attentions; got {lengths[0]}; choose with seen.only('encoder.*'), say.")
         if queries is None:
-            rows = np.full((1, keys), 1 / keys)
+            counted = flags(who, "real", real, (1,) if real is None else batch, keys)[:, None, :, None]
+            rows = counted / np.maximum(counted.sum(-2, keepdims=True), 1)
         else:
-            rows = _rows(_check.index(who, "query", queries, keys), keys)
+            rows = _rows(_check.index(who, "query", queries, keys), keys).T[None, None]
         weights = self[0]
         xp, like = weights._xp, weights._problem.query.array
-        return xp.asarray(rows.T[None, None].astype(weights._problem.dtype), like), xp
+        return xp.asarray(rows.astype(weights._problem.dtype), like), xp
 
     def _finish(self, flow: Array, queries: Any, xp: Any) -> Array:
         """`(B, 1, S, k)` as `(B, S)` or `(B, k, S)`."""

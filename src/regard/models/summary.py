@@ -31,8 +31,8 @@ class Summary:
         largest_score: the largest score before the softmax of all queries.
         distance: mean distance attended over, in positions.
         first, special, separators: mean weight on the first key, on special tokens and on separators; NaN where not
-            told which they are.
-        previous: mean weight on the key before the query.
+            told which they are. In self-attention the first is each example's first that counts, behind its padding.
+        previous: mean weight on the key before the query; in self-attention, if that counts.
         redundancy: cosine similarity of the head's weights, as one long vector, to those of the head of its layer
             that is most like it; NaN for a single head. (Compare Bian et al. 2021, "On Attention Redundancy".)
     """
@@ -82,9 +82,13 @@ def summarise(
 
 def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: Any) -> dict[str, np.ndarray]:
     *batch, _, queries, keys = weights.shape
-    counted = _flags("real", real, batch, queries, weights)
-    sets = [np.broadcast_to(np.arange(keys) == 0, (*batch, keys))]
-    sets += [_flags("special", special, batch, keys, weights), _flags("separators", separators, batch, keys, weights)]
+    counted = flags("summary", "real", real, batch, queries)
+    real_keys = counted if queries == keys else np.full((*batch, keys), True)
+    sets = [real_keys & (np.cumsum(real_keys, -1) == 1)]
+    sets += [
+        flags("summary", "special", special, batch, keys),
+        flags("summary", "separators", separators, batch, keys),
+    ]
     xp = weights._xp
     indicators = np.stack(sets, -1).astype(weights._problem.dtype)[..., None, :, :]
     operand = for_heads(xp, weights._layout, xp.asarray(indicators, weights._problem.query.array), keys=True)
@@ -101,30 +105,37 @@ def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: An
         "first": mean(masses[..., 0]),
         "special": mean(masses[..., 1]) if special is not None else np.full(score.shape[-2], np.nan),
         "separators": mean(masses[..., 2]) if separators is not None else np.full(score.shape[-2], np.nan),
-        "previous": mean(previous),
+        "previous": mean(previous * _follows(real_keys, queries)[..., None, :]),
         "redundancy": _redundancy(weights, counted),
     }
 
 
-def _flags(name: str, given: Any, batch: Sequence[int], length: int, weights: AttentionWeights) -> np.ndarray:
+def _follows(real_keys: np.ndarray, queries: int) -> np.ndarray:
+    """Whether the key before each query counts, `(*batch, T)`, the last query being at the last key."""
+    padded = np.pad(real_keys, [(0, 0)] * (real_keys.ndim - 1) + [(queries + 1, 0)])
+    return padded[..., -queries - 1 : -1]
+
+
+def flags(who: str, name: str, given: Any, batch: Sequence[int], length: int) -> np.ndarray:
     """As booleans `(*batch, length)`; all True for `real` and all False for the others where nothing is given."""
     if given is None:
         return np.full((*batch, length), name == "real")
     given = np.asarray(to_numpy(given), bool)
     if given.shape not in ((length,), (*batch, length)):
         raise ShapeError(
-            f"summary: need {name} of shape ({length},) or {(*batch, length)}; got {given.shape}; say which tokens "
+            f"{who}: need {name} of shape ({length},) or {(*batch, length)}; got {given.shape}; say which tokens "
             "of each example are meant."
         )
     return np.broadcast_to(given, (*batch, length))
 
 
 def _mean_over(counted: np.ndarray) -> Any:
-    share = counted[..., None, :] / max(int(counted.sum()), 1)
+    count = max(int(counted.sum()), 1)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        """Of `(*batch, H, T)` over the queries that count: `(H,)`."""
-        return (values * share).sum(-1).reshape(-1, values.shape[-2]).sum(0)
+        """Of `(*batch, H, T)` over the queries that count, whatever the others make, NaN too: `(H,)`."""
+        values = np.where(counted[..., None, :], values / count, 0)
+        return values.sum(-1).reshape(-1, values.shape[-2]).sum(0)
 
     return mean
 
@@ -134,8 +145,10 @@ def _redundancy(weights: AttentionWeights, counted: np.ndarray) -> np.ndarray:
     xp, heads = weights._xp, weights.shape[-3]
 
     def products(tile: Any, queries: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        share = xp.cast(xp.asarray(counted[..., None, queries, None], tile), weights._problem.dtype)
-        flat = xp.reshape(xp.cast(tile, weights._problem.dtype) * share, (-1, heads, len(queries) * len(keys)))
+        rows = xp.asarray(counted[..., None, queries, None], tile)
+        flat = xp.reshape(
+            xp.cast(xp.where(rows, tile, 0.0), weights._problem.dtype), (-1, heads, len(queries) * len(keys))
+        )
         return np.asarray(to_numpy(xp.outer(flat, flat)), np.float64).sum(0)
 
     total = weights.reduce(products, lambda one, two: one + two, np.zeros((heads, heads)))
