@@ -30,6 +30,7 @@ BESIDE = {
     "regard._kernels": 7,
     "regard._rules": 7,
     "regard._layout": 7,
+    "regard._tensors": 7,
 }
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
 FRAMEWORKS = {

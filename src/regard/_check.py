@@ -196,6 +196,30 @@ def _ours(xp: Backend) -> str:
     return "numpy" if xp.name == "numpy" else f"{xp.name} or numpy"
 
 
+def no_name(who: str, name: str, framework: str) -> str:
+    return f"{who}: need a name of lazy weights or of {framework}; got {name!r}; weights.dense() is the array itself."
+
+
+def no_values(who: str) -> DtypeError:
+    return DtypeError(
+        f"{who}: need weights with values to become an array of NumPy; got those of a function that is traced or on a "
+        "device without numbers; ask your questions there, or return them."
+    )
+
+
+def no_truth_of_several(who: str, shape: tuple) -> DtypeError:
+    return DtypeError(
+        f"{who}: need a single weight to be true or false; got {_sizes(shape)}; use .any() or .all() of "
+        "weights.dense()."
+    )
+
+
+def not_written(who: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"{who}: need weights as they are, since they are computed; got an assignment; use .dense()."
+    )
+
+
 def not_a_mask(value: Any) -> DtypeError:
     return DtypeError(
         f"masks: need a mask on both sides of & and |; got {type(value).__name__}; wrap an array in masks.boolean."
@@ -417,6 +441,15 @@ def multiplied(who: str, xp: Backend, values: Array, like: Array, size: Any, let
     here, there = xp.device_name(like), found.device_name(values)
     if found.name == xp.name and here != there:
         raise DtypeError(f"{who} @ values: need values on {here}, where the weights are; got {there}; move them.")
+    return xp.asarray(values, like)
+
+
+def before(who: str, xp: Backend, values: Array, like: Array) -> Array:
+    """What is multiplied with weights from the left, as an array of their framework."""
+    found = backend_of(values)
+    if found is None or found.name not in (xp.name, "numpy") or len(found.shape(values)) < 2:
+        got = type(values).__name__ if found is None else f"{found.name} {_sizes(found.shape(values))}"
+        raise DtypeError(f"values @ {who}: need values (..., X, T) of {xp.name}; got {got}.")
     return xp.asarray(values, like)
 
 

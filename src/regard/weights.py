@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from regard import _check
+from regard._backends import backend_named
 from regard._backends.protocol import Array
 from regard._blockwise import Block, log_weights
 from regard._indexing import Index, Selection, arranged, for_heads, read, select, taken
@@ -27,10 +28,10 @@ from regard._questions import (
     Product,
     Question,
     Received,
-    TopK,
     TransposedProduct,
 )
 from regard._rules import Where
+from regard._tensors import Tensorlike, _densely, lazily
 from regard.errors import OutOfRangeError, TooLargeError
 
 WHO = "AttentionWeights"
@@ -40,7 +41,7 @@ STATISTICS: dict[str, Any] = {
 }  # fmt: skip
 
 
-class AttentionWeights:
+class AttentionWeights(Tensorlike):
     """The weights P = exp(S - L) of one attention: exact, lazy, `(..., H, T, S)`.
 
     What is kept is the query, the key, the rules (mask, bias, ...) and the log-sum-exp L of each row: O(T + S)
@@ -57,8 +58,6 @@ class AttentionWeights:
 
     Source: design and prior art are told in the documentation under "Lazy weights".
     """
-
-    __array_priority__ = 1000  # so that ndarray @ weights is not computed element by element
 
     __slots__ = ("__weakref__", "_answers", "_logsumexp", "_made_of", "kernel", "reason")
 
@@ -82,7 +81,7 @@ class AttentionWeights:
         if isinstance(problem, Problem):
             problem.xp.register(AttentionWeights)
 
-    def flatten(self) -> tuple[tuple, tuple]:
+    def _flatten(self) -> tuple[tuple, tuple]:
         """Its arrays, and all else, which can be compared and hashed: what JAX takes it apart into."""
         problem = self._problem
         operands = (problem.query, problem.key, *problem.leaves)
@@ -91,12 +90,30 @@ class AttentionWeights:
         return arrays, (problem.xp, problem.layout, problem.scores, axes, problem.given, self.kernel, self.reason)
 
     @classmethod
-    def unflatten(cls, rest: tuple, arrays: tuple) -> AttentionWeights:
-        """The reverse of `flatten`."""
+    def _unflatten(cls, rest: tuple, arrays: tuple) -> AttentionWeights:
+        """The reverse of `_flatten`."""
         xp, layout, scores, axes, given, kernel, reason = rest
         *placed, logsumexp = arrays
         query, key, *leaves = (Operand(array, along) for array, along in zip(placed, axes, strict=True))
         return cls(Problem(xp, layout, scores, query, key, tuple(leaves), given), logsumexp, kernel, reason)
+
+    @property
+    def _arrays(self) -> list[Array]:
+        return [array for array in self._flatten()[0] if array is not None]
+
+    def _mapped(self, function: Callable[[Array], Array], given: str | None = None) -> AttentionWeights:
+        """The same of other arrays, such as those on another device; `given` is the type that tiles come in."""
+        arrays, (*most, before, kernel, reason) = self._flatten()
+        arrays = tuple(None if array is None else function(array) for array in arrays)
+        return self._unflatten((*most, given or before, kernel, reason), arrays)
+
+    def __copy__(self) -> AttentionWeights:
+        return self._mapped(lambda array: array)
+
+    def __reduce__(self) -> tuple:
+        """Copies and pickles are without gradients, and without what makes weights later."""
+        arrays, (xp, *rest) = self._mapped(self._xp.stop_gradient)._flatten()
+        return _restored, (xp.name, tuple(rest), arrays)
 
     # What it is.
 
@@ -132,6 +149,18 @@ class AttentionWeights:
     @property
     def _layout(self) -> Layout:
         return self._problem.layout
+
+    @property
+    def _like(self) -> Array:
+        return self._problem.query.array
+
+    @property
+    def _given(self) -> str:
+        return self._problem.given
+
+    def _without_numbers(self, name: str) -> Any:
+        found = super()._without_numbers(name)
+        return lazily(self, name) if found is None and self._xp.name == "torch" else found
 
     def _along(self) -> Array:
         """The log-sum-exp in block space; computed at the first question where nobody knew it."""
@@ -275,15 +304,6 @@ class AttentionWeights:
             )
         return self._all()
 
-    @classmethod
-    def __torch_function__(cls, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        """PyTorch's functions (`torch.cat`, `torch.stack`, ...) take it as the dense tensor that it stands for."""
-        return function(*_densely(args), **_densely(kwargs or {}))
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        dense = self._xp.concrete(self._xp.stop_gradient(self.dense()))
-        return np.asarray(dense, dtype=dtype)
-
     # Products.
 
     @property
@@ -293,7 +313,7 @@ class AttentionWeights:
 
     def __matmul__(self, values: Array) -> Array:
         """`weights @ x`: exact sums of x `(..., S, X)` by the weights, `(..., H, T, X)`."""
-        xp = self._xp
+        xp, values = self._xp, _densely(values)
         values = _check.multiplied(WHO, xp, values, self._problem.query.array, self._layout.keys, "S")
         operand = for_heads(xp, self._layout, values, keys=True)
         careful = self._problem.scores.mask is not None and self._problem.spoiled(operand)
@@ -370,16 +390,31 @@ class AttentionWeights:
             operand = self._constant(self._indicator("mass", "keys", keys, place.keys)[None, :])
         return self._ask([Mass()], [operand])[0]
 
-    def max(self) -> Array:
-        """The largest weight of each query, `(..., H, T)`."""
+    def max(self, *args: Any, **kwargs: Any) -> Any:
+        """The largest weight of each query, `(..., H, T)`.
+
+        With arguments, such as `dim=1`, that of the dense tensor.
+        """
+        if args or kwargs:
+            return self._of_dense("max", *args, **kwargs)
         return self._ask([Max()])[0]
 
-    def argmax(self) -> Array:
-        """The key with the largest weight of each query, the first of equals, `(..., H, T)`, int32."""
+    def argmax(self, *args: Any, **kwargs: Any) -> Any:
+        """The key with the largest weight of each query, the first of equals, `(..., H, T)`, int32.
+
+        With arguments, that of the dense tensor.
+        """
+        if args or kwargs:
+            return self._of_dense("argmax", *args, **kwargs)
         return self._ask([ArgMax()])[0]
 
-    def topk(self, count: int) -> TopK:
-        """The `count` largest weights of each query, descending, and the keys that have them: `(..., H, T, count)`."""
+    def topk(self, count: int, *args: Any, **kwargs: Any) -> Any:
+        """The `count` largest weights of each query, descending, and the keys that have them: `(..., H, T, count)`.
+
+        With more arguments, those of the dense tensor.
+        """
+        if args or kwargs:
+            return self._of_dense("topk", count, *args, **kwargs)
         return self._ask([Largest(_check.count(f"{WHO}.topk", "count", count, "S", self._layout.keys))])[0]
 
     def max_score(self) -> Array:
@@ -468,8 +503,8 @@ class AttentionWeights:
         return np.bincount(indices, minlength=size).clip(max=1).astype(np.float64)
 
 
-class TransposedWeights:
-    """`weights.T`, lazy: multiply it, or index the weights themselves."""
+class TransposedWeights(Tensorlike):
+    """`weights.T`, lazy: multiply it, or index the weights themselves; else it is as a tensor."""
 
     def __init__(self, weights: AttentionWeights) -> None:
         self._weights = weights
@@ -481,12 +516,39 @@ class TransposedWeights:
         return (*outer, keys, queries)
 
     @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> Any:
+        return self._weights.dtype
+
+    @property
     def T(self) -> AttentionWeights:  # noqa: N802 (NumPy's name)
         return self._weights
 
+    @property
+    def _xp(self) -> Any:
+        return self._weights._xp
+
+    @property
+    def _like(self) -> Array:
+        return self._weights._like
+
+    @property
+    def _given(self) -> str:
+        return self._weights._given
+
+    def dense(self, max_bytes: int = 2**30) -> Array:
+        """All of it, `(..., H, S, T)`, as of the weights."""
+        return self._xp.swapaxes(self._weights.dense(max_bytes), -1, -2)
+
+    def __getitem__(self, index: Any) -> Array:
+        return self.dense()[index]
+
     def __matmul__(self, values: Array) -> Array:
         """`weights.T @ y`: what each key gets of y `(..., T, Y)`, `(..., H, S, Y)`."""
-        weights = self._weights
+        weights, values = self._weights, _densely(values)
         xp, place = weights._xp, weights._layout
         values = _check.multiplied(f"{WHO}.T", xp, values, weights._problem.query.array, place.queries, "T")
         operand = for_heads(xp, place, values, keys=False)
@@ -497,13 +559,9 @@ class TransposedWeights:
         return f"TransposedWeights(shape={_check._sizes(self.shape)})"
 
 
-def _densely(value: Any) -> Any:
-    """What holds weights, with dense tensors in their place."""
-    if isinstance(value, AttentionWeights):
-        return value.dense()
-    if isinstance(value, dict):
-        return {name: _densely(each) for name, each in value.items()}
-    return type(value)(_densely(each) for each in value) if type(value) in (list, tuple) else value
+def _restored(framework: str, rest: tuple, arrays: tuple) -> AttentionWeights:
+    """Weights from a pickle."""
+    return AttentionWeights._unflatten((backend_named(framework), *rest), arrays)
 
 
 def _bins(size: int, bins: int) -> np.ndarray:

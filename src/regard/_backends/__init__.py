@@ -18,11 +18,12 @@ from regard.errors import DtypeError
 FRAMEWORKS = ("numpy", "torch", "jax", "tensorflow")
 
 
-def _backend(framework: str) -> Backend:
+def backend_named(framework: str) -> Backend:
+    """The verbs of a framework, which is imported with them."""
     return importlib.import_module(f"regard._backends.{framework}")  # type: ignore[return-value]
 
 
-_backend.autograph_info__ = None  # type: ignore[attr-defined]  # TensorFlow's AutoGraph leaves it alone, and is silent
+backend_named.autograph_info__ = None  # type: ignore[attr-defined]  # TensorFlow's AutoGraph leaves it alone, and is silent
 
 _known: dict[type, Backend] = {}  # what the types of arrays seen so far belong to, since looking takes a while
 
@@ -33,8 +34,8 @@ def backend_of(array: Any) -> Backend | None:
     if found is not None:
         return found
     for framework in FRAMEWORKS:
-        if framework in sys.modules and _backend(framework).is_array(array):
-            _known[type(array)] = _backend(framework)
+        if framework in sys.modules and backend_named(framework).is_array(array):
+            _known[type(array)] = backend_named(framework)
             return _known[type(array)]
     return None
 

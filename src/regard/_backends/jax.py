@@ -219,8 +219,8 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
 
 @functools.cache
 def register(container: Any) -> None:
-    """A class with `flatten` and `unflatten` as one that JAX can take apart: it may go in and out of `jit`."""
-    jax.tree_util.register_pytree_node(container, container.flatten, container.unflatten)
+    """A class with `_flatten` and `_unflatten` as one that JAX can take apart: it may go in and out of `jit`."""
+    jax.tree_util.register_pytree_node(container, container._flatten, container._unflatten)
 
 
 def recording() -> Any:

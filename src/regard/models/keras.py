@@ -197,10 +197,10 @@ def _by_head(weights: AttentionWeights) -> AttentionWeights:
     """Weights `(B, T, S)` of one head as `(B, 1, T, S)`: one more axis of size one behind the first."""
     if weights.ndim > 3:
         return weights
-    arrays, (xp, place, scores, axes, *rest) = weights.flatten()
+    arrays, (xp, place, scores, axes, *rest) = weights._flatten()
     arrays = tuple(None if array is None else xp.reshape(array, _with_axis(xp.shape(array), 1)) for array in arrays)
     place = replace(place, lead=(*place.lead, 1), outer=(*place.outer, 1))
-    return AttentionWeights.unflatten((xp, place, scores, [_with_axis(along, False) for along in axes], *rest), arrays)
+    return AttentionWeights._unflatten((xp, place, scores, [_with_axis(along, False) for along in axes], *rest), arrays)
 
 
 def _with_axis(along: tuple, entry: Any) -> tuple:

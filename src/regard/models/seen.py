@@ -53,6 +53,9 @@ class _Attended:
     def weights(self) -> AttentionWeights:
         return self.given() if callable(self.given) else self.given
 
+    def __reduce__(self) -> tuple:
+        return _Attended, (self.name, self.weights, self.values)
+
 
 class Seen:
     """The weights that a watched model computed, in call order, by number or by the name of the module.

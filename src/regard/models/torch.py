@@ -334,8 +334,8 @@ def _alone(array: torch.Tensor) -> torch.Tensor:
 
 def _of_heads(weights: AttentionWeights, heads: list) -> AttentionWeights:
     """Those of some heads, of which alone query and key are kept."""
-    (query, key, *others), rest = weights.heads(heads).flatten()
-    return AttentionWeights.unflatten(rest, (_alone(query), _alone(key), *others))
+    (query, key, *others), rest = weights.heads(heads)._flatten()
+    return AttentionWeights._unflatten(rest, (_alone(query), _alone(key), *others))
 
 
 def weights_of(
