@@ -73,6 +73,15 @@ def make(name, options, suffix="Model"):
     return getattr(transformers, f"{name}{suffix}")(config).eval()
 
 
+def spread(model):
+    """Scores of unit size: at their initial size, weights are all alike and hide every fault."""
+    torch.manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=parameter.shape[-1] ** -0.5)
+    return model
+
+
 def difference(ours, theirs, rows=None):
     dense = ours.dense()
     if rows is not None:  # what padding itself attends to differs, and means nothing

@@ -17,7 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from regard.masks import Mask, Segments, Window
-from regard.models.transformers import Prepared, attend, rule_of
+from regard.models.transformers import attend, rule_of
 
 NAME = "regard_packed"
 
@@ -51,12 +51,15 @@ class Packing:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Packed(Prepared):
+class Packed(Mask):
     """The mask of a packed sequence: who sees whom inside a text (`rule`, everybody if None), and nobody beyond.
 
-    `wanted` numbers the tokens whose last hidden states are asked for; all if None.
+    It passes for a mask of `shape` (1, 1, N, N) where transformers hands masks on, and is no tensor: each layer's
+    mask function is asked about it. `wanted` numbers the tokens whose last hidden states are asked for; all if None.
     """
 
+    shape: tuple[int, int, int, int] = (1, 1, 1, 1)
+    ndim = 4
     lengths: tuple[int, ...] = ()
     rule: Mask | None = None
     wanted: torch.Tensor | None = None
@@ -67,6 +70,12 @@ class Packed(Prepared):
         lengths = torch.tensor(packing.lengths, device=packing.places.device)
         texts = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)[None]
         return cls(Segments(), (texts, texts), (1, 1, tokens, tokens), packing.lengths)
+
+    def contiguous(self) -> Packed:
+        return self
+
+    def to(self, *_: Any, **__: Any) -> Packed:
+        return self
 
     def inside(self, length: int) -> Mask | None:
         """The rule for a text of this length, None where it lets everybody see everybody."""
@@ -91,6 +100,7 @@ def attend_packed(
     options |= {"scaling": scaling, "dropout": dropout}
     if not isinstance(attention_mask, Packed):
         whole = attend if options.get("output_attentions") else sdpa_attention_forward
+        options.setdefault("is_causal", getattr(module, "is_causal", True))  # no mask is one of PyTorch's kernel here
         bias = _by_place(position_bias, query)
         return whole(module, query, key, value, attention_mask, position_bias=bias, **options)
     if query.is_cuda and not dropout and position_bias is None:
