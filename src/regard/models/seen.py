@@ -6,7 +6,7 @@ import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -63,8 +63,9 @@ class Seen:
     A module that ran several times (a loop of generation, say) has one entry a run; its name gives the last.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unseen: Callable[[], list[str]] = list) -> None:
         self._attended: list[_Attended] = []
+        self._unseen = unseen
 
     def append(
         self, name: str, weights: AttentionWeights | Callable[[], AttentionWeights], values: Values | None = None
@@ -72,9 +73,18 @@ class Seen:
         """One more attention: its weights, or what makes them once they are asked for."""
         self._attended.append(_Attended(name, weights, values))
 
+    def close(self) -> None:
+        """Nothing more comes: what was not seen is known, and its model is let go."""
+        self._unseen = partial(list, self.unseen)
+
     @property
     def names(self) -> list[str]:
         return [each.name for each in self._attended]
+
+    @property
+    def unseen(self) -> list[str]:
+        """The modules of the model that look like attention, ran, and could not be seen, by their names."""
+        return list(self._unseen())
 
     def __len__(self) -> int:
         return len(self._attended)
@@ -100,7 +110,7 @@ class Seen:
         Raises:
             OutOfRangeError: There is none.
         """
-        chosen = Seen()
+        chosen = Seen(self._unseen)
         chosen._attended = [each for each in self._attended if fnmatch.fnmatchcase(each.name, pattern)]
         if not chosen:
             raise OutOfRangeError(f"watch: need a pattern that fits a module seen, of {self.names}; got {pattern!r}.")
@@ -112,7 +122,7 @@ class Seen:
         Raises:
             UnsupportedError: There is none.
         """
-        chosen = Seen()
+        chosen = Seen(self._unseen)
         chosen._attended = [each for each in self._attended if each.weights.shape[-2:] == (length, length)]
         if not chosen:
             raise UnsupportedError(f"watch: need self-attentions over {length} positions; saw {self!r}.")
@@ -145,9 +155,9 @@ class Seen:
         return kept
 
     def __repr__(self) -> str:
-        return (
-            f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {', '.join(dict.fromkeys(self.names))})"
-        )
+        seen, missing = ", ".join(dict.fromkeys(self.names)), ", ".join(self.unseen)
+        missing = f"; not seen: {missing}" if missing else ""
+        return f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {seen}{missing})"
 
     def dense(self, example: int = 0) -> np.ndarray:
         """Every weight of one example in NumPy, `(layers, H, T, S)`; for lengths where that fits.
@@ -275,7 +285,7 @@ class Seen:
         """
         if not self:
             raise OutOfRangeError("summary: need an attention seen; got none; run the model inside the with.")
-        return summarise(self.names, list(self), special, separators, real)
+        return summarise(self.names, list(self), special, separators, real, self.unseen)
 
     def _alike(self, who: str) -> None:
         self._require(who, [_check._sizes(weights.shape) for weights in self], "attentions of one shape")

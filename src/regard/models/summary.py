@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Summary:
         previous: mean weight on the key before the query; in self-attention, if that counts.
         redundancy: cosine similarity of the head's weights, as one long vector, to those of the head of its layer
             that is most like it; NaN for a single head. (Compare Bian et al. 2021, "On Attention Redundancy".)
+        unseen: modules that look like attention, ran, and could not be seen: no row is theirs.
     """
 
     names: list[str]
@@ -47,6 +48,7 @@ class Summary:
     separators: list[np.ndarray]
     previous: list[np.ndarray]
     redundancy: list[np.ndarray]
+    unseen: list[str] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each layer and head, for `pandas.DataFrame` or a CSV file."""
@@ -63,13 +65,17 @@ class Summary:
         lines = [["layer", "head", *(column.replace("_", " ") for column in shown)]]
         lines += [[str(row["layer"]), str(row["head"]), *(f"{row[column]:.3f}" for column in shown)] for row in rows]
         widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-        return "\n".join(
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
-        )
+        table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+        return "\n".join([*table, *([f"not seen: {', '.join(self.unseen)}"] if self.unseen else [])])
 
 
 def summarise(
-    names: list[str], layers: Sequence[AttentionWeights], special: Any, separators: Any, real: Any
+    names: list[str],
+    layers: Sequence[AttentionWeights],
+    special: Any,
+    separators: Any,
+    real: Any,
+    unseen: Sequence[str] = (),
 ) -> Summary:
     """See `Seen.summary`. Two passes over the scores of each layer."""
     found: dict[str, list[np.ndarray]] = {column: [] for column in COLUMNS}
@@ -77,7 +83,7 @@ def summarise(
     for weights, counted in zip(layers, each, strict=True):
         for column, values in _of_layer(weights, special, separators, counted).items():
             found[column].append(values)
-    return Summary(names, **found)
+    return Summary(names, **found, unseen=list(unseen))
 
 
 def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: Any) -> dict[str, np.ndarray]:

@@ -14,11 +14,12 @@ from torch.overrides import _get_current_function_mode_stack
 
 from regard import masks
 from regard._backends import get_backend
-from regard.attention import make_problem
+from regard.attention import Attention, make_problem
 from regard.errors import UnsupportedError
 from regard.masks import Mask
 from regard.models.seen import Seen, Values, none
 from regard.models.torch_onlooker import Onlooker, attention, encoder_layer, projected
+from regard.models.torch_unseen import Unseen, help_for
 from regard.models.watch import compiled, nothing_seen, require_layers
 from regard.weights import AttentionWeights
 
@@ -40,13 +41,15 @@ class Recorder(Onlooker):
         super().__init__()
         _require_uncompiled(model)
         self._names = {id(module): name for name, module in model.named_modules()}
+        self._unseen = Unseen(model, self._names)
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
+        self.aside = False  # while Regard's own attention runs, of which it is told
         self.compiled = False  # whether a compiled function that holds an attention ran
         self._ran: list[str] = []  # the attentions so far
         self._latest: _Kept | None = None  # whose projection is still to come
         self._gradients = Gradients()
         self._padded: int | None = None  # the length of the texts of a nested tensor with their padding
-        self.seen = Seen()
+        self.seen = Seen(lambda: self._unseen.names(self._ran))
 
     def start(self) -> Seen:
         self.__enter__()
@@ -54,13 +57,15 @@ class Recorder(Onlooker):
 
     def stop(self) -> None:
         self._latest = None
+        self.seen.close()
         self.__exit__(None, None, None)
 
     def check(self) -> None:
         if self.compiled:
             raise compiled("one that calls a compiled function")
         if not self._ran:
-            raise nothing_seen((type(module).__name__ for module in self._model.modules()), WHAT)
+            kinds = (type(module).__name__ for module in self._model.modules())
+            raise nothing_seen(kinds, WHAT, help_for(self._model, self.seen.unseen))
         require_layers(self._layers, self._ran)
 
     def _calling(self) -> tuple[str, Any] | None:
@@ -81,7 +86,12 @@ class Recorder(Onlooker):
             if function in CALLS:
                 self.compiled = True  # compiled too: set in each run
             return function(*args, **kwargs)
-        self.look(sys._getframe(1).f_code)
+        if self.aside:
+            return function(*args, **kwargs)
+        caller = _caller()
+        self.look(caller.f_code)
+        if caller.f_code in self._unseen.codes:
+            self._unseen.called(caller)
         read = CALLS.get(function)
         if read is not None:
             return self._attention(read, function, args, kwargs)
@@ -92,6 +102,8 @@ class Recorder(Onlooker):
             self._padded = args[0].shape[1]
         elif function is torch.Tensor.to_padded_tensor:
             self._padded = None
+        elif self._unseen.might_be(function):
+            self._unseen.attended(function, args, caller)
         if self._latest is not None:
             self._look_for_projection(function, args)
         return function(*args, **kwargs)
@@ -104,9 +116,7 @@ class Recorder(Onlooker):
         name, module = calling
         if function is torch._transformer_encoder_layer_fwd:  # which leaves its attention's module out
             name = self._names.get(id(module.self_attn), name)
-        number = len(self._ran)
-        self._ran.append(name)
-        if self._layers is not None and name not in self._layers and number not in self._layers:
+        if not self._chosen(name):
             return result
         query, key, value, mask, causal, scale, projection = read(module, *args, **kwargs)
         if torch._C._functorch.is_functorch_wrapped_tensor(query):
@@ -114,18 +124,43 @@ class Recorder(Onlooker):
                 f"watch: need a model that is called on its own; got one inside a transformation of torch.func, in "
                 f"{name or type(module).__name__}; call the model outside of it."
             )
-        kept = None
-        if self._values:
-            output = result[0] if isinstance(result, tuple) else result
-            kept = _Kept(query.shape[-3], value, output, projection, self._gradients)
-            self._latest = kept if projection is None else None
         weights: AttentionWeights | Callable[[], AttentionWeights]
         if self._heads is None:  # made when they are asked for, so that recording takes no time
             weights = partial(weights_of, _alone(query), _alone(key), mask, causal, scale)
         else:
             weights = _of_heads(weights_of(query, key, mask, causal, scale), self._heads)
-        self.seen.append(name, weights, None if kept is None else kept.values(self._heads))
+        output = result[0] if isinstance(result, tuple) else result
+        self._keep(name, weights, query.shape[-3], value, output, projection)
         return result
+
+    def told(self, module: torch.nn.Module, value: torch.Tensor, found: Attention) -> None:
+        """An attention of Regard's own, inside a module, instead of the calls that it makes."""
+        name = self._names.get(id(module))
+        if name is None or not self._chosen(name):
+            return
+        weights = found.weights if self._heads is None else _of_heads(found.weights, self._heads)
+        self._keep(name, weights, found.output.shape[-3], value, found.output, None)
+
+    def _chosen(self, name: str) -> bool:
+        """Counts an attention that runs; whether it is one to keep."""
+        number = len(self._ran)
+        self._ran.append(name)
+        return self._layers is None or name in self._layers or number in self._layers
+
+    def _keep(
+        self,
+        name: str,
+        weights: AttentionWeights | Callable[[], AttentionWeights],
+        heads: int,
+        value: torch.Tensor,
+        output: torch.Tensor,
+        projection: torch.Tensor | None,
+    ) -> None:
+        kept = None
+        if self._values:
+            kept = _Kept(heads, value, output, projection, self._gradients)
+            self._latest = kept if projection is None else None
+        self.seen.append(name, weights, None if kept is None else kept.values(self._heads))
 
     def _look_for_projection(self, function: Any, args: tuple) -> None:
         """The first linear layer behind an attention, of as many inputs as its heads have outputs together."""
@@ -142,6 +177,17 @@ class Recorder(Onlooker):
             self._latest = None
 
 
+def _caller() -> FrameType:
+    """What makes the call that a recorder is told of, behind other recorders."""
+    frame = sys._getframe(2)
+    while frame.f_code in _OWN and frame.f_back is not None:
+        frame = frame.f_back
+    return frame
+
+
+_OWN = {Recorder.__torch_function__.__code__, Recorder._attention.__code__}
+
+
 def _require_uncompiled(model: torch.nn.Module) -> None:
     """Refuse what runs as compiled code, in which no call can be seen."""
     for name, module in model.named_modules():
@@ -156,9 +202,29 @@ def _require_uncompiled(model: torch.nn.Module) -> None:
                 raise compiled(f"a method compiled by torch.compile, {method}{where}")
 
 
+def _recorders() -> list[Recorder]:
+    """Those that see this thread's calls."""
+    return [mode for mode in _get_current_function_mode_stack() if isinstance(mode, Recorder)]
+
+
 def being_watched() -> bool:
     """Whether some recorder sees this thread's calls."""
-    return any(isinstance(mode, Recorder) for mode in _get_current_function_mode_stack())
+    return bool(_recorders())
+
+
+def telling(module: torch.nn.Module, value: torch.Tensor, attend: Callable[[], Attention]) -> Attention:
+    """Runs Regard's own attention inside a module, and tells those who watch."""
+    recorders = [] if torch.compiler.is_compiling() else _recorders()
+    for recorder in recorders:
+        recorder.aside = True
+    try:
+        found = attend()
+    finally:
+        for recorder in recorders:
+            recorder.aside = False
+    for recorder in recorders:
+        recorder.told(module, value, found)
+    return found
 
 
 class Gradients:

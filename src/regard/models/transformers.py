@@ -24,10 +24,10 @@ from regard import masks
 from regard._backends.protocol import Array, Backend
 from regard._layout import Layout, Operand
 from regard._rules import Span, Where
-from regard.attention import attention
+from regard.attention import Attention, attention
 from regard.errors import UnsupportedError
 from regard.masks import Mask, Segments, Window, _Seamless
-from regard.models.torch import frozen
+from regard.models.torch import frozen, telling
 from regard.weights import AttentionWeights
 
 NAME = "regard"
@@ -47,6 +47,23 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: Mask | torch.Tensor | None,
+    **options: Any,
+) -> tuple[torch.Tensor, AttentionWeights]:
+    """transformers' signature: query `(B, H, T, D)`, key, value `(B, G, S, D)`; output `(B, T, H, D)` and weights.
+
+    As in eager attention, everybody sees everybody where there is no mask; `is_causal=True` must be given.
+    """
+    attended = partial(_attended, module, query, key, value, attention_mask, **options)
+    output, weights = telling(module, value, attended)
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def _attended(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: Mask | torch.Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
@@ -54,11 +71,8 @@ def attend(
     s_aux: torch.Tensor | None = None,
     position_bias: torch.Tensor | None = None,
     **others: Any,
-) -> tuple[torch.Tensor, AttentionWeights]:
-    """transformers' signature: query `(B, H, T, D)`, key, value `(B, G, S, D)`; output `(B, T, H, D)` and weights.
-
-    As in eager attention, everybody sees everybody where there is no mask; `is_causal=True` must be given.
-    """
+) -> Attention:
+    """Output `(B, H, T, D)` and weights."""
     others = {name: given for name, given in others.items() if given is not None and name not in HARMLESS}
     mask, bias = _mask_and_bias(attention_mask, position_bias)
     if attention_mask is None and is_causal and query.shape[-2] > 1:
@@ -81,7 +95,7 @@ def attend(
         output, _ = _with_sinks(output, weights, s_aux[:, None])
     if sinks is not None:
         output, weights = _with_sinks(output, weights, sinks[..., 0])
-    return output.transpose(1, 2).contiguous(), weights
+    return Attention(output, weights)
 
 
 def _with_sinks(
