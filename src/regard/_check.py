@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from regard._backends import backend_of
+from regard._backends import backend_of, not_its_values
 from regard._backends.protocol import Array, Backend
 from regard._layout import Layout
 from regard.errors import DtypeError, OutOfRangeError, ShapeError, UnsupportedError
 
 WHO = "attention"
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -123,6 +124,15 @@ def boolean_mask(xp: Backend, place: Layout, array: Array) -> None:
     broadcasts("mask", xp, place, array)
 
 
+def corner(place: Layout, sizes: tuple) -> None:
+    """A causal mask that was made for so many queries and keys."""
+    if _differ(place.queries, sizes[0]) or _differ(place.keys, sizes[1]):
+        raise ShapeError(
+            f"{WHO}: need a causal mask for T = {place.queries} queries and S = {place.keys} keys; got one of "
+            f"torch.nn.attention.bias for {sizes[0]} and {sizes[1]}; make it for these, or use masks.causal()."
+        )
+
+
 def bias(xp: Backend, place: Layout, array: Array) -> None:
     dtype = xp.dtype_name(array)
     if dtype not in FLOATS:
@@ -146,23 +156,27 @@ def per_head(name: str, xp: Backend, place: Layout, array: Array, axis: int) -> 
 
 
 def _per_example(name: str, xp: Backend, place: Layout, array: Array, own: tuple) -> None:
-    batch = place.outer[:-1] if len(place.outer) > 1 else place.outer
-    got, full = xp.shape(array), (*batch, *own)
-    if "int" not in xp.dtype_name(array):
+    got, full = xp.shape(array), _of_examples(place, own)
+    if xp.dtype_name(array) not in INTEGERS:
         raise DtypeError(f"{WHO}: need {name} as integers; got {xp.dtype_name(array)}; cast them.")
-    fits = (
-        len(got) <= len(full)
-        and len(got) >= len(own)
-        and not any(
-            _differ(a, b) and (a != 1 or place_from_end < len(own))
-            for place_from_end, (a, b) in enumerate(zip(got[::-1], full[::-1], strict=False))
-        )
-    )
-    if not fits:
+    if not _fits_examples(got, full, len(own)):
         raise ShapeError(
             f"{WHO}: need {name} of shape {_sizes(full)}, leading axes before the heads; got {_sizes(got)}; "
             "reshape it, or leave leading axes out."
         )
+
+
+def _of_examples(place: Layout, own: tuple) -> tuple:
+    """The shape of what all the heads of an example share."""
+    return (*(place.outer[:-1] if len(place.outer) > 1 else place.outer), *own)
+
+
+def _fits_examples(got: Sequence, full: Sequence, own: int) -> bool:
+    """Leading axes broadcast or are left out; the last `own` are as they are."""
+    return own <= len(got) <= len(full) and not any(
+        _differ(a, b) and (a != 1 or place_from_end < own)
+        for place_from_end, (a, b) in enumerate(zip(got[::-1], full[::-1], strict=False))
+    )
 
 
 def lengths(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
@@ -181,15 +195,41 @@ def segments(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
     _per_example("key_ids", xp, place, leaves[1], (place.keys,))
 
 
-def leaf(name: str, xp: Backend, found: Backend | None, array: Array) -> None:
+def leaf(name: str, xp: Backend, found: Backend | None, array: Array, like: Array) -> None:
     """An array inside a mask or bias: of the framework of query, or of NumPy; or lists of numbers."""
-    if found is None and np.asarray(array).dtype.kind not in "biuf":
+    if found is not None:
+        plain(WHO, name, found, array)
+    if (found is None or found.name == "numpy") and not _numeric(array):
         raise DtypeError(
             f"{WHO}: need {name} as an array or numbers; got {type(array).__name__}; "
             "regard.masks and regard.biases have rules by name."
         )
     if found is not None and found.name not in (xp.name, "numpy"):
         raise DtypeError(f"{WHO}: need {name} as an array of {_ours(xp)}, like query; got {found.name}; convert it.")
+    if found is not None:
+        _has_numbers(name, xp, found, array, like)
+
+
+def _has_numbers(name: str, xp: Backend, found: Backend, array: Array, like: Array) -> None:
+    """PyTorch has a device without numbers, of which nothing can be moved."""
+    if "meta" == found.device_name(array) != xp.device_name(like):
+        raise DtypeError(f"{WHO}: need {name} with numbers, like query; got one on the device meta; make it anew.")
+
+
+def plain(who: str, name: str, found: Backend, array: Array) -> None:
+    """An array whose values are those in its memory."""
+    obstacle = found.obstacle(array)
+    if obstacle is not None:
+        raise not_its_values(who, name, obstacle)
+
+
+def _numeric(array: Any) -> bool:
+    """Whether NumPy makes numbers of it that every framework has."""
+    try:
+        dtype = np.asarray(array).dtype
+    except Exception:  # whatever a stranger's own conversion raises
+        return False
+    return dtype.kind in "biu" or dtype.name in FLOATS
 
 
 def _ours(xp: Backend) -> str:
@@ -277,22 +317,24 @@ def number(name: str, value: Any, positive: bool = False) -> float | None:
     return found
 
 
-def dropout(xp: Backend, probability: float, seed: Any) -> None:
+def dropout(xp: Backend, probability: float, seed: Any, like: Array) -> None:
     if not 0 <= probability < 1:
         raise ShapeError(f"{WHO}: need dropout in [0, 1), the probability of dropping a weight; got {probability}.")
     if probability and seed is None:
         raise DtypeError(f"{WHO}: need a seed with dropout={probability}, so that a run can be repeated; got None.")
     if seed is not None and (not isinstance(seed, numbers.Integral) or isinstance(seed, bool)):
-        _seed(xp, backend_of(seed), seed)
+        _seed(xp, backend_of(seed), seed, like)
 
 
-def _seed(xp: Backend, found: Backend | None, seed: Any) -> None:
+def _seed(xp: Backend, found: Backend | None, seed: Any, like: Array) -> None:
     if found is None or found.name not in (xp.name, "numpy"):
         raise DtypeError(
             f"{WHO}: need seed as a whole number, or an array of some of {_ours(xp)}; got {type(seed).__name__}."
         )
+    plain(WHO, "seed", found, seed)
+    _has_numbers("seed", xp, found, seed, like)
     dtype, got = found.dtype_name(seed), found.shape(seed)
-    if "int" not in dtype or len(got) > 1 or not all(isinstance(size, int) and size for size in got):
+    if dtype not in INTEGERS or len(got) > 1 or not all(isinstance(size, int) and size for size in got):
         raise DtypeError(f"{WHO}: need seed as a whole number, or an array (n,) of some; got {dtype} {_sizes(got)}.")
 
 
@@ -323,12 +365,14 @@ def index(who: str, name: str, at: Any, size: Any) -> Any:
 def _whole_numbers(who: str, name: str, at: Any) -> np.ndarray:
     """A number or several, or several booleans, of any framework."""
     found, known = backend_of(at), None
+    if found is not None:
+        plain(who, name, found, at)
     if isinstance(at, (list, tuple)) and not len(at):
         return np.zeros(0, np.int64)
     if found is None:
         with contextlib.suppress(Exception):  # whatever a stranger's own conversion raises
             known = np.asarray(at)
-    elif "int" in found.dtype_name(at) or found.dtype_name(at) == "bool":
+    elif found.dtype_name(at) in (*INTEGERS, "bool"):
         known = found.fetched(at)
         if known is None:
             raise DtypeError(f"{who}: need {name} as NumPy values while a function is traced; got a traced array.")
@@ -403,11 +447,21 @@ def positions(who: str, name: str, chosen: Any, size: Any) -> np.ndarray:
     return np.atleast_1d(found)
 
 
-def boolean_keys(who: str, xp: Backend, place: Layout, keys: Array) -> None:
-    dtype = str(keys.dtype)
-    if "bool" not in dtype:
-        raise DtypeError(
-            f"{who}.mass: need a set of keys for each example as booleans; got {dtype} {tuple(keys.shape)}."
+def sets_of_keys(who: str, xp: Backend, place: Layout, keys: Array) -> None:
+    """Booleans `(..., S)`, a set of keys for each example."""
+    found = backend_of(keys)
+    if found is None or found.name not in (xp.name, "numpy"):
+        got = type(keys).__name__ if found is None else found.name
+        raise DtypeError(f"{who}: need keys as an array of {_ours(xp)}; got {got}; convert it.")
+    plain(who, "keys", found, keys)
+    dtype, shape = found.dtype_name(keys), found.shape(keys)
+    if dtype != "bool":
+        raise DtypeError(f"{who}: need a set of keys for each example as booleans; got {dtype} {_sizes(shape)}.")
+    full = _of_examples(place, (place.keys,))
+    if not _fits_examples(shape, full, 1):
+        raise ShapeError(
+            f"{who}: need a set of keys for each example, {_sizes(full)}; got {_sizes(shape)}; reshape it, or leave "
+            "leading axes out."
         )
 
 
@@ -432,7 +486,9 @@ def multiplied(who: str, xp: Backend, values: Array, like: Array, size: Any, let
         raise DtypeError(
             f"{who} @ values: need an array of {xp.name}; got {type(values).__name__ if found is None else found.name}."
         )
-    got = tuple(values.shape)
+    plain(f"{who} @ values", "values", found, values)
+    _multiplies(f"{who} @ values", found, values)
+    got = tuple(found.shape(values))
     if len(got) < 2 or _differ(got[-2], size):
         raise ShapeError(
             f"{who} @ values: need values (..., {letter}, X) with {letter} = {size if isinstance(size, int) else '?'}; "
@@ -441,7 +497,20 @@ def multiplied(who: str, xp: Backend, values: Array, like: Array, size: Any, let
     here, there = xp.device_name(like), found.device_name(values)
     if found.name == xp.name and here != there:
         raise DtypeError(f"{who} @ values: need values on {here}, where the weights are; got {there}; move them.")
-    return xp.asarray(values, like)
+    return _in_floats(xp, xp.asarray(values, like), like)
+
+
+def _in_floats(xp: Backend, values: Array, like: Array) -> Array:
+    """Whole numbers and booleans in floating point, in which sums by weights are."""
+    if xp.dtype_name(values) in FLOATS:
+        return values
+    return xp.cast(values, "float64" if xp.dtype_name(like) == "float64" else "float32")
+
+
+def _multiplies(who: str, found: Backend, values: Array) -> None:
+    dtype = found.dtype_name(values)
+    if dtype not in (*FLOATS, *INTEGERS, "bool"):
+        raise DtypeError(f"{who}: need values of one of the types {', '.join(FLOATS)}; got {dtype}; cast them.")
 
 
 def before(who: str, xp: Backend, values: Array, like: Array) -> Array:
@@ -450,7 +519,9 @@ def before(who: str, xp: Backend, values: Array, like: Array) -> Array:
     if found is None or found.name not in (xp.name, "numpy") or len(found.shape(values)) < 2:
         got = type(values).__name__ if found is None else f"{found.name} {_sizes(found.shape(values))}"
         raise DtypeError(f"values @ {who}: need values (..., X, T) of {xp.name}; got {got}.")
-    return xp.asarray(values, like)
+    plain(f"values @ {who}", "values", found, values)
+    _multiplies(f"values @ {who}", found, values)
+    return _in_floats(xp, xp.asarray(values, like), like)
 
 
 def pulled_back(who: str, xp: Backend, place: Layout, value: Array, gradient: Array) -> None:

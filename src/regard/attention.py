@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from regard import _check, _kernels, biases, masks
-from regard._backends import backend_of, get_backend
+from regard._backends import backend_of, get_backend, unwrapped
 from regard._backends.protocol import Array, Backend
 from regard._blockwise import Drop, Scores
 from regard._layout import Layout, Operand
@@ -117,10 +117,11 @@ def attention(
         found = _at_once(query, key, value, bool(causal), scale, kernel)
         if found is not None:
             return found
+    query, key, value = (unwrapped(array) for array in (query, key, value))
     xp = get_backend(_check.WHO, query=query, key=key, value=value)
     query, key, value = (xp.asarray(array, array) for array in (query, key, value))
     _check.types(xp, query=query, key=key, value=value)
-    _check.dropout(xp, dropout, seed)
+    _check.dropout(xp, dropout, seed, query)
     _check.kernel(kernel, _kernels.NAMES)
     problem, values = make_problem(
         xp, query, key, value,
@@ -190,7 +191,7 @@ def make_problem(
     if factor is None:
         width = xp.shape(query)[-1]
         factor = 1.0 if similarity == "cosine" else 1 / math.sqrt(max(width, 1))
-    the_bias, the_mask = _bias(bias), _mask(mask, causal)
+    the_bias, the_mask = _rules(unwrapped(bias), _mask(unwrapped(mask), causal))
     leaves = [
         *(() if the_bias is None else _placed("bias", xp, place, the_bias, query)),
         *(() if the_mask is None else _placed("mask", xp, place, the_mask, query)),
@@ -216,6 +217,14 @@ def _bias(bias: Any) -> biases.Bias | None:
     return bias if bias is None or isinstance(bias, biases.Bias) else biases.array(bias)
 
 
+def _rules(bias: Any, mask: masks.Mask | None) -> tuple[biases.Bias | None, masks.Mask | None]:
+    """Bias and mask; PyTorch's object for a causal corner is a mask, wherever it is given."""
+    corner = masks.corner(bias)
+    if corner is None:
+        return _bias(bias), mask
+    return None, corner if mask is None else mask & corner
+
+
 def _mask(mask: Any, causal: bool) -> masks.Mask | None:
     found = mask if mask is None or isinstance(mask, masks.Mask) else masks.boolean(mask)
     if not causal:
@@ -236,15 +245,17 @@ def _seed(problem: Problem, seed: Any) -> Operand:
 
 
 def _placed(name: str, xp: Backend, place: Layout, rule: Any, like: Array) -> list[Operand]:
-    for leaf in rule.leaves:
-        _check.leaf(name, xp, backend_of(leaf), leaf)
-    return rule.form.place(xp, place, [xp.asarray(leaf, like) for leaf in rule.leaves])
+    leaves = [unwrapped(leaf) for leaf in rule.leaves]
+    for leaf in leaves:
+        _check.leaf(name, xp, backend_of(leaf), leaf, like)
+    return rule.form.place(xp, place, [xp.asarray(leaf, like) for leaf in leaves])
 
 
 def _with_sinks(problem: Problem, output: Array, logsumexp: Array, sinks: Any) -> tuple[Array, Array]:
     """L' = log(exp L + exp sink), and the output shrinks by exp(L - L'): plain arithmetic of O(T)."""
     xp, place = problem.xp, problem.layout
-    _check.leaf("sinks", xp, backend_of(sinks), sinks)
+    sinks = unwrapped(sinks)
+    _check.leaf("sinks", xp, backend_of(sinks), sinks, problem.query.array)
     sinks = xp.asarray(sinks, problem.query.array)
     _check.per_head("sinks", xp, place, sinks, 0)
     sinks = xp.cast(place.from_heads(xp, sinks[..., None, None], 2), problem.dtype)

@@ -29,6 +29,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from regard import _check
+from regard._backends import backend_of
 from regard._backends.protocol import Array, Backend
 from regard._layout import Layout, Operand
 from regard._rules import Form, Span, Where
@@ -109,7 +110,15 @@ def segments(query_ids: Any, key_ids: Any = None) -> Mask:
 
 def boolean(array: Any) -> Mask:
     """Any mask as a boolean array that broadcasts to `(..., H, T, S)`; True = may see."""
-    return Mask(Boolean(), (array,))
+    rule = corner(array)
+    return Mask(Boolean(), (array,)) if rule is None else rule
+
+
+def corner(array: Any) -> Mask | None:
+    """The rule that an object of `torch.nn.attention.bias` stands for; None for everything else."""
+    found = backend_of(array)
+    stands_for = None if found is None else found.corner(array)
+    return None if stands_for is None else Mask(Window(None, 0, *stands_for))
 
 
 class MaskForm(Form, Protocol):
@@ -140,9 +149,12 @@ class Window(_Seamless):
     left: int | None
     right: int | None
     from_start: bool = False
+    sizes: tuple | None = None  # the queries and keys that it was made for, if it is for these alone
     leaves = 0
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
+        if self.sizes is not None:
+            _check.corner(layout, self.sizes)
         return []
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from regard import _check
-from regard._backends import backend_named
+from regard._backends import backend_named, backend_of
 from regard._backends.protocol import Array
 from regard._blockwise import Block, log_weights
 from regard._indexing import Index, Selection, arranged, for_heads, read, select, taken
@@ -381,14 +381,20 @@ class AttentionWeights(Tensorlike):
             keys: Indices, a slice, or a boolean array of `(S,)`; also `(B, S)`, a set for each example.
         """
         xp, place = self._xp, self._layout
-        if getattr(keys, "ndim", 1) > 1:
-            _check.boolean_keys(WHO, xp, place, keys)
+        keys = np.asarray(keys) if isinstance(keys, (list, tuple)) else keys
+        if self._several(keys):
+            _check.sets_of_keys(f"{WHO}.mass", xp, place, keys)
             operand = place.per_example(
                 xp, xp.cast(xp.asarray(keys, self._problem.query.array), self._problem.dtype), (False, True)
             )
         else:
             operand = self._constant(self._indicator("mass", "keys", keys, place.keys)[None, :])
         return self._ask([Mass()], [operand])[0]
+
+    def _several(self, keys: Any) -> bool:
+        """Whether a set of keys is one for each example."""
+        found = backend_of(keys)
+        return found is not None and found.obstacle(keys) is None and len(found.shape(keys)) > 1
 
     def max(self, *args: Any, **kwargs: Any) -> Any:
         """The largest weight of each query, `(..., H, T)`.

@@ -40,12 +40,35 @@ def backend_of(array: Any) -> Backend | None:
     return None
 
 
+def native(value: Any) -> Any:
+    """An array of NumPy with its bytes in the machine's order; all else as it is."""
+    if not isinstance(value, np.ndarray) or value.dtype.isnative:
+        return value
+    return value.astype(value.dtype.newbyteorder("="))
+
+
+native.autograph_info__ = None  # type: ignore[attr-defined]
+
+
+def unwrapped(value: Any) -> Any:
+    """A variable of Keras as its framework's array; all else as it is."""
+    variable = getattr(sys.modules.get("keras"), "Variable", None)
+    return value.value if variable is not None and isinstance(value, variable) else value
+
+
+unwrapped.autograph_info__ = None  # type: ignore[attr-defined]
+
+
 def to_numpy(array: Any) -> Any:
     """Any framework's array in NumPy: off its device, without its gradient, in a type that NumPy has."""
     if hasattr(array, "detach"):  # PyTorch's
         array = array.detach().cpu()
         array = array.float() if str(array.dtype) == "torch.bfloat16" else array
     return np.asarray(array)
+
+
+def not_its_values(who: str, name: str, obstacle: str) -> DtypeError:
+    return DtypeError(f"{who}: need {name} as an array whose memory holds its values; got {obstacle}.")
 
 
 def get_backend(who: str, **arrays: Any) -> Backend:
@@ -61,6 +84,10 @@ def get_backend(who: str, **arrays: Any) -> Backend:
                 f"{who}: need {name} as an array of NumPy, PyTorch, JAX or TensorFlow; "
                 f"got {type(arrays[name]).__name__}; convert it first, for example with numpy.asarray."
             )
+    for name, backend in found.items():
+        wrong = None if backend is None else backend.obstacle(arrays[name])
+        if wrong is not None:
+            raise not_its_values(who, name, wrong)
     names = {backend.name for backend in found.values() if backend is not None}
     if len(names) > 1:
         listed = ", ".join(f"{name}: {backend.name}" for name, backend in found.items() if backend is not None)

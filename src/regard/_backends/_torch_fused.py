@@ -112,6 +112,10 @@ def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None) -
     """
     if not (type(query) is type(key) is type(value) is torch.Tensor and query.is_cpu and key.is_cpu and value.is_cpu):
         return None
+    if not query.layout is key.layout is value.layout is torch.strided:
+        return None
+    if query.is_nested or key.is_nested or value.is_nested:
+        return None
     sizes, of_key = query.shape, key.shape
     if (
         len(sizes) != 4

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from regard._backends import native
+
 name = "jax"
 
 abs = jnp.abs
@@ -46,8 +48,18 @@ def device_name(array: Any) -> str:
     return "jax"  # JAX itself checks devices, and a traced array has none yet
 
 
+def obstacle(array: Any) -> str | None:
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended):
+        return f"{array.dtype.name}, which has no numbers; use jax.random.key_data"
+    return None
+
+
+def corner(array: Any) -> None:
+    return None
+
+
 def asarray(value: Any, like: Any) -> Any:
-    return jnp.asarray(value)
+    return jnp.asarray(native(value))
 
 
 def concrete(array: Any) -> Any:

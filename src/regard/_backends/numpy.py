@@ -41,6 +41,16 @@ def device_name(array: Any) -> str:
     return "cpu"
 
 
+def obstacle(array: Any) -> str | None:
+    if isinstance(array, np.ma.MaskedArray):
+        return "a masked array, whose mask would be lost; fill it with .filled(...), and hide keys by mask"
+    return None
+
+
+def corner(array: Any) -> None:
+    return None
+
+
 def asarray(value: Any, like: Any) -> Any:
     return np.asarray(value)
 

@@ -10,6 +10,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
+from regard._backends import native
+
 name = "tensorflow"
 
 # Nothing in here branches on tensors, so AutoGraph has nothing to convert.
@@ -54,8 +56,16 @@ def device_name(array: Any) -> str:
     return "tensorflow"  # TensorFlow moves tensors by itself
 
 
+def obstacle(array: Any) -> str | None:
+    return None  # what is ragged or sparse is no tf.Tensor
+
+
+def corner(array: Any) -> None:
+    return None
+
+
 def asarray(value: Any, like: Any) -> Any:
-    return tf.convert_to_tensor(value)
+    return tf.convert_to_tensor(native(value))
 
 
 def concrete(array: Any) -> Any:

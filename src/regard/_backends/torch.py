@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from regard._backends import native
 from regard._backends._torch_fused import fused, fused_name, fused_obstacle, plain
 
 __all__ = ["fused", "fused_name", "fused_obstacle", "plain"]
@@ -40,18 +41,48 @@ def device_name(array: Any) -> str:
     return str(array.device)
 
 
+def obstacle(array: Any) -> str | None:
+    if array.is_nested:
+        return "a nested tensor; pad it with torch.nested.to_padded_tensor, and mask by masks.lengths"
+    if torch.nn.parameter.is_lazy(array):
+        return "a parameter without values; run its module once"
+    if array.layout is not torch.strided:
+        return f"a tensor of layout {array.layout}; convert it with .to_dense()"
+    if corner(array) is not None:
+        return "a causal mask of torch.nn.attention.bias; give it as mask or bias, or write masks.causal()"
+    if _elsewhere(array) and not (torch.compiler.is_compiling() and type(array).__module__.startswith("torch._")):
+        return f"a {type(array).__name__}, whose values are not in its own memory; convert it to a plain tensor"
+    return None
+
+
+def _elsewhere(array: Any) -> bool:
+    """Whether a tensor is of a kind that computes in ways of its own."""
+    kind = type(array)
+    return kind is not torch.Tensor and kind.__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+
+
+def corner(array: Any) -> tuple[bool, tuple] | None:
+    """Of the masks in torch.nn.attention.bias, which are tensors of numbers that nobody set."""
+    if type(array) is torch.Tensor or type(array).__name__ != "CausalBias" or not hasattr(array, "variant"):
+        return None
+    return array.variant.name == "UPPER_LEFT", (array.seq_len_q, array.seq_len_kv)
+
+
 def asarray(value: Any, like: Any) -> Any:
     if not isinstance(value, torch.Tensor):
-        value = torch.from_numpy(np.array(value))  # a copy: torch warns about memory that it may not write to
+        value = native(np.array(value))  # a copy: torch warns about memory that it may not write to
+        brain = value.dtype.name == "bfloat16"
+        value = torch.from_numpy(value.view(np.int16)).view(torch.bfloat16) if brain else torch.from_numpy(value)
     value = value.to(like.device)
     # Otherwise a view made here would have a gradient that is lost, once it is asked about where there are gradients.
     return value if torch.is_grad_enabled() else value.detach()
 
 
 def concrete(array: Any) -> Any:
-    if torch.compiler.is_compiling() or array.device.type != "cpu":
+    if torch.compiler.is_compiling() or array.device.type != "cpu" or _elsewhere(array):
         return None  # under compilation there are no values yet, and on an accelerator reading them would wait
-    return array.detach().numpy() if array.dtype != torch.bfloat16 else array.detach().float().numpy()
+    array = array.detach().resolve_neg()
+    return array.numpy() if array.dtype != torch.bfloat16 else array.float().numpy()
 
 
 def fetched(array: Any) -> Any:

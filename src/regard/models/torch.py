@@ -410,13 +410,16 @@ def weights_of(
     """The weights of one call of PyTorch's attention, whose causal mask has its corner top-left."""
     mask: Mask | None = None
     bias = None
+    backend = get_backend("watch", query=query)
+    corner = None if attn_mask is None else backend.corner(attn_mask)
+    if corner is not None and (corner[0] or corner[1][0] == corner[1][1]):  # to PyTorch, whatever its sizes are
+        attn_mask, is_causal = None, True
     if is_causal:
         mask = masks.causal_top_left()
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         mask = masks.boolean(attn_mask) if mask is None else mask & masks.boolean(attn_mask)
     elif attn_mask is not None:
         bias = attn_mask
-    backend = get_backend("watch", query=query)
     with backend.recording():  # whatever mode the weights are asked about in
         problem, _ = make_problem(backend, query, key, key, mask=mask, bias=bias, scale=scale)
     return AttentionWeights(problem, kernel="the model's own", reason="watched")
