@@ -1,5 +1,7 @@
 """`regard.masks` and `regard.biases` as rules: who sees whom, alone and combined."""
 
+import contextlib
+import functools
 import itertools
 
 import numpy as np
@@ -9,6 +11,7 @@ import cases
 import checks
 import frameworks
 import regard
+from regard.errors import DtypeError, ShapeError
 
 
 def seen(backend, mask, queries, keys, *leading, **options):
@@ -164,3 +167,164 @@ def test_relative_bias_of_every_distance(backend, bidirectional):
         expected = np.exp(scores) / np.exp(scores).sum()
         plain = (np.exp(np.float32(scores)) / np.exp(np.float32(scores)).sum(dtype=np.float32)).astype(np.float64)
         checks.assert_values(dense[row], expected, plain, dtype="float32", largest_score=4.0, what=f"row {row}")
+
+
+# --- numbers that do not fit into 32 bits -----------------------------------------------------------------------------
+
+HUGE = {
+    "window": (lambda: regard.masks.window(10**30, 10**30), lambda i, j, shift: j >= 0),
+    "to the left": (lambda: regard.masks.window(2**31, 0), lambda i, j, shift: j <= i + shift),
+    "to the right": (lambda: regard.masks.window(0, 2**31 - 1), lambda i, j, shift: j >= i + shift),
+    "a window and causal": (
+        lambda: regard.masks.causal() & regard.masks.window(10**30, 1),
+        lambda i, j, shift: j <= i + shift,
+    ),
+    "prefix": (lambda: regard.masks.prefix(10**30), lambda i, j, shift: j >= 0),
+    "causal or prefix": (lambda: regard.masks.causal() | regard.masks.prefix(2**31), lambda i, j, shift: j >= 0),
+    "no prefix": (lambda: ~regard.masks.prefix(2**40), lambda i, j, shift: j < 0),
+}
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(5, 7), (7, 5)])
+@pytest.mark.parametrize(("mask", "expected"), HUGE.values(), ids=HUGE)
+def test_what_lies_beyond_every_position_is_no_limit(backend, mask, expected, queries, keys):
+    i, j = np.ogrid[:queries, :keys]
+    visible = np.broadcast_to(expected(i, j, keys - queries), (queries, keys))
+    np.testing.assert_array_equal(seen(backend, mask(), queries, keys)[0], visible)
+
+
+WIDE = {
+    "64 bits": np.array([1, 1, 2**32 + 1, -(2**40), 2**32 + 1, 2**32], np.int64),
+    "64 bits without a sign": np.array([1, 1, 2**32 + 1, 2**64 - 1, 2**63, 2**63], np.uint64),
+    "32 bits without a sign": np.array([1, 2**31 + 1, 2**32 - 1, 0, 2**31 + 1, 1], np.uint32),
+    "64 bits that fit": np.array([3, 3, -1, -1, 0, 3], np.int64),
+}
+
+
+def own(backend, ids):
+    """Ids as the framework's own array, where it has the type."""
+    if backend.name == "torch":
+        return frameworks.torch.from_numpy(ids)
+    return frameworks.jnp.asarray(ids) if backend.name == "jax" else backend.array(ids)
+
+
+@pytest.mark.parametrize("ids", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize("given", ["own", "numpy", "list"])
+def test_documents_with_large_ids_stay_apart(backend, ids, given):
+    expected = ids[:, None] == ids[None, :]
+    scope = frameworks.jax.enable_x64(True) if backend.name == "jax" and given == "own" else contextlib.nullcontext()
+    with scope:
+        of = {"own": lambda: own(backend, ids), "numpy": lambda: ids, "list": ids.tolist}[given]()
+        if given == "list" and ids.dtype == np.uint64:  # of which NumPy makes float64
+            with pytest.raises(DtypeError, match="need query_ids as integers; got float.*; cast them"):
+                seen(backend, regard.masks.segments(of), 6, 6)
+            return
+        np.testing.assert_array_equal(seen(backend, regard.masks.segments(of), 6, 6)[0], expected)
+        of_queries = regard.masks.segments(of[:4], of)
+        np.testing.assert_array_equal(seen(backend, of_queries, 4, 6)[0], expected[:4])
+
+
+@pytest.mark.parametrize("ids", WIDE.values(), ids=WIDE)
+@pytest.mark.parametrize("name", ["jax", "tensorflow"])
+def test_documents_with_large_ids_stay_apart_inside_a_compiled_function(name, ids):
+    backend = frameworks.ALL[name]
+    with frameworks.jax.enable_x64(True):
+        array = backend.array(np.zeros((1, 6, 1)), "float32")
+
+        def dense(ids):
+            return regard.attention(array, array, array, mask=regard.masks.segments(ids)).weights.dense()
+
+        found = backend.numpy(backend.compiled(dense)(own(backend, ids)))
+    np.testing.assert_array_equal(found[0] > 0, ids[:, None] == ids[None, :])
+
+
+def test_ids_of_int64_and_uint64_stay_apart():
+    """NumPy's common type of both is float64, in which 2^53 and 2^53 + 1 are one number."""
+    ids = np.array([2**53 + 1, 5, 2**53], np.uint64), np.array([2**53, 5, -1], np.int64)
+    for name in frameworks.ALL:
+        visible = seen(frameworks.ALL[name], regard.masks.segments(*ids), 3, 3)[0]
+        np.testing.assert_array_equal(visible, [[0, 0, 0], [0, 1, 0], [1, 0, 0]])
+
+
+def test_ids_of_two_types_that_wrap_differently_are_refused():
+    torch = frameworks.torch
+    ids = torch.tensor([1, 2**31 + 1], dtype=torch.uint32), torch.tensor([1, 2**31 + 1])
+    with pytest.raises(DtypeError) as caught:
+        seen(frameworks.ALL["torch"], regard.masks.segments(*ids), 2, 2)
+    assert str(caught.value) == (
+        "attention: need query_ids and key_ids of one type; got uint32 and int64; cast one of them."
+    )
+
+
+@pytest.mark.parametrize("given", ["own", "numpy", "list"])
+def test_lengths_beyond_32_bits_are_beyond_the_axis(backend, given):
+    lengths = np.array([2**32 + 3])
+    scope = frameworks.jax.enable_x64(True) if backend.name == "jax" and given == "own" else contextlib.nullcontext()
+    with scope:
+        of = {"own": lambda: own(backend, lengths), "numpy": lambda: lengths, "list": lengths.tolist}[given]()
+        with pytest.raises(ShapeError, match=r"attention: need key_lengths between 0 and 5; got values from"):
+            seen(backend, regard.masks.lengths(of), 5, 5)
+
+
+def test_lengths_beyond_32_bits_are_all_inside_a_compiled_function():
+    """There nobody can look; they are no smaller than the axis."""
+    with frameworks.jax.enable_x64(True):
+        for name in ("jax", "tensorflow"):
+            backend = frameworks.ALL[name]
+            array = backend.array(np.zeros((1, 5, 1)), "float32")
+
+            def dense(lengths, array=array):
+                return regard.attention(array, array, array, mask=regard.masks.lengths(lengths)).weights.dense()
+
+            found = backend.compiled(dense)(own(backend, np.array([2**32 + 3])))
+            np.testing.assert_allclose(backend.numpy(found), np.full((1, 5, 5), 0.2), rtol=1e-6)
+
+
+@pytest.mark.parametrize("similarity", ["dot", "cosine"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("kernel", ["auto", "blockwise"])
+def test_biases_in_half_precision_are_added_in_float32(backend, similarity, dtype, kernel):
+    """Two of them, and distances of which half precision has not each."""
+    query, key = cases.numbers(1, 2, 5, 4), cases.numbers(1, 2, 3000, 4)
+    slopes, bias = np.array([0.01, 0.3]), 3 * cases.numbers(2, 5, 3000)
+    query, key, slopes, bias = (frameworks.rounded(x, dtype) for x in (query, key, slopes, bias))
+
+    def attend(*arrays, kernel="auto"):
+        query, key, slopes, bias = arrays
+        rule = regard.biases.array(bias) + regard.biases.alibi(slopes)
+        return regard.attention(query, key, key, bias=rule, similarity=similarity, kernel=kernel)
+
+    exact = attend(*(x.astype(np.float64) for x in (query, key, slopes, bias)))
+    found = attend(*(backend.array(x, dtype) for x in (query, key, slopes, bias)), kernel=kernel)
+    np.testing.assert_allclose(backend.numpy(found.weights.logsumexp), exact.weights.logsumexp, rtol=0, atol=2e-5)
+    entropy = backend.numpy(found.weights.entropy())
+    np.testing.assert_allclose(entropy, exact.weights.entropy(), rtol=0, atol=2e-4)
+    unit = {"float16": 2**-11, "bfloat16": 2**-8}[dtype]
+    np.testing.assert_allclose(backend.numpy(found.output), exact.output, rtol=0, atol=4 * unit)
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+@pytest.mark.parametrize(("buckets", "distance"), [(4, 2), (5, 3), (7, 128), (8, 3), (32, 9), (32, 17), (33, 1000)])
+def test_buckets_of_any_number_are_those_of_transformers(backend, bidirectional, buckets, distance):
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    bucket = functools.partial(
+        T5Attention._relative_position_bucket,
+        bidirectional=bidirectional, num_buckets=buckets, max_distance=distance,
+    )  # fmt: skip
+    single = buckets // (4 if bidirectional else 2)
+    table = cases.numbers(buckets, 1).astype("float32")
+
+    def attend():
+        rule = regard.biases.relative(backend.array(table), bidirectional, distance)
+        array = backend.array(np.zeros((1, 60, 1)), "float32")
+        return regard.attention(array, array, array, bias=rule).weights
+
+    if distance <= single:
+        with pytest.raises(ShapeError, match=f"need max_distance above {single}, the positions that {buckets} buckets"):
+            attend()
+        return
+    positions = frameworks.torch.arange(60)
+    expected = table[bucket(positions[None, :] - positions[:, None]).numpy(), 0]
+    expected = np.exp(expected) / np.exp(expected).sum(-1, keepdims=True)
+    np.testing.assert_allclose(backend.numpy(attend().dense())[0], expected, rtol=1e-4)

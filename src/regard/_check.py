@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import math
 import numbers
 import operator
 from collections.abc import Iterable, Sequence
@@ -190,9 +191,26 @@ def lengths(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
             )
 
 
-def segments(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
+def segments(xp: Backend, place: Layout, leaves: Sequence[Array]) -> str:
+    """The type in which ids can be compared: of 32 bits, where they fit, else of 64."""
     _per_example("query_ids", xp, place, leaves[0], (place.queries,))
     _per_example("key_ids", xp, place, leaves[1], (place.keys,))
+    dtypes = [xp.dtype_name(leaf) for leaf in leaves]
+    wide = {"int64", "uint32", "uint64"} & set(dtypes)
+    if not wide or all(_fits_32_bits(xp.concrete(leaf)) for leaf in leaves):
+        return "int32"
+    if wide & {"uint32", "uint64"} and len(set(dtypes)) > 1:  # which wrap differently
+        raise DtypeError(
+            f"{WHO}: need query_ids and key_ids of one type; got {dtypes[0]} and {dtypes[1]}; cast one of them."
+        )
+    return "int32" if wide == {"uint32"} else "int64"  # unsigned ones wrap, one by one
+
+
+def _fits_32_bits(known: np.ndarray | None) -> bool:
+    if known is None:
+        return False
+    limits = np.iinfo(np.int32)
+    return not known.size or bool(known.min() >= limits.min and known.max() <= limits.max)
 
 
 def leaf(name: str, xp: Backend, found: Backend | None, array: Array, like: Array) -> None:
@@ -274,6 +292,9 @@ def not_a_bias(value: Any) -> DtypeError:
     return DtypeError(f"biases: need a bias on both sides of +; got {type(value).__name__}; wrap it in biases.array.")
 
 
+FARTHEST = 2**30  # positions: what lies farther is no limit, and would not fit into 32 bits beside a position
+
+
 def window_side(name: str, size: int | None) -> int | None:
     if size is None:
         return None
@@ -283,7 +304,7 @@ def window_side(name: str, size: int | None) -> int | None:
         )
     if size < 0:
         raise ShapeError(f"masks.window: need {name} >= 0; got {size}; use None for no limit.")
-    return int(size)
+    return None if size >= FARTHEST else int(size)
 
 
 def prefix_length(length: int) -> int:
@@ -291,34 +312,76 @@ def prefix_length(length: int) -> int:
         raise DtypeError(f"masks.prefix: need length as a whole number of keys; got {type(length).__name__}.")
     if length < 0:
         raise ShapeError(f"masks.prefix: need length >= 0; got {length}.")
-    return int(length)
+    return min(int(length), FARTHEST)
 
 
 def max_distance(distance: int) -> int:
+    if not isinstance(distance, numbers.Integral) or isinstance(distance, bool):
+        raise DtypeError(
+            f"biases.relative: need max_distance as a whole number of positions; got {type(distance).__name__}."
+        )
     if distance < 2:
         raise ShapeError(f"biases.relative: need max_distance >= 2; got {distance}.")
-    return int(distance)
+    return min(int(distance), FARTHEST)
+
+
+def buckets(count: Any, bidirectional: bool, distance: int) -> None:
+    """T5's formula has at least one bucket of a single position, and some to grow, on each side."""
+    least = 4 if bidirectional else 2
+    if isinstance(count, int) and count < least:
+        sides = "with a side each for keys before and after" if bidirectional else "for keys before"
+        raise ShapeError(f"biases.relative: need a table of at least {least} buckets, {sides}; got {count}.")
+    single = count // least
+    if isinstance(count, int) and distance <= single:
+        raise ShapeError(
+            f"biases.relative: need max_distance above {single}, the positions that {count} buckets count singly; got "
+            f"{distance}; raise it, or use a smaller table."
+        )
+
+
+def flag(who: str, name: str, value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise DtypeError(f"{who}: need {name} as True or False; got {type(value).__name__}.")
+    return bool(value)
 
 
 def similarity(name: Any) -> None:
-    if name not in ("dot", "cosine"):
+    if not isinstance(name, str) or name not in ("dot", "cosine"):
         raise UnsupportedError(f"{WHO}: need similarity 'dot' or 'cosine'; got {name!r}.")
 
 
 def number(name: str, value: Any, positive: bool = False) -> float | None:
     if value is None:
         return None
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        raise DtypeError(f"{WHO}: need {name} as a number; got {type(value).__name__}.") from None
-    if positive and not found > 0:
+    found = _real(name, value)
+    if not abs(found) <= _LARGEST:
+        raise ShapeError(f"{WHO}: need {name} as a finite number of float32; got {found}; leave it out for none.")
+    if positive and not np.float32(found) > 0:
         raise ShapeError(f"{WHO}: need {name} > 0; got {found}; leave it out for none.")
     return found
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+def _real(name: str, value: Any) -> float:
+    """One real number, whatever it is kept in; a gradient would be lost without a word."""
+    if getattr(value, "requires_grad", False) or getattr(value, "trainable", False):
+        raise DtypeError(
+            f"{WHO}: need {name} as a number, which has no gradient; got {type(value).__name__}; multiply query by "
+            "what is learned."
+        )
+    plain_number = hasattr(value, "__float__") and not isinstance(value, (bool, np.bool_)) and np.ndim(value) == 0
+    try:
+        if not plain_number or str(getattr(value, "dtype", "")).endswith("bool"):
+            raise TypeError
+        return float(value)
+    except Exception:  # a traced number has its own
+        raise DtypeError(f"{WHO}: need {name} as a number; got {type(value).__name__}.") from None
+
+
 def dropout(xp: Backend, probability: float, seed: Any, like: Array) -> None:
-    if not 0 <= probability < 1:
+    if not 0 <= _real("dropout", probability) < 1:
         raise ShapeError(f"{WHO}: need dropout in [0, 1), the probability of dropping a weight; got {probability}.")
     if probability and seed is None:
         raise DtypeError(f"{WHO}: need a seed with dropout={probability}, so that a run can be repeated; got None.")
@@ -339,7 +402,7 @@ def _seed(xp: Backend, found: Backend | None, seed: Any, like: Array) -> None:
 
 
 def kernel(name: Any, known: Sequence[str]) -> None:
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise UnsupportedError(
             f"{WHO}: need kernel to be one of {', '.join(map(repr, known))}; got {name!r}"
             f"{nearest(str(name), known) or '.'}"
@@ -526,10 +589,18 @@ def before(who: str, xp: Backend, values: Array, like: Array) -> Array:
 
 def pulled_back(who: str, xp: Backend, place: Layout, value: Array, gradient: Array) -> None:
     """A value for each key, and the gradient of an output for each query, of one width."""
+    for name, array in (("value", value), ("gradient", gradient)):
+        found = backend_of(array)
+        if found is None or found.name != xp.name:
+            got = type(array).__name__ if found is None else found.name
+            raise DtypeError(f"{who}: need {name} as an array of {xp.name}; got {got}.")
+        plain(who, name, found, array)
     values, gradients = xp.shape(value), xp.shape(gradient)
-    wanted = (*values[:-2], place.keys, gradients[-1]), (*gradients[:-2], place.queries, gradients[-1])
-    if any(
-        _differ(*sizes) for pair in ((values, wanted[0]), (gradients, wanted[1])) for sizes in zip(*pair, strict=True)
+    if (
+        min(len(values), len(gradients)) < 2
+        or _differ(values[-2], place.keys)
+        or _differ(gradients[-2], place.queries)
+        or _differ(values[-1], gradients[-1])
     ):
         raise ShapeError(
             f"{who}: need value (..., S, E) and gradient (..., T, E) with S = {place.keys}, T = {place.queries}; got "
@@ -548,17 +619,37 @@ def count(who: str, name: str, number: Any, axis: str, size: Any) -> int:
 def pool(who: str, rows: Any, columns: Any, reduce: str, queries: Any, keys: Any) -> None:
     count(f"{who}.pool", "rows", rows, "T", queries)
     count(f"{who}.pool", "columns", columns, "S", keys)
-    if reduce not in ("mean", "max"):
+    if not isinstance(reduce, str) or reduce not in ("mean", "max"):
         raise UnsupportedError(f"{who}.pool: need reduce 'mean' or 'max'; got {reduce!r}.")
+
+
+def rectangles(who: str, sizes: Any) -> tuple:
+    """What `pool` is asked with among other questions."""
+    if not isinstance(sizes, (tuple, list)) or len(sizes) not in (2, 3):
+        got = f"{len(sizes)} of them" if isinstance(sizes, (tuple, list)) else type(sizes).__name__
+        raise DtypeError(f"{who}: need pool as (rows, columns) or (rows, columns, reduce); got {got}.")
+    return tuple(sizes)
+
+
+def most_bytes(who: str, limit: Any) -> None:
+    if not isinstance(limit, numbers.Real) or isinstance(limit, bool) or math.isnan(limit):
+        got = limit if isinstance(limit, float) else type(limit).__name__
+        raise DtypeError(f"{who}: need max_bytes as a number of bytes; got {got}; use math.inf for no limit.")
 
 
 def questions(who: str, names: Sequence[str], parameters: Any, simple: Iterable[str], others: Sequence[str]) -> None:
     known = [*simple, *others]
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        got = f"the name {names!r} alone" if isinstance(names, str) else type(names).__name__
+        raise DtypeError(f"{who}: need ask as several names, such as ('entropy', 'received'); got {got}.")
     for name in (*names, *parameters):
         if name not in known:
             raise UnsupportedError(
-                f"{who}.ask: need questions among {', '.join(known)}; got {name!r}{nearest(name, known) or '.'}"
+                f"{who}.ask: need questions among {', '.join(known)}; got {name!r}{nearest(str(name), known) or '.'}"
             )
     for name in names:
         if name in others:
             raise UnsupportedError(f"{who}.ask: need {name} with its argument; got its name alone; write {name}=....")
+    for name in parameters:
+        if name not in others:
+            raise UnsupportedError(f"{who}.ask: need {name} by its name alone; got an argument; write {name!r}.")

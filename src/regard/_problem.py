@@ -42,10 +42,12 @@ class Problem:
         return [self._accumulated(operand) for operand in (self.query, self.key, *self.leaves)]
 
     def _accumulated(self, operand: Operand) -> Operand:
-        found = self.xp.dtype_name(operand.array)
-        if "float" not in found or found == self.dtype:
-            return operand
-        return replace(operand, array=self.xp.cast(operand.array, self.dtype))
+        return replace(operand, array=self.accumulated(operand.array))
+
+    def accumulated(self, array: Array) -> Array:
+        """An array of floating point in the type that is computed in; others as they are."""
+        found = self.xp.dtype_name(array)
+        return array if "float" not in found or found == self.dtype else self.xp.cast(array, self.dtype)
 
     @property
     def empty(self) -> bool:

@@ -106,15 +106,18 @@ def attention(
         >>> bool(np.allclose(weights @ value, output))
         True
     """
-    questions = _questions(ask) if ask else ()
+    questions = () if type(ask) is tuple and not ask else _questions(ask)
+    causal = _check.flag(_check.WHO, "causal", causal)
     if (
         mask is bias is softcap is sinks is seed is None
-        and (scale is None or type(scale) is float)
+        and (scale is None or (type(scale) is float and -math.inf < scale < math.inf))
+        and type(similarity) is type(kernel) is str
         and similarity == "dot"
+        and type(dropout) in (float, int)
         and dropout == 0
         and kernel in ("auto", "fused")
     ):
-        found = _at_once(query, key, value, bool(causal), scale, kernel)
+        found = _at_once(query, key, value, causal, scale, kernel)
         if found is not None:
             return found
     query, key, value = (unwrapped(array) for array in (query, key, value))
@@ -236,7 +239,7 @@ def _seed(problem: Problem, seed: Any) -> Operand:
     """As one number of 32 bits."""
     xp, place = problem.xp, problem.layout
     if isinstance(seed, numbers.Integral):
-        seed = np.array([int(seed) & 0xFFFFFFFF], np.uint32).view(np.int32)
+        seed = np.array(_words(int(seed)), np.uint32).view(np.int32)
     several = xp.reshape(xp.asarray(seed, problem.query.array), (-1,))
     bits = several[:1]
     for number in range(1, xp.shape(several)[0]):
@@ -244,11 +247,26 @@ def _seed(problem: Problem, seed: Any) -> Operand:
     return place.operand(xp, xp.reshape(xp.cast(bits, "int32"), (1,) * len(place.space)))
 
 
+def _words(seed: int) -> list[int]:
+    """A whole number as words of 32 bits, the lowest first."""
+    words = [seed & 0xFFFFFFFF]
+    seed >>= 32
+    while seed not in (0, -1):
+        words.append(seed & 0xFFFFFFFF)
+        seed >>= 32
+    return words
+
+
 def _placed(name: str, xp: Backend, place: Layout, rule: Any, like: Array) -> list[Operand]:
     leaves = [unwrapped(leaf) for leaf in rule.leaves]
     for leaf in leaves:
         _check.leaf(name, xp, backend_of(leaf), leaf, like)
-    return rule.form.place(xp, place, [xp.asarray(leaf, like) for leaf in leaves])
+    return rule.form.place(xp, place, [_of(xp, leaf, like) for leaf in leaves])
+
+
+def _of(xp: Backend, leaf: Any, like: Array) -> Array:
+    """An array, numbers or lists of them as an array of the framework, by way of NumPy, which takes all alike."""
+    return xp.asarray(leaf if backend_of(leaf) is not None else np.asarray(leaf), like)
 
 
 def _with_sinks(problem: Problem, output: Array, logsumexp: Array, sinks: Any) -> tuple[Array, Array]:
@@ -256,7 +274,7 @@ def _with_sinks(problem: Problem, output: Array, logsumexp: Array, sinks: Any) -
     xp, place = problem.xp, problem.layout
     sinks = unwrapped(sinks)
     _check.leaf("sinks", xp, backend_of(sinks), sinks, problem.query.array)
-    sinks = xp.asarray(sinks, problem.query.array)
+    sinks = _of(xp, sinks, problem.query.array)
     _check.per_head("sinks", xp, place, sinks, 0)
     sinks = xp.cast(place.from_heads(xp, sinks[..., None, None], 2), problem.dtype)
     seen = logsumexp != -math.inf

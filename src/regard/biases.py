@@ -69,7 +69,8 @@ def relative(table: Any, bidirectional: bool = True, max_distance: int = 128) ->
 
     Source: Raffel et al. 2020, arXiv 1910.10683, section 2.1.
     """
-    return Bias(Relative(bidirectional, _check.max_distance(max_distance)), (table,))
+    both = _check.flag("biases.relative", "bidirectional", bidirectional)
+    return Bias(Relative(both, _check.max_distance(max_distance)), (table,))
 
 
 class BiasForm(Form, Protocol):
@@ -118,6 +119,7 @@ class Relative:
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
         _check.per_head("table", xp, layout, leaves[0], 1)
+        _check.buckets(xp.shape(leaves[0])[0], self.bidirectional, self.max_distance)
         by_head = xp.swapaxes(leaves[0], 0, 1)[:, None, None, :]
         return [layout.operand(xp, layout.from_heads(xp, by_head, 3), 1)]
 

@@ -95,8 +95,8 @@ def lengths(key_lengths: Any, query_lengths: Any = None) -> Mask:
     Shapes: one number an example, `(...)`: `(B,)` for arrays `(B, H, T, D)` and `(B, T, D)`, a number for `(T, D)`.
     """
     if query_lengths is None:
-        return Mask(Lengths(False), (key_lengths,))
-    return Mask(Lengths(True), (key_lengths, query_lengths))
+        return Mask(Lengths(False), (_clipped(key_lengths),))
+    return Mask(Lengths(True), (_clipped(key_lengths), _clipped(query_lengths)))
 
 
 def segments(query_ids: Any, key_ids: Any = None) -> Mask:
@@ -105,7 +105,42 @@ def segments(query_ids: Any, key_ids: Any = None) -> Mask:
     Shapes: `query_ids (..., T)`, `key_ids (..., S)` (default: `query_ids`), leading axes as for `lengths`.
     Cost: with ids that are runs, as in packing, the time is the sum of the squares of the documents' lengths.
     """
-    return Mask(Segments(), (query_ids, query_ids if key_ids is None else key_ids))
+    return Mask(Segments(), _numbered(query_ids, query_ids if key_ids is None else key_ids))
+
+
+def _clipped(lengths: Any) -> Any:
+    """Numbers of NumPy or of Python within 32 bits: JAX would wrap them, and seem to fit."""
+    known = _integers(lengths)
+    limits = np.iinfo(np.int32)
+    return lengths if known is None else np.clip(known, limits.min, limits.max).astype(np.int32)
+
+
+def _numbered(*ids: Any) -> tuple:
+    """Ids of NumPy or of Python, numbered anew where they do not fit into 32 bits."""
+    known: list[Any] = [_integers(each) for each in ids]
+    limits = np.iinfo(np.int32)
+    if any(each is None for each in known) or all(
+        not each.size or (each.min() >= limits.min and each.max() <= limits.max) for each in known
+    ):
+        return ids
+    exact = object if np.result_type(*known).kind == "f" else None  # of int64 and uint64 NumPy makes float64
+    _, numbers = np.unique(
+        np.concatenate([each.astype(exact or each.dtype).ravel() for each in known]), return_inverse=True
+    )
+    split = np.split(numbers.astype(np.int32).ravel(), [known[0].size])
+    return tuple(part.reshape(each.shape) for part, each in zip(split, known, strict=True))
+
+
+def _integers(numbers: Any) -> np.ndarray | None:
+    """Whole numbers of NumPy or of Python as an array; None for everything else."""
+    found = backend_of(numbers)
+    if found is not None and (found.name != "numpy" or found.obstacle(numbers) is not None):
+        return None
+    try:
+        known = np.asarray(numbers)
+    except Exception:  # whatever a stranger's own conversion raises; to be refused with a name
+        return None
+    return known if known.dtype.kind in "iu" else None
 
 
 def boolean(array: Any) -> Mask:
@@ -216,7 +251,9 @@ class Lengths(_Seamless):
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
         _check.lengths(xp, layout, leaves)
-        return [layout.per_example(xp, xp.cast(leaf, "int32"), (False, False)) for leaf in leaves]
+        limits = (layout.keys, layout.queries)
+        counts = [xp.cast(_at_most(xp, leaf, limit), "int32") for leaf, limit in zip(leaves, limits, strict=False)]
+        return [layout.per_example(xp, count, (False, False)) for count in counts]
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:
         seen = where.keys < leaves[0]
@@ -240,8 +277,8 @@ class Segments:
     leaves = 2
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
-        _check.segments(xp, layout, leaves)
-        queries, keys = (xp.cast(leaf, "int32") for leaf in leaves)
+        dtype = _check.segments(xp, layout, leaves)
+        queries, keys = (xp.cast(leaf, dtype) for leaf in leaves)
         return [layout.per_example(xp, queries, (True, False)), layout.per_example(xp, keys, (False, True))]
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:
@@ -386,6 +423,11 @@ class Other(_Seamless):
 
     def __str__(self) -> str:
         return f"~{self.form}"
+
+
+def _at_most(xp: Backend, lengths: Array, limit: Any) -> Array:
+    """Lengths of 64 bits without what would be lost of them in 32."""
+    return xp.minimum(lengths, limit) if isinstance(limit, int) and xp.dtype_name(lengths) == "int64" else lengths
 
 
 def _rows(array: Any, span: Span) -> Any:

@@ -295,10 +295,11 @@ class AttentionWeights(Tensorlike):
         Raises:
             TooLargeError: It would take more than `max_bytes`.
         """
+        _check.most_bytes(f"{WHO}.dense", max_bytes)
         size = self._dense_bytes()
         if isinstance(size, int) and size > max_bytes:  # a graph may know it only as it runs
             raise TooLargeError(
-                f"{WHO}.dense: need at most max_bytes = {_readable(max_bytes)}; got {_readable(size)} for shape "
+                f"{WHO}.dense: need at most max_bytes = {_readable(float(max_bytes))}; got {_readable(size)} for shape "
                 f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, "
                 "or raise max_bytes."
             )
@@ -381,7 +382,7 @@ class AttentionWeights(Tensorlike):
             keys: Indices, a slice, or a boolean array of `(S,)`; also `(B, S)`, a set for each example.
         """
         xp, place = self._xp, self._layout
-        keys = np.asarray(keys) if isinstance(keys, (list, tuple)) else keys
+        keys = np.asarray(keys) if isinstance(keys, (list, tuple)) and np.ndim(keys) > 1 else keys
         if self._several(keys):
             _check.sets_of_keys(f"{WHO}.mass", xp, place, keys)
             operand = place.per_example(
@@ -472,7 +473,7 @@ class AttentionWeights(Tensorlike):
                 [],
             )
         if "pool" in parameters:
-            asked["pool"] = self._pool(*parameters["pool"])
+            asked["pool"] = self._pool(*_check.rectangles(f"{WHO}.ask", parameters["pool"]))
         answers = self._ask(
             [question for several, _ in asked.values() for question in several],
             [extra for _, extras in asked.values() for extra in extras],

@@ -303,7 +303,7 @@ def _flat_lead(block: Any, batch: Sequence[int]) -> slice:
 def _bias(problem: Any, block: Any, xp: Any) -> tuple[Any, Any]:
     """What is added to the scores of a block, and which queries see nothing."""
     scores = problem.scores
-    tile = [xp.cut(leaf.array, block, leaf.axes) for leaf in problem.leaves]
+    tile = [problem.accumulated(xp.cut(leaf.array, block, leaf.axes)) for leaf in problem.leaves]
     where = block.where(xp, problem.query.array, problem.layout.shift)
     added = None
     if scores.bias is not None:

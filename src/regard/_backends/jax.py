@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 
 from regard._backends import native
+from regard.errors import DtypeError
 
 name = "jax"
 
@@ -59,7 +60,18 @@ def corner(array: Any) -> None:
 
 
 def asarray(value: Any, like: Any) -> Any:
-    return jnp.asarray(native(value))
+    value = native(value)
+    if isinstance(value, np.ndarray) and jax.dtypes.canonicalize_dtype(value.dtype) != value.dtype:
+        _check_32_bits(value)
+    return jnp.asarray(value)
+
+
+def _check_32_bits(value: Any) -> None:
+    if value.dtype.kind in "iu" and value.size and (value.min() < -(2**31) or value.max() >= 2**31):
+        raise DtypeError(
+            f"attention: need whole numbers of 32 bits, which JAX has without jax_enable_x64; got larger ones, "
+            f"{value.dtype} {value.shape}; make them smaller."
+        )
 
 
 def concrete(array: Any) -> Any:
