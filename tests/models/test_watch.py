@@ -2,6 +2,7 @@
 
 import gc
 import importlib.util
+import re
 import threading
 import types
 from pathlib import Path
@@ -185,6 +186,115 @@ def test_layers_and_heads_that_do_not_exist(model, inputs):
     with pytest.raises(OutOfRangeError) as error, torch.no_grad(), regard.watch(model, heads=[0, 12]):
         model(**inputs)
     assert str(error.value) == "AttentionWeights.heads: need heads below 12; got 12."
+
+
+LAYERS = {
+    "a number": (3, [3]),
+    "the last": (-1, [5]),
+    "from the end and from the start": ([-2, 0, -6], [0, 4]),
+    "a number of NumPy": (np.int64(2), [2]),
+    "a range": (range(1, 4), [1, 2, 3]),
+    "an array": (np.array([5, 0]), [0, 5]),
+    "a name": ("encoder.layer.4.attention.self", [4]),
+    "a pattern": ("encoder.layer.[13].*", [1, 3]),
+    "a pattern and a number": (["*.2.attention.self", -1], [2, 5]),
+    "everything": ("*", [0, 1, 2, 3, 4, 5]),
+}
+
+
+@pytest.mark.parametrize(("layers", "expected"), LAYERS.values(), ids=LAYERS)
+def test_layers_by_number_name_and_pattern(model, inputs, layers, expected):
+    with torch.no_grad(), regard.watch(model) as everything:
+        model(**inputs)
+    with torch.no_grad(), regard.watch(model, layers=layers) as seen:
+        model(**inputs)
+    assert seen.names == [f"encoder.layer.{number}.attention.self" for number in expected]
+    for weights, number in zip(seen, expected, strict=True):
+        assert torch.equal(weights.dense(), everything[number].dense())
+
+
+def test_of_the_last_no_more_is_kept_on_the_way():
+    """A loop of ten runs, of which the last two count: never more than those two and the one that comes."""
+    kept = []
+
+    class Loop(torch.nn.Module):
+        def forward(self, array):
+            for _ in range(10):
+                array = torch.nn.functional.scaled_dot_product_attention(array, array, array)
+                kept.append(len(seen))
+            return array
+
+    model = Loop()
+    with regard.watch(model, layers=[-2, 0]) as seen:
+        model(torch.randn(1, 2, 5, 4))
+    assert max(kept) == 3
+    assert len(seen) == 2
+    with regard.watch(model) as everything:
+        model(torch.ones(1, 2, 5, 4))
+    assert len(everything) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layers": 1.5}, "layers as numbers, names or patterns; got float"),
+        ({"layers": [0, None]}, "layers as numbers, names or patterns; got NoneType"),
+        ({"layers": True}, "layers as numbers, names or patterns; got bool"),
+        ({"heads": "0"}, "heads as numbers; got str"),
+        ({"heads": 0.0}, "heads as numbers; got float"),
+        ({"heads": True}, "heads as numbers; got bool"),
+    ],
+)
+def test_layers_and_heads_that_are_none(model, options, words):
+    with pytest.raises(DtypeError) as error:
+        regard.watch(model, **options)
+    assert str(error.value) == f"watch: need {words}."
+
+
+def test_layers_from_the_end_that_did_not_run(model, inputs):
+    for layers in (-7, "decoder.*"):
+        with (
+            pytest.raises(
+                OutOfRangeError, match=rf"by a number below 6 or a name, .*; got \[{re.escape(repr(layers))}\]"
+            ),
+            torch.no_grad(),
+            regard.watch(model, layers=layers),
+        ):
+            model(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("heads", "expected"), [(2, [2]), (-1, [11]), (slice(3, 6), [3, 4, 5]), (np.array([1, 1]), [1, 1])]
+)
+def test_heads_one_or_several(model, inputs, heads, expected):
+    with torch.no_grad(), regard.watch(model, layers=0) as everything, regard.watch(model, 0, heads) as seen:
+        model(**inputs)
+    torch.testing.assert_close(seen[0].dense(), everything[0].dense()[:, expected], rtol=1e-5, atol=1e-6)
+
+
+def test_parts_of_what_was_seen(model, inputs):
+    with torch.no_grad(), regard.watch(model) as seen:
+        model(**inputs)
+    for part, expected in (
+        (slice(0, 3), [0, 1, 2]),
+        (slice(None, None, -2), [5, 3, 1]),
+        ([4, -6], [4, 0]),
+        (slice(9, 12), []),
+    ):
+        chosen = seen[part]
+        assert isinstance(chosen, type(seen))
+        assert chosen.names == [seen.names[number] for number in expected]
+        assert all(one is seen[number] for one, number in zip(chosen, expected, strict=True))
+    assert seen[-1] is seen[5]
+    assert seen[np.int32(1)] is seen[1]
+    assert seen[1:3].received().shape[0] == 2
+    for wrong in (1.5, None, True):
+        with pytest.raises(
+            DtypeError, match="watch: need the number of an attention seen, as a number, a slice, or a list"
+        ):
+            seen[wrong]
+    with pytest.raises(OutOfRangeError, match="watch: need the number of an attention seen, below 6; got -7"):
+        seen[-7]
 
 
 def test_inputs_on_another_device(model, inputs):

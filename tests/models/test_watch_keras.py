@@ -66,6 +66,10 @@ CHECKS = {
         except ZeroDivisionError:
             pass
         assert seen[0].shape == (2, 2, 5, 5) and len(seen) == 1
+        for wanted in (-1, "*_1", np.int64(1)):
+            with regard.watch(model, layers=wanted, heads=2) as seen:
+                model(ids)
+            assert [name.split("/")[-1] for name in seen.names] == ["attention_1"] and seen[-1].shape[1] == 1
         assert not any("_compute_attention" in layer.__dict__ for layer in layers)
         try:
             with regard.watch(model, layers=[2]):

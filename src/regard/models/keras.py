@@ -20,7 +20,7 @@ from regard._backends import get_backend
 from regard.attention import Attention, make_problem
 from regard.errors import UnsupportedError
 from regard.models.seen import Seen, Values
-from regard.models.watch import nothing_seen, require_layers
+from regard.models.watch import Layers, nothing_seen
 from regard.nn.keras import AttentionLayer, MultiHeadAttention
 from regard.nn.keras._conversion import both, heads_first, pairs
 from regard.weights import AttentionWeights
@@ -45,12 +45,11 @@ class Recorder:
     matter of the thread. Nothing else of the model is touched.
     """
 
-    def __init__(self, model: Any, layers: list | None, heads: list | None, values: bool) -> None:
+    def __init__(self, model: Any, layers: Layers, heads: Any, values: bool) -> None:
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
         self._attentions = {id(layer): layer for layer in _layers_of(model) if isinstance(layer, KINDS)}
         self._compiled = 0
         self._gradients: Any = None
-        self._ran: list[str] = []  # the attentions so far
         self.seen = Seen()
 
     def start(self) -> Seen:
@@ -69,10 +68,11 @@ class Recorder:
                 _watchers[identity] -= 1
                 if not _watchers[identity]:
                     del _watchers[identity], layer.__dict__[_method(layer)]
+        self._layers.trim(self.seen, ended=True)
 
     def check(self) -> None:
-        if self._ran:
-            return require_layers(self._layers, self._ran)
+        if self._layers.ran:
+            return self._layers.check()
         if self._compiled:
             raise UnsupportedError(
                 "watch: need a model that is called eagerly, model(inputs); it ran inside a compiled function, as in "
@@ -89,9 +89,8 @@ class Recorder:
         if _symbolic(query):
             self._compiled += 1
             return
-        number, name = len(self._ran), layer.path
-        self._ran.append(name)
-        if self._layers is not None and name not in self._layers and number not in self._layers:
+        name = layer.path
+        if not self._layers.runs(name):
             return
         if len(query.shape) > 4:
             raise UnsupportedError(
@@ -102,6 +101,7 @@ class Recorder:
         if kept is not None and getattr(kept.output, "requires_grad", False):  # on Keras' PyTorch backend
             kept = replace(kept, gradient=self._gradient_of(kept.output))
         self.seen.append(name, found if self._heads is None else found.heads(self._heads), kept)
+        self._layers.trim(self.seen)
 
     def _gradient_of(self, output: Any) -> Callable[[], Any]:
         from regard.models.torch import Gradients

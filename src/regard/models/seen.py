@@ -73,6 +73,10 @@ class Seen:
         """One more attention: its weights, or what makes them once they are asked for."""
         self._attended.append(_Attended(name, weights, values))
 
+    def keep(self, stays: Sequence[bool]) -> None:
+        """Drops those that do not stay."""
+        self._attended = [each for each, stay in zip(self._attended, stays, strict=False) if stay]
+
     def close(self) -> None:
         """Nothing more comes: what was not seen is known, and its model is let go."""
         self._unseen = partial(list, self.unseen)
@@ -92,12 +96,19 @@ class Seen:
     def __iter__(self) -> Iterator[AttentionWeights]:
         return (each.weights for each in self._attended)
 
-    def __getitem__(self, which: int | str) -> AttentionWeights:
+    def __getitem__(self, which: Any) -> Any:
+        """By number, from the end too, or name: the weights; by a slice or a list of numbers: a `Seen` of those."""
         if isinstance(which, str):
             return self._attended[self._last(which)].weights
-        if not -len(self) <= which < len(self):
-            raise OutOfRangeError(f"watch: need the number of an attention seen, below {len(self)}; got {which}.")
-        return self._attended[which].weights
+        found = _check.index("watch", "the number of an attention seen,", which, len(self))
+        if isinstance(found, slice) or found.ndim:
+            return self._of([self._attended[n] for n in np.arange(len(self))[found].ravel()])
+        return self._attended[int(found)].weights
+
+    def _of(self, attended: list[_Attended]) -> Seen:
+        chosen = Seen(self._unseen)
+        chosen._attended = attended
+        return chosen
 
     def _last(self, name: str) -> int:
         if name not in self.names:
@@ -110,8 +121,7 @@ class Seen:
         Raises:
             OutOfRangeError: There is none.
         """
-        chosen = Seen(self._unseen)
-        chosen._attended = [each for each in self._attended if fnmatch.fnmatchcase(each.name, pattern)]
+        chosen = self._of([each for each in self._attended if fnmatch.fnmatchcase(each.name, pattern)])
         if not chosen:
             raise OutOfRangeError(f"watch: need a pattern that fits a module seen, of {self.names}; got {pattern!r}.")
         return chosen
@@ -122,8 +132,7 @@ class Seen:
         Raises:
             UnsupportedError: There is none.
         """
-        chosen = Seen(self._unseen)
-        chosen._attended = [each for each in self._attended if each.weights.shape[-2:] == (length, length)]
+        chosen = self._of([each for each in self._attended if each.weights.shape[-2:] == (length, length)])
         if not chosen:
             raise UnsupportedError(f"watch: need self-attentions over {length} positions; saw {self!r}.")
         return chosen

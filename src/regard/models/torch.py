@@ -20,7 +20,7 @@ from regard.masks import Mask
 from regard.models.seen import Seen, Values, none
 from regard.models.torch_onlooker import Onlooker, attention, encoder_layer, projected
 from regard.models.torch_unseen import Unseen, help_for
-from regard.models.watch import compiled, nothing_seen, require_layers
+from regard.models.watch import Layers, compiled, nothing_seen
 from regard.weights import AttentionWeights
 
 WHAT = "torch.nn.functional.scaled_dot_product_attention"
@@ -37,7 +37,7 @@ class Recorder(Onlooker):
     threads and exceptions leave everything as it was. Which module calls is read off the stack.
     """
 
-    def __init__(self, model: torch.nn.Module, layers: list | None, heads: list | None, values: bool) -> None:
+    def __init__(self, model: torch.nn.Module, layers: Layers, heads: Any, values: bool) -> None:
         super().__init__()
         _require_uncompiled(model)
         self._names = {id(module): name for name, module in model.named_modules()}
@@ -45,11 +45,10 @@ class Recorder(Onlooker):
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
         self.aside = False  # while Regard's own attention runs, of which it is told
         self.compiled = False  # whether a compiled function that holds an attention ran
-        self._ran: list[str] = []  # the attentions so far
         self._latest: _Kept | None = None  # whose projection is still to come
         self._gradients = Gradients()
         self._padded: int | None = None  # the length of the texts of a nested tensor with their padding
-        self.seen = Seen(lambda: self._unseen.names(self._ran))
+        self.seen = Seen(lambda: self._unseen.names(layers.ran))
 
     def start(self) -> Seen:
         self.__enter__()
@@ -57,16 +56,17 @@ class Recorder(Onlooker):
 
     def stop(self) -> None:
         self._latest = None
+        self._layers.trim(self.seen, ended=True)
         self.seen.close()
         self.__exit__(None, None, None)
 
     def check(self) -> None:
         if self.compiled:
             raise compiled("one that calls a compiled function")
-        if not self._ran:
+        if not self._layers.ran:
             kinds = (type(module).__name__ for module in self._model.modules())
             raise nothing_seen(kinds, WHAT, help_for(self._model, self.seen.unseen))
-        require_layers(self._layers, self._ran)
+        self._layers.check()
 
     def _calling(self) -> tuple[str, Any] | None:
         """The innermost module of the model that is running, with its name, or None."""
@@ -116,7 +116,7 @@ class Recorder(Onlooker):
         name, module = calling
         if function is torch._transformer_encoder_layer_fwd:  # which leaves its attention's module out
             name = self._names.get(id(module.self_attn), name)
-        if not self._chosen(name):
+        if not self._layers.runs(name):
             return result
         query, key, value, mask, causal, scale, projection = read(module, *args, **kwargs)
         if torch._C._functorch.is_functorch_wrapped_tensor(query):
@@ -136,16 +136,10 @@ class Recorder(Onlooker):
     def told(self, module: torch.nn.Module, value: torch.Tensor, found: Attention) -> None:
         """An attention of Regard's own, inside a module, instead of the calls that it makes."""
         name = self._names.get(id(module))
-        if name is None or not self._chosen(name):
+        if name is None or not self._layers.runs(name):
             return
         weights = found.weights if self._heads is None else _of_heads(found.weights, self._heads)
         self._keep(name, weights, found.output.shape[-3], value, found.output, None)
-
-    def _chosen(self, name: str) -> bool:
-        """Counts an attention that runs; whether it is one to keep."""
-        number = len(self._ran)
-        self._ran.append(name)
-        return self._layers is None or name in self._layers or number in self._layers
 
     def _keep(
         self,
@@ -161,6 +155,7 @@ class Recorder(Onlooker):
             kept = _Kept(heads, value, output, projection, self._gradients)
             self._latest = kept if projection is None else None
         self.seen.append(name, weights, None if kept is None else kept.values(self._heads))
+        self._layers.trim(self.seen)
 
     def _look_for_projection(self, function: Any, args: tuple) -> None:
         """The first linear layer behind an attention, of as many inputs as its heads have outputs together."""
@@ -265,7 +260,7 @@ class _Kept:
         self._output = output if output.requires_grad else None
         self._gradient = none if self._output is None else gradients.of(output)
 
-    def values(self, heads: list | None) -> Values:
+    def values(self, heads: Any) -> Values:
         if heads is not None:
             raise UnsupportedError(
                 "watch: need all heads to keep values; got heads and values=True; leave heads out and choose later."
@@ -398,7 +393,7 @@ def _alone(array: torch.Tensor) -> torch.Tensor:
     return frozen(array)
 
 
-def _of_heads(weights: AttentionWeights, heads: list) -> AttentionWeights:
+def _of_heads(weights: AttentionWeights, heads: Any) -> AttentionWeights:
     """Those of some heads, of which alone query and key are kept."""
     (query, key, *others), rest = weights.heads(heads)._flatten()
     return AttentionWeights._unflatten(rest, (_alone(query), _alone(key), *others))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fnmatch
+import numbers
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from functools import partial
 from types import TracebackType
 from typing import Any
+
+import numpy as np
 
 from regard.errors import DtypeError, OutOfRangeError, UnsupportedError
 from regard.models.seen import Seen
@@ -25,8 +28,9 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
         model: Any PyTorch module that calls `torch.nn.functional.scaled_dot_product_attention`, as models of
             transformers (by default), timm, diffusers and PyTorch's own do; or a Keras model with Keras' own attention
             layers, on any of its backends, called eagerly.
-        layers: Which attentions to keep: names of modules (as in `seen.names`) or numbers in call order; default all.
-        heads: Which heads to keep; default all.
+        layers: Which attentions to keep: names of modules (as in `seen.names`), patterns of names ("encoder.*"), or
+            numbers in call order, negative ones from the end; one or several; default all.
+        heads: Which heads to keep, one or several; default all.
         values: Keep values and, with gradients on, the outputs' gradients too: for `seen.relevance()` and for what
             weighs by value.
 
@@ -54,12 +58,13 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
     def __init__(
         self,
         model: Any,
-        layers: Iterable[int | str] | None = None,
-        heads: Iterable[int] | None = None,
+        layers: Iterable[int | str] | int | str | None = None,
+        heads: Iterable[int] | int | None = None,
         values: bool = False,
     ) -> None:
-        chosen = [None if each is None else list(each) for each in (layers, heads)]
-        self._new = partial(_recorder(model), model, *chosen, values)
+        chosen = Layers(layers)
+        recorder, several = _recorder(model), _heads(heads)
+        self._new = lambda: recorder(model, chosen.anew(), several, values)
         self._running = _Running()
 
     def __enter__(self) -> Seen:
@@ -125,11 +130,73 @@ def compiled(what: str) -> UnsupportedError:
     )
 
 
-def require_layers(layers: list[int | str] | None, ran: list[str]) -> None:
-    """Refuse layers that are not among the attentions that ran, whose names these are, in call order."""
-    missing = [each for each in layers or [] if each not in ran and each not in range(len(ran))]
-    if missing:
-        raise OutOfRangeError(
-            f"watch: need layers that ran, by a number below {len(ran)} or a name, one of {list(dict.fromkeys(ran))}; "
-            f"got {missing}."
+class Layers:
+    """Which attentions are kept of those that run one after the other: by number, from the end too, name or pattern."""
+
+    def __init__(self, layers: Any) -> None:
+        self._wanted = None if layers is None else _listed("layers", layers, (numbers.Integral, str))
+        self._deepest = -min([0, *(each for each in self._wanted or [] if not isinstance(each, str))])
+        self._kept: list[int] = []  # their numbers
+        self.ran: list[str] = []  # the names of all so far
+
+    def anew(self) -> Layers:
+        """The same before anything ran."""
+        return Layers(self._wanted)
+
+    def runs(self, name: str) -> bool:
+        """Counts an attention that runs; whether it is one to keep, for all that is known."""
+        self.ran.append(name)
+        keep = self._deepest > 0 or self._is_wanted(len(self.ran) - 1, from_end=False)
+        if keep:
+            self._kept.append(len(self.ran) - 1)
+        return keep
+
+    def trim(self, seen: Seen, ended: bool = False) -> None:
+        """Drops what turns out to be none of the last that are wanted."""
+        if not self._deepest:
+            return
+        last = len(self.ran) - self._deepest  # numbers below it are none of them, whatever comes
+        stays = [self._is_wanted(number, from_end=ended) or (number >= last and not ended) for number in self._kept]
+        seen.keep(stays)
+        self._kept = [number for number, stay in zip(self._kept, stays, strict=False) if stay]
+
+    def check(self) -> None:
+        """Refuse layers that are not among the attentions that ran."""
+        missing = [each for each in self._wanted or [] if not any(self._are(each, n) for n in range(len(self.ran)))]
+        if missing:
+            raise OutOfRangeError(
+                f"watch: need layers that ran, by a number below {len(self.ran)} or a name, one of "
+                f"{list(dict.fromkeys(self.ran))}; got {missing}."
+            )
+
+    def _is_wanted(self, number: int, from_end: bool) -> bool:
+        wanted = self._wanted
+        return wanted is None or any(
+            self._are(each, number) for each in wanted if from_end or isinstance(each, str) or each >= 0
         )
+
+    def _are(self, each: int | str, number: int) -> bool:
+        if isinstance(each, str):
+            return each == self.ran[number] or fnmatch.fnmatchcase(self.ran[number], each)
+        return each % len(self.ran) == number if -len(self.ran) <= each < len(self.ran) else False
+
+
+def _heads(heads: Any) -> Any:
+    """Heads as what `AttentionWeights.heads` takes."""
+    return heads if heads is None or isinstance(heads, slice) else _listed("heads", heads, (numbers.Integral, np.bool_))
+
+
+def _listed(name: str, given: Any, kinds: tuple) -> list:
+    """One or several of some kinds."""
+    if isinstance(given, (numbers.Integral, str)):
+        given = [given]
+    try:
+        several = [each.item() if getattr(each, "ndim", None) == 0 else each for each in given]
+    except TypeError:
+        several = [given]
+    alone = len(several) == 1 and isinstance(several[0], bool)
+    wrong = [type(each).__name__ for each in several if not isinstance(each, kinds)] or (["bool"] if alone else [])
+    if wrong or (name == "layers" and any(isinstance(each, bool) for each in several)):
+        need = "numbers, names or patterns" if name == "layers" else "numbers"
+        raise DtypeError(f"watch: need {name} as {need}; got {wrong[0] if wrong else 'bool'}.")
+    return several
