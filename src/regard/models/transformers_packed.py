@@ -16,6 +16,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from regard._backends._torch_fused import LOSSLESS
 from regard.masks import Mask, Segments, Window
 from regard.models.transformers import attend, rule_of
 
@@ -129,9 +130,12 @@ def _alike(
 ) -> torch.Tensor:
     """Output `(B, T, H, D)` of texts of one length, each `(B, H, T, D)`."""
     query, key, value = texts
+    length = query.shape[2]
     near = _by_place(bias, query)
     if rule is not None:
-        return attend(module, query, key, value, rule, position_bias=near, is_causal=False, **options)[0]
+        return attend(module, query, key, value, rule, position_bias=near, **{**options, "is_causal": False})[0]
+    if near is None and length < LOSSLESS and query.device.type == "cpu":
+        near = query.new_ones(1, dtype=torch.bool).expand(1, 1, length, length)  # with a mask no NaN is lost
     output = functional.scaled_dot_product_attention(
         query, key, value, attn_mask=near, dropout_p=options["dropout"], scale=options["scaling"],
         enable_gqa=query.shape[1] != key.shape[1],

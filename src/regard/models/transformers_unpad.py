@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import copy
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, PreTrainedModel
+from transformers import PreTrainedModel
 
 from regard.errors import UnsupportedError
 from regard.models.torch import being_watched
+from regard.models.transformers_heads import IGNORED, OF_ENCODER_DECODERS, OF_ENCODERS, Rule, always, guesses, rule
 from regard.models.transformers_packed import NAME, Packed, Packing
 
 
@@ -51,8 +53,11 @@ RELATIVE = ("t5", "mt5")
 """Encoders that know distances alone."""
 FAMILIES = (*POSITIONS, *COUNTING, *RELATIVE)
 
-IGNORED = -100
-"""The label of a token that does not count in a loss, in transformers as in PyTorch."""
+BY_DISTANCE = (*RELATIVE, "modernbert")
+"""Families whose attention counts tokens between two, which has to be the columns."""
+
+_PADDED = "regard_padded"
+"""By this input a head asks its encoder to compute padding, too."""
 
 _OWN_SCORES = ("deberta", "deberta-v2")
 
@@ -61,32 +66,63 @@ def is_model(value: Any) -> bool:
     return isinstance(value, PreTrainedModel) or hasattr(value, "get_base_model")
 
 
+@dataclass
+class _Before:
+    """A module's forward as it was, the names of what it takes, and whether the module had it as its own."""
+
+    forward: Callable[..., Any]
+    names: tuple[str, ...]
+    own: bool
+
+    @classmethod
+    def replace(cls, module: Any, ours: Callable[..., Any], *given: Any) -> _Before:
+        before = cls(module.forward, tuple(inspect.signature(module.forward).parameters), "forward" in vars(module))
+        module.forward = functools.wraps(before.forward)(functools.partial(ours, module, *given))
+        return before
+
+    def restore(self, module: Any) -> None:
+        del module.forward
+        if self.own:
+            module.forward = self.forward
+
+    def named(self, args: tuple, inputs: dict[str, Any]) -> dict[str, Any]:
+        """All inputs by name."""
+        given = dict(zip(self.names, args, strict=False))
+        if len(given) < len(args) or not given.keys().isdisjoint(inputs):
+            self.forward(*args, **inputs)  # which says what is wrong
+        return {**given, **inputs}
+
+
 def unpad(model: Any, logits: Literal["all", "labelled"] = "all") -> Any:
     encoder, whole = _encoder(model), _base(model)
     _require_family(encoder)
-    if not hasattr(encoder, "_regard_padded"):
-        encoder._regard_padded = encoder.forward, encoder.config, encoder.config._attn_implementation
+    reads = _reads(whole, encoder)
+    if reads is None:  # a head that needs padding
+        return pad(model)
+    if not is_unpadded(model):
+        encoder._regard_padded = encoder.config, encoder.config._attn_implementation
         if encoder.config.is_encoder_decoder:
             _use_config(encoder, copy.copy(encoder.config))  # the decoder's attention stays what it is
         encoder.set_attn_implementation(NAME)
-        encoder.forward = functools.wraps(encoder.forward)(functools.partial(_forward, encoder))
+        encoder._regard_before = _Before.replace(encoder, _forward)
         for attention in _relative(encoder):
             attention.compute_bias = functools.partial(_bias_by_distance, attention)
-    if _guesses(whole):
-        if not hasattr(whole, "_regard_padded_head"):
-            whole._regard_padded_head = whole.forward
-            whole.forward = functools.wraps(whole.forward)(functools.partial(_guess, whole, encoder))
-        whole._regard_logits = logits
+    if whole is not encoder and reads is not always:
+        if not hasattr(whole, "_regard_before"):
+            whole._regard_before = _Before.replace(whole, _head, encoder)
+        whole._regard_reads, whole._regard_logits = reads, logits
     return model
 
 
 def pad(model: Any) -> Any:
     encoder, whole = _encoder(model), _base(model)
-    if hasattr(whole, "_regard_padded_head"):
-        del whole.forward, whole._regard_padded_head, whole._regard_logits
-    if hasattr(encoder, "_regard_padded"):
-        _, config, implementation = encoder._regard_padded
-        del encoder.forward, encoder._regard_padded
+    for module in {id(each): each for each in (whole, encoder) if hasattr(each, "_regard_before")}.values():
+        module._regard_before.restore(module)
+        for name in ("_regard_before", "_regard_reads", "_regard_logits"):
+            vars(module).pop(name, None)
+    if is_unpadded(model):
+        config, implementation = encoder._regard_padded
+        del encoder._regard_padded
         _use_config(encoder, config)
         encoder.set_attn_implementation(implementation)
         for attention in _relative(encoder):
@@ -94,24 +130,34 @@ def pad(model: Any) -> Any:
     return model
 
 
+def is_unpadded(model: Any) -> bool:
+    return hasattr(_encoder(model), "_regard_padded")
+
+
 def _base(model: Any) -> Any:
     """The model inside a peft model."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _guesses(model: Any) -> bool:
-    """Whether a model is one of the encoders that guess tokens, with a head that looks at each by itself."""
-    return model.config.model_type in POSITIONS and type(model) in MODEL_FOR_MASKED_LM_MAPPING.values()
-
-
 def _encoder(model: Any) -> Any:
-    """The encoder inside a head, an encoder-decoder or a peft model."""
+    """The encoder inside a head, an encoder-decoder or a peft model; or what is there instead."""
     base = _base(model).base_model
-    return base.encoder if base.config.model_type in (*COUNTING, *RELATIVE) else base
+    return getattr(base, "encoder", base) if base.config.model_type in (*COUNTING, *RELATIVE) else base
+
+
+def _reads(whole: Any, encoder: Any) -> Rule | None:
+    if whole is encoder:
+        return always
+    return rule(whole, OF_ENCODERS if whole.config.model_type in POSITIONS else OF_ENCODER_DECODERS)
 
 
 def _require_family(encoder: Any) -> None:
     family = encoder.config.model_type
+    if family in (*COUNTING, *RELATIVE) and encoder.config.is_decoder:
+        raise UnsupportedError(
+            f"unpad: need a model with an encoder; got {type(encoder).__name__}, a decoder of {family}; use it as it "
+            "is."
+        )
     if family in FAMILIES:
         return
     if encoder.main_input_name == "pixel_values" or family == "whisper":
@@ -149,35 +195,56 @@ def _bias_by_distance(attention: Any, queries: int, keys: int, device: Any = Non
     return compute(1, 2 * keys - 1, device=device, past_seen_tokens=keys - 1)
 
 
-_AS_BEFORE = ("inputs_embeds", "past_key_values", "encoder_hidden_states", "output_attentions")
+_AS_BEFORE = ("inputs_embeds", "past_key_values", "encoder_hidden_states")
+_IN_CONFIG = ("output_attentions", "is_causal")
+"""Likewise, unless the call says otherwise than the configuration."""
 
 
-def _as_before(encoder: Any, ids: Any, mask: Any, inputs: dict[str, Any]) -> bool:
-    """Whether a call has to run padded."""
+def _as_before(encoder: Any, inputs: dict[str, Any]) -> bool:
+    """Whether a call has to run padded, whatever its mask."""
+    ids, mask, config = inputs.get("input_ids"), inputs.get("attention_mask"), encoder.config
     return (
-        ids is None
-        or mask is None
+        not isinstance(ids, torch.Tensor)
+        or not isinstance(mask, torch.Tensor)
         or mask.ndim != 2
-        or any(inputs.get(name) is not None and inputs[name] is not False for name in _AS_BEFORE)
-        or getattr(encoder.config, "is_decoder", False)
-        or encoder.config._attn_implementation != NAME
+        or mask.shape != ids.shape
+        or any(inputs.get(name) is not None for name in _AS_BEFORE)
+        or any(inputs.get(name, getattr(config, name, None)) for name in _IN_CONFIG)
+        or bool(getattr(config, "is_decoder", False))
+        or bool(getattr(config, "chunk_size_feed_forward", 0))  # which has to divide the length
+        or config._attn_implementation != NAME
         or being_watched()
     )
 
 
-def _forward(encoder: Any, input_ids: Any = None, attention_mask: Any = None, **inputs: Any) -> Any:
-    padded = encoder._regard_padded[0]
-    if isinstance(attention_mask, Packed):  # by the head
-        outputs = padded(input_ids, attention_mask=attention_mask, **inputs)
-        if attention_mask.wanted is not None:
-            outputs.last_hidden_state = outputs.last_hidden_state[:, attention_mask.wanted]
+def _needs_padding(encoder: Any, mask: torch.Tensor) -> bool:
+    """Whether what comes from this encoder is read at padding, or depends on where that is."""
+    real = mask != 0
+    if getattr(encoder, "pooler", None) is not None:  # it pools the first column
+        return not bool(real[:, 0].all())
+    family = encoder.config.model_type
+    if family in BY_DISTANCE and bool(((real[:, 1:] > real[:, :-1]).sum(1) + real[:, 0].long() > 1).any()):
+        return True  # padding inside a text
+    texts = real.any(1)
+    return not bool(texts.all() if family in (*COUNTING, *RELATIVE) else texts.any())  # decoders read empty ones
+
+
+def _forward(encoder: Any, *args: Any, **options: Any) -> Any:
+    before: _Before = encoder._regard_before
+    inputs = before.named(args, options)
+    told, mask = inputs.pop(_PADDED, False), inputs.get("attention_mask")
+    _follow(encoder)
+    if isinstance(mask, Packed):  # by the head
+        outputs = before.forward(**inputs)
+        if mask.wanted is not None:
+            outputs.last_hidden_state = outputs.last_hidden_state[:, mask.wanted]
         return outputs
-    if _as_before(encoder, input_ids, attention_mask, inputs) or bool(attention_mask.all()):
-        return padded(input_ids, attention_mask=attention_mask, **inputs)
-    packing = Packing.of(attention_mask)
-    as_tuple = inputs.pop("return_dict", None) is False
-    with _packed(encoder, input_ids, packing, inputs) as packed:
-        outputs = padded(packing.pack(input_ids), attention_mask=Packed.of(packing), **packed)
+    if told or _as_before(encoder, inputs) or bool(mask.all()) or _needs_padding(encoder, mask):
+        return before.forward(**_asking(encoder, inputs))
+    as_tuple = inputs.pop("return_dict", encoder.config.return_dict) is False
+    packing = Packing.of(mask)
+    with _packed(encoder, packing, inputs) as packed:
+        outputs = before.forward(**packed, return_dict=True)
     outputs.last_hidden_state = packing.unpack(outputs.last_hidden_state)
     _unpack_states(outputs, packing)
     if getattr(outputs, "pooler_output", None) is not None:
@@ -185,30 +252,60 @@ def _forward(encoder: Any, input_ids: Any = None, attention_mask: Any = None, **
     return outputs.to_tuple() if as_tuple else outputs
 
 
-def _guess(
-    model: Any, encoder: Any, input_ids: Any = None, attention_mask: Any = None, *, labels: Any = None, **inputs: Any
-) -> Any:
-    """A masked language model on real tokens only, or its head on those alone that have a label."""
-    padded, few = model._regard_padded_head, labels is not None and model._regard_logits == "labelled"
+def _follow(encoder: Any) -> None:
+    """Let an encoder with a configuration of its own know what has changed in its model's."""
+    config = encoder._regard_padded[0]
+    if config is not encoder.config:
+        own = encoder.config._attn_implementation_internal
+        vars(encoder.config).update(vars(config), _attn_implementation_internal=own)
+
+
+def _asking(encoder: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs that say themselves that weights are asked for, as our attention wants to hear it."""
+    if encoder.config._attn_implementation == NAME and getattr(encoder.config, "output_attentions", False):
+        return {"output_attentions": True, **inputs}
+    return inputs
+
+
+def _head(model: Any, encoder: Any, *args: Any, **options: Any) -> Any:
+    """A head whose encoder leaves padding out, where the head does not need it."""
+    before: _Before = model._regard_before
+    inputs = before.named(args, options)
+    mask = inputs.get("attention_mask")
+    if not hasattr(encoder, "_regard_padded") or not isinstance(mask, torch.Tensor):
+        return before.forward(**inputs)
+    if not model._regard_reads(model, mask, inputs):
+        return before.forward(**inputs, **{_PADDED: True})
+    few = model._regard_logits == "labelled" and inputs.get("labels") is not None
     if (
-        _as_before(encoder, input_ids, attention_mask, inputs)
-        or getattr(model.config, "sparse_prediction", False)  # ModernBERT's own way to the same
-        or (labels is not None and bool(labels[attention_mask == 0].ne(IGNORED).any()))
-        or (not few and bool(attention_mask.all()))
+        not guesses(model)
+        or _as_before(encoder, inputs)
+        or getattr(model, "sparse_prediction", False)  # ModernBERT's own way to the same
+        or _needs_padding(encoder, mask)
+        or (not few and bool(mask.all()))
     ):
-        return padded(input_ids, attention_mask=attention_mask, labels=labels, **inputs)
-    packing = Packing.of(attention_mask)
-    mask = Packed.of(packing)
-    as_tuple = inputs.pop("return_dict", None) is False
-    labels = None if labels is None else packing.pack(labels)
-    if few:
-        mask = replace(mask, wanted=_labelled(labels[0], packing))
-        labels = labels[:, mask.wanted]
-    with _packed(encoder, input_ids, packing, inputs) as packed:
-        outputs = padded(packing.pack(input_ids), attention_mask=mask, labels=labels, **packed)
+        return before.forward(**inputs)
+    return _guess(model, encoder, inputs, few)
+
+
+def _guess(model: Any, encoder: Any, inputs: dict[str, Any], few: bool) -> Any:
+    """A masked language model on real tokens only, or its head on those alone that have a label."""
+    as_tuple = inputs.pop("return_dict", None)
+    as_tuple = not (model.config.return_dict if as_tuple is None else as_tuple)
+    packing = Packing.of(inputs["attention_mask"])
+    with _packed(encoder, packing, inputs) as packed:
+        if few:
+            wanted = _labelled(packed["labels"][0], packing)
+            packed["attention_mask"] = replace(packed["attention_mask"], wanted=wanted)
+            packed["labels"] = packed["labels"][:, wanted]
+        outputs = model._regard_before.forward(**packed, return_dict=True)
     outputs.logits = outputs.logits[0] if few else packing.unpack(outputs.logits)
     _unpack_states(outputs, packing)
     return outputs.to_tuple() if as_tuple else outputs
+
+
+_SHARED = ("token_type_ids", "position_ids")
+"""What may be given once for all texts."""
 
 
 def _labelled(labels: torch.Tensor, packing: Packing) -> torch.Tensor:
@@ -218,12 +315,13 @@ def _labelled(labels: torch.Tensor, packing: Packing) -> torch.Tensor:
 
 
 @contextmanager
-def _packed(encoder: Any, ids: torch.Tensor, packing: Packing, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What an encoder is given beside ids and mask; each token has the position that it has in its own text."""
-    packed = {
-        name: packing.pack(value) if isinstance(value, torch.Tensor) and value.shape == ids.shape else value
-        for name, value in inputs.items()
-    }
+def _packed(encoder: Any, packing: Packing, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Inputs of real tokens alone; each token has the position that it has in its own text."""
+    ids, packed = inputs["input_ids"], dict(inputs)
+    for name, value in inputs.items():
+        if isinstance(value, torch.Tensor) and (name in _SHARED or value.shape == ids.shape):
+            packed[name] = packing.pack(value.expand_as(ids))
+    packed["attention_mask"] = Packed.of(packing)
     family = encoder.config.model_type
     if family in POSITIONS and packed.get("position_ids") is None:
         packed["position_ids"] = packing.pack(POSITIONS[family](encoder, ids))
@@ -242,7 +340,8 @@ def _packed(encoder: Any, ids: torch.Tensor, packing: Packing, inputs: dict[str,
 
 def _unpack_states(outputs: Any, packing: Packing) -> None:
     if getattr(outputs, "hidden_states", None) is not None:
-        outputs.hidden_states = tuple(packing.unpack(each) for each in outputs.hidden_states)
+        states = (None if each is None else packing.unpack(each) for each in outputs.hidden_states)  # some, if chosen
+        outputs.hidden_states = tuple(states)
 
 
 def _pooled(encoder: Any, hidden: torch.Tensor) -> torch.Tensor:
