@@ -131,3 +131,4 @@ def test_unpadding_that_is_wanted_must_be_possible(tiny):
     assert without_padding(model, False) is False
     assert without_padding(model, "auto") is True
     assert without_padding(regard.pad(model), True) is True
+    assert without_padding(make(tiny, "ForQuestionAnswering"), "auto") is False  # its head reads padding

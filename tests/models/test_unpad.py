@@ -362,7 +362,7 @@ def test_texts_of_one_length_share_a_call(monkeypatch):
 def test_a_text_without_tokens_is_zero():
     ids, mask = texts((5, 9))
     mask = torch.cat([mask, torch.zeros_like(mask[:1])])
-    padded, unpadded = pair("Bert")
+    padded, unpadded = pair("DistilBert")
     expected = padded(ids, attention_mask=mask[:2]).last_hidden_state
     found = unpadded(torch.cat([ids, ids[:1]]), attention_mask=mask).last_hidden_state
     assert float((found[:2] - expected)[mask[:2].bool()].detach().abs().max()) < 2e-6

@@ -23,4 +23,6 @@ def without_padding(model: Any, wanted: Literal["auto"] | bool) -> bool:
         if wanted is True:
             raise
         return False
-    return True
+    from regard.models.transformers_unpad import is_unpadded
+
+    return is_unpadded(model)  # not where the head needs padding

@@ -232,7 +232,8 @@ def _needs_padding(encoder: Any, mask: torch.Tensor) -> bool:
 def _forward(encoder: Any, *args: Any, **options: Any) -> Any:
     before: _Before = encoder._regard_before
     inputs = before.named(args, options)
-    told, mask = inputs.pop(_PADDED, False), inputs.get("attention_mask")
+    told = inputs.pop(_PADDED, False)
+    mask: Any = inputs.get("attention_mask")
     _follow(encoder)
     if isinstance(mask, Packed):  # by the head
         outputs = before.forward(**inputs)

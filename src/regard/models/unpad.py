@@ -14,14 +14,15 @@ def unpad(model: Model, *, logits: Literal["all", "labelled"] = "all") -> Model:
     """Lets an encoder compute real tokens only, from its embeddings to its last block; inputs and outputs stay padded.
 
     The real tokens of a batch become one sequence, in which each text sees itself alone and has the positions it had.
-    Hidden states come back padded (with zeros), so heads, losses, decoders and your own code see no difference. The
-    head of a masked language model, which often takes longer than the encoder, computes real tokens only, too. On a
-    CPU the fused kernel runs once for all texts of one length.
+    Hidden states come back padded, with zeros where the padded model has numbers, so what reads real tokens alone sees
+    no difference; a call whose head reads more runs padded. The head of a masked language model, which often takes
+    longer than the encoder, computes real tokens only, too. On a CPU the fused kernel runs once for all texts of one
+    length.
 
     Args:
         model: A transformers model whose encoder is BERT, RoBERTa, XLM-RoBERTa, CamemBERT, ELECTRA, ALBERT,
-            DistilBERT, ModernBERT or EuroBERT, with any head; or BART, mBART, Marian, Pegasus, T5 or mT5. It may be
-            inside peft's.
+            DistilBERT, ModernBERT or EuroBERT, alone or with a head; or BART, mBART, Marian, Pegasus, T5 or mT5. It
+            may be inside peft's.
         logits: With "labelled", a masked language model that is given labels computes the logits of labelled tokens
             alone, some 15 %: `logits[labels != -100]`, with the same loss. Other models are the same either way.
 
@@ -29,14 +30,22 @@ def unpad(model: Model, *, logits: Literal["all", "labelled"] = "all") -> Model:
         The same model, changed in place; `pad` undoes it. Saving and loading are not affected.
 
     Raises:
-        UnsupportedError: A family that is not known to come out right, or has nothing to gain.
+        UnsupportedError: A family that is not known to come out right, or has nothing to gain; a decoder alone.
         DtypeError: Something that is no transformers model.
         ConfigError: There is no such choice of logits.
 
     Edges:
-        A call with `output_attentions=True`, with embeddings instead of ids, with a cache, with no padding in it, or
-        inside `regard.watch` runs padded, as it did before. A text without any token comes back as zeros.
-        Where padding has labels other than -100, the head of a masked language model runs padded, on zeros.
+        A call with attentions as outputs, with embeddings instead of ids, with a cache, causal, with no padding in it,
+        or inside `regard.watch` runs padded, as it did before. So does one whose head reads padding:
+        - of a head or a pooler that takes the first column, a batch in which some text is padded there, on the left;
+        - of a head that judges each token, a batch with labels other than -100 at padding (ELECTRA's discriminator
+          ignores them);
+        - of a mean over tokens, and of an encoder-decoder, a batch with a text without any token;
+        - of ModernBERT, T5 and mT5, which count the tokens between two, a batch with padding inside a text;
+        - every call of a head for question answering on an encoder, which normalises over all columns, of one that
+          guesses the next token, and of a head of your own, which may read anything.
+        To unpad the encoder under a head of your own, that reads real tokens alone, pass `model.base_model`.
+        A text without any token comes back as zeros. Nothing at padding has an influence, a NaN there neither.
         Dropout draws other random numbers than in the padded model.
 
     Cost:
