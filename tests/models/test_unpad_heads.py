@@ -289,6 +289,20 @@ def shapes(outputs):
     return [shapes(each) for each in outputs] if isinstance(outputs, tuple) else outputs.shape
 
 
+def test_inputs_by_position_to_a_forward_of_ones_own(packings):
+    padded = make("roberta", "RobertaForSequenceClassification")
+    for model in (padded, padded.roberta):
+        model.forward = lambda *inputs, original=model.forward, **more: original(*inputs, **more)
+    unpadded = make("roberta", "RobertaForSequenceClassification")
+    for model in (unpadded, unpadded.roberta):
+        model.forward = lambda *inputs, original=model.forward, **more: original(*inputs, **more)
+    regard.unpad(unpadded)
+    for side, count in (("left", 0), ("right", 1)):
+        ids, mask = padding(side)
+        torch.testing.assert_close(unpadded(ids, mask).logits, padded(ids, mask).logits)
+        assert len(packings) == count
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(
     ("family", "name"), [("bert", "BertForMaskedLM"), ("bart", "BartModel"), ("t5", "T5EncoderModel")]

@@ -76,7 +76,9 @@ class _Before:
 
     @classmethod
     def replace(cls, module: Any, ours: Callable[..., Any], *given: Any) -> _Before:
-        before = cls(module.forward, tuple(inspect.signature(module.forward).parameters), "forward" in vars(module))
+        known = inspect.signature(type(module).forward).parameters.values()
+        names = tuple(each.name for each in known if each.kind is each.POSITIONAL_OR_KEYWORD)[1:]
+        before = cls(module.forward, names, "forward" in vars(module))
         module.forward = functools.wraps(before.forward)(functools.partial(ours, module, *given))
         return before
 
@@ -110,7 +112,7 @@ def unpad(model: Any, logits: Literal["all", "labelled"] = "all") -> Any:
     if whole is not encoder and reads is not always:
         if not hasattr(whole, "_regard_before"):
             whole._regard_before = _Before.replace(whole, _head, encoder)
-        whole._regard_reads, whole._regard_logits = reads, logits
+        whole._regard_reads, whole._regard_logits = reads, logits if guesses(whole) else None
     return model
 
 
@@ -279,7 +281,7 @@ def _head(model: Any, encoder: Any, *args: Any, **options: Any) -> Any:
         return before.forward(**inputs, **{_PADDED: True})
     few = model._regard_logits == "labelled" and inputs.get("labels") is not None
     if (
-        not guesses(model)
+        model._regard_logits is None
         or _as_before(encoder, inputs)
         or getattr(model, "sparse_prediction", False)  # ModernBERT's own way to the same
         or _needs_padding(encoder, mask)
