@@ -149,6 +149,69 @@ CHECKS = {
         assert len(outer) == 6
         assert "_compute_attention" not in layer.__dict__
     """,
+    "Keras' attention of one head": """
+        query, key, value = (random.normal(size=(2, size, 12)).astype("float32") / 2 for size in (5, 7, 7))
+        real = np.arange(7) < np.array([[7], [4]])
+        for scaled in (False, True):
+            layer = keras.layers.Attention(use_scale=scaled, dropout=0.1)
+            layer([query, value, key])
+            if scaled:
+                layer.scale.assign(0.7)
+            for inputs, options in (
+                ([query, value, key], {}), ([query, value], {}), ([value, value], {"use_causal_mask": True}),
+                ([query, value, key], {"mask": [None, real]}),
+                ([value, value], {"mask": [real, real], "use_causal_mask": True, "return_attention_scores": True}),
+            ):
+                expected, scores = layer(inputs, **{**options, "return_attention_scores": True})
+                with regard.watch(layer, values=True) as seen:
+                    output = layer(inputs, **options)
+                output = output[0] if isinstance(output, tuple) else output
+                assert (numpy(output) == numpy(expected)).all()
+                close(seen[0], scores[:, None])
+                np.testing.assert_allclose(numpy(seen.norms())[0, :, 0], np.linalg.norm(inputs[1], axis=-1), rtol=1e-5)
+                assert seen.unseen == [] and not {"call", "_compute_attention"} & layer.__dict__.keys()
+    """,
+    "what was not seen": """
+        class Own(keras.layers.MultiHeadAttention):
+            def _compute_attention(self, query, key, value, *args, **kwargs):
+                return super()._compute_attention(2 * query, key, value, *args, **kwargs)
+
+        class Router(keras.layers.Layer):
+            def call(self, states):
+                return keras.ops.softmax(states)
+
+        inputs = keras.Input((7, 12))
+        states = keras.layers.MultiHeadAttention(3, 4, name="seen")(inputs, inputs)
+        states = keras.layers.AdditiveAttention(name="additive")([states, states])
+        states = keras.layers.Attention(score_mode="concat", name="concat")([states, states])
+        states = Router(name="router")(Own(3, 4, name="own")(states, states))
+        model = keras.Model(inputs, keras.layers.MultiHeadAttention(3, 4, name="last")(states, states))
+        given = random.normal(size=(2, 7, 12)).astype("float32")
+        alone = numpy(model(given))
+        with regard.watch(model, layers=[0]) as seen:
+            assert (numpy(model(given)) == alone).all()
+        names = lambda found: [name.split("/")[-1] for name in found]
+        assert (names(seen.names), names(seen.unseen)) == (["seen"], ["additive", "concat", "own"]), seen
+        assert "not seen: " in repr(seen) and str(seen.summary()).splitlines()[-1].startswith("not seen: ")
+        assert not any("call" in layer.__dict__ for layer in model.layers)
+        with regard.watch(model.get_layer("seen")) as seen:
+            model(given)
+        assert seen.unseen == []
+        try:
+            with regard.watch(model.get_layer("own")):
+                model(given)
+        except UnsupportedError as error:
+            words = "; nothing makes the attention of Own visible, which is computed in a way of its own."
+            assert str(error).endswith(words), error
+        else:
+            raise AssertionError
+        watching = regard.watch(model, layers=[0])
+        with watching as first:
+            model(given)
+        with watching as second:
+            model(given[:1])
+        assert (first[0].shape[0], second[0].shape[0], len(first)) == (2, 1, 1)
+    """,
     "what cannot be seen says so": """
         model = keras.Sequential([keras.layers.Dense(3)])
         try:
@@ -156,6 +219,7 @@ CHECKS = {
                 model(np.zeros((2, 3), "float32"))
         except UnsupportedError as error:
             assert "Dense" in str(error) and "keras.layers.MultiHeadAttention" in str(error), error
+            assert str(error).endswith("; call the model inside the with."), error
         else:
             raise AssertionError
         if keras.backend.backend() == "torch":
@@ -195,6 +259,64 @@ HUB_LAYERS = {
         assert len(seen) == 7 and seen[0].shape == (2, 3, 1, 7)
         for place, weights in enumerate(seen):  # no later change of the cache changes an earlier answer
             close(weights, scores[:, :, place : place + 1])
+    """,
+    "KerasHub's decoders with attention of their own": """
+        import keras_hub
+        from keras_hub import models
+        ids = np.array([[3, 4, 5, 6, 0, 0], [3, 4, 5, 6, 7, 8]])
+        padding = (ids > 0).astype("int32")
+        sizes = {"vocabulary_size": 20, "num_layers": 2, "hidden_dim": 16, "intermediate_dim": 16}
+        grouped = {**sizes, "num_query_heads": 4, "num_key_value_heads": 2}
+        gemma = {**grouped, "head_dim": 6}
+        del gemma["hidden_dim"]
+        kinds = [
+            models.LlamaBackbone(**grouped),
+            models.MistralBackbone(**grouped, sliding_window=3),
+            models.QwenBackbone(**grouped),
+            models.Phi3Backbone(**grouped),
+            models.QwenBackbone(**grouped, use_sliding_window_attention=True, sliding_window_size=3),
+            models.Qwen3Backbone(**grouped, head_dim=6, sliding_window_size=3),
+            models.QwenMoeBackbone(
+                **grouped, moe_intermediate_dim=8, shared_expert_intermediate_dim=8, num_experts=2, top_k=1,
+                use_sliding_window_attention=True, sliding_window_size=3,
+            ),
+            models.Qwen3MoeBackbone(**grouped, head_dim=6, moe_intermediate_dim=8, num_experts=2, top_k=1),
+            models.MixtralBackbone(**grouped, num_experts=2, top_k=1, sliding_window=3),
+            models.GPTNeoXBackbone(**{**sizes, "hidden_dim": 32}, num_heads=4, max_sequence_length=9),
+            models.GemmaBackbone(**gemma, hidden_dim=16),
+            models.GemmaBackbone(
+                **gemma, hidden_dim=16, attention_logit_soft_cap=0.5, use_sliding_window_attention=True,
+                sliding_window_size=3, query_head_dim_normalize=False,
+            ),
+        ]
+        for model in kinds:
+            for variable in model.trainable_variables:
+                if len(variable.shape) > 1:
+                    variable.assign(random.normal(size=variable.shape) * 2 * np.prod(variable.shape[:-1]) ** -0.5)
+            inputs = {"token_ids": ids, "padding_mask": padding}
+            alone = numpy(model(inputs))
+            with regard.watch(model, values=True) as seen:
+                assert (numpy(model(inputs)) == alone).all()
+            assert seen.unseen == [] and len(seen) == 2, (model, seen)
+            # What the layer goes on with is what these weights make of these values.
+            for weights, kept in zip(seen, (each.values for each in seen._attended)):
+                dense, value = numpy(weights.dense()), numpy(kept.value)
+                value = value.repeat(dense.shape[1] // value.shape[1], 1)
+                output = (dense @ value).swapaxes(1, 2)
+                real = dense.sum(-1).swapaxes(1, 2).all(-1)  # of a query that may see nothing Keras makes the mean
+                np.testing.assert_allclose(output[real], numpy(kept.output)[real], atol=2e-5)
+                assert real.sum() >= 10 and output.std() > 0.1
+            assert np.isfinite(numpy(seen.norms())).all()
+        deberta = models.DebertaV3Backbone(**sizes, num_heads=4, max_sequence_length=9, bucket_size=4)
+        gemma = models.Gemma3Backbone(**{**grouped, "hidden_dim": 16}, image_size=16, head_dim=8)
+        for model, kind in ((deberta, "DisentangledSelfAttention"), (gemma, "CachedGemma3Attention")):
+            try:
+                with regard.watch(model):
+                    model({"token_ids": ids, "padding_mask": padding})
+            except UnsupportedError as error:
+                assert f"nothing makes the attention of {kind} visible" in str(error), error
+            else:
+                raise AssertionError
     """,
     "KerasHub's decoder and encoder-decoder": """
         import keras_hub

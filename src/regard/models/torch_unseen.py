@@ -15,14 +15,9 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-# A class or a function of attention: not a part of one, by what comes behind the word, and not deformable attention,
-# which has no weights on keys.
+from regard.models.watch import ATTENTION, CALL_IT, nothing_helps
+
 _DEFORMABLE = re.compile(r"deform(able)?_?att(ention|n)", re.IGNORECASE)
-_ATTENTION = re.compile(
-    r"^(?!.*deform(able)?_?att).*att(ention|n)"
-    r"(?!.*(norm|drop|mask|bias|proj|loss|output|mlp|adapter|embed|cache|residual|rope|rotary|map|act|weight|conv))",
-    re.IGNORECASE,
-)
 _CALLED_ATTENTION = re.compile(r"att(ention|n)s?\d*$", re.IGNORECASE)  # a module's own name
 _SOFTMAX = {torch.softmax, torch.Tensor.softmax, functional.softmax, torch.special.softmax}
 _OPERATORS = (torch._ops.OpOverload, torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)
@@ -46,7 +41,7 @@ class Unseen:
         """Whether a function is a softmax or a kernel for attention."""
         found = self._kernels.get(function)
         if found is None:
-            named = isinstance(function, _OPERATORS) and bool(_ATTENTION.search(str(function)))
+            named = isinstance(function, _OPERATORS) and bool(ATTENTION.search(str(function)))
             found = self._kernels[function] = named or function in _SOFTMAX
         return found
 
@@ -61,7 +56,7 @@ class Unseen:
                 if known or id(module) in self._like:
                     self._note(module, self._names)
                 return
-            known = known or bool(_ATTENTION.search(frame.f_code.co_name))
+            known = known or bool(ATTENTION.search(frame.f_code.co_name))
             frame = frame.f_back
 
     def _note(self, module: Any, among: Collection[int]) -> None:
@@ -81,7 +76,7 @@ class Unseen:
 def help_for(model: torch.nn.Module, unseen: Collection[str]) -> str:
     """What would let the attention be seen that these modules of a model compute."""
     if not unseen:
-        return "call the model inside the with"
+        return CALL_IT
     found = {_implementation(model, name) for name in unseen}
     if "sdpa" in found:
         return 'choose an attention that can be seen, model.set_attn_implementation("sdpa")'
@@ -90,8 +85,7 @@ def help_for(model: torch.nn.Module, unseen: Collection[str]) -> str:
             "choose an attention that can be seen, import regard.models.transformers and "
             'model.set_attn_implementation("regard")'
         )
-    kinds = ", ".join(sorted({type(model.get_submodule(name)).__name__ for name in unseen}))
-    return f"nothing makes the attention of {kinds} visible, which is computed in a way of its own"
+    return nothing_helps(type(model.get_submodule(name)).__name__ for name in unseen)
 
 
 def _implementation(model: torch.nn.Module, name: str) -> str | None:
@@ -123,7 +117,7 @@ def _looks_like_attention(name: str, module: torch.nn.Module) -> bool:
     kind = type(module)
     if kind.__module__.startswith("torch.nn") and not isinstance(module, torch.nn.MultiheadAttention):
         return False
-    if _ATTENTION.search(kind.__name__):
+    if ATTENTION.search(kind.__name__):
         return True
     if _DEFORMABLE.search(kind.__name__) or not _CALLED_ATTENTION.search(name.rpartition(".")[2]):
         return False

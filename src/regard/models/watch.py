@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import numbers
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -25,9 +26,9 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
     Attention that ran and cannot be seen is named in `seen.unseen`. Each `with` has a `Seen` of its own.
 
     Args:
-        model: Any PyTorch module that calls `torch.nn.functional.scaled_dot_product_attention`, as models of
-            transformers (by default), timm, diffusers and PyTorch's own do; or a Keras model with Keras' own attention
-            layers, on any of its backends, called eagerly.
+        model: Any PyTorch module that calls `torch.nn.functional.scaled_dot_product_attention`, as most models of
+            transformers (by default), timm, diffusers and PyTorch's own do, or Regard's own attention in transformers;
+            or a Keras model with Keras' own attention layers, on any of its backends, called eagerly.
         layers: Which attentions to keep: names of modules (as in `seen.names`), patterns of names ("encoder.*"), or
             numbers in call order, negative ones from the end; one or several; default all.
         heads: Which heads to keep, one or several; default all.
@@ -37,7 +38,7 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
     Raises:
         DtypeError: Something that is no model, or inputs on another device.
         OutOfRangeError: A head that an attention does not have, or, at the end, a layer that did not run.
-        UnsupportedError: At the end, a model that ran without an attention that can be seen.
+        UnsupportedError: A compiled model; or, at the end, one that ran without an attention that can be seen.
 
     Cost:
         Keeps query and key of the chosen layers and heads, 2 T d numbers a layer, and the model's masks; `seen.nbytes`
@@ -114,7 +115,23 @@ def _recorder(model: Any) -> Callable[..., Any]:
     )
 
 
-def nothing_seen(modules: Iterable[str], what: str, help: str = "call the model inside the with") -> UnsupportedError:
+# A class or a function of attention: not a part of one, by what comes behind the word, and not deformable attention,
+# which has no weights on keys.
+ATTENTION = re.compile(
+    r"^(?!.*deform(able)?_?att).*att(ention|n)"
+    r"(?!.*(norm|drop|mask|bias|proj|loss|output|mlp|adapter|embed|cache|residual|rope|rotary|map|act|weight|conv))",
+    re.IGNORECASE,
+)
+CALL_IT = "call the model inside the with"
+
+
+def nothing_helps(kinds: Iterable[str]) -> str:
+    """The end of a refusal for classes of attention that compute it in their own way."""
+    found = ", ".join(sorted(set(kinds)))
+    return f"nothing makes the attention of {found} visible, which is computed in a way of its own"
+
+
+def nothing_seen(modules: Iterable[str], what: str, help: str = CALL_IT) -> UnsupportedError:
     """The error for a model without an attention that can be seen, and what would help."""
     found = ", ".join(sorted(set(modules)))
     return UnsupportedError(
