@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The names in a dependency group of pyproject.toml: older versions of pip cannot read it themselves.
 GROUP = $$($(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["dependency-groups"]["$(1)"])')
+VIEWS := bertviz inseq captum jaxtyping treescope typeguard wadler-lindig
 # Idle threads spin shortly, then sleep: next to other programs on few cores, long spinning is several times slower.
 export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
@@ -34,6 +35,7 @@ $(VENV)/.test: $(DEFINITION) | $(BIN)/python
 	@echo "Installing Regard with all frameworks and the test tools into $(VENV) (a few minutes, once)."
 	$(INSTALL) -e '.[all,demo]' $(call GROUP,test)
 	$(INSTALL) --no-deps --upgrade --target $(VENV)/timm timm torchvision  # apart: see tests/models/test_watch_timm.py
+	$(INSTALL) --no-deps --upgrade --target $(VENV)/views $(VIEWS)  # apart: see tests/models/test_views.py
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test

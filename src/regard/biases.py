@@ -63,9 +63,10 @@ def relative(table: Any, bidirectional: bool = True, max_distance: int = 128) ->
     Half of the buckets count single positions, the others grow logarithmically up to `max_distance`.
 
     Args:
-        table: `(buckets, H)`, learned.
+        table: `(buckets, H)`, learned; at least 4 buckets, or 2 in one direction.
         bidirectional: Whether keys after the query have buckets of their own (encoders) or share one (decoders).
-        max_distance: The distance, in positions, from which all share the last bucket.
+        max_distance: The distance, in positions, from which all share the last bucket; above the positions counted
+            singly, a quarter of the buckets or, in one direction, half.
 
     Source: Raffel et al. 2020, arXiv 1910.10683, section 2.1.
     """

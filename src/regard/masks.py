@@ -79,6 +79,8 @@ def causal_top_left() -> Mask:
 def window(left: int | None, right: int | None) -> Mask:
     """Query i sees the keys from `left` positions before its own to `right` after it; None is no limit.
 
+    Nor is one of 2^30 positions or more.
+
     Cost: time O(n (left + right)) instead of O(n^2).
     """
     return Mask(Window(_check.window_side("left", left), _check.window_side("right", right)))
@@ -102,7 +104,8 @@ def lengths(key_lengths: Any, query_lengths: Any = None) -> Mask:
 def segments(query_ids: Any, key_ids: Any = None) -> Mask:
     """Documents packed into one sequence: a query sees the keys whose id equals its own.
 
-    Shapes: `query_ids (..., T)`, `key_ids (..., S)` (default: `query_ids`), leading axes as for `lengths`.
+    Shapes: `query_ids (..., T)`, `key_ids (..., S)` (default: `query_ids`), leading axes as for `lengths`; whole numbers
+    of any size, of which JAX has 32 bits unless it is told otherwise.
     Cost: with ids that are runs, as in packing, the time is the sum of the squares of the documents' lengths.
     """
     return Mask(Segments(), _numbered(query_ids, query_ids if key_ids is None else key_ids))
@@ -144,7 +147,10 @@ def _integers(numbers: Any) -> np.ndarray | None:
 
 
 def boolean(array: Any) -> Mask:
-    """Any mask as a boolean array that broadcasts to `(..., H, T, S)`; True = may see."""
+    """Any mask as a boolean array that broadcasts to `(..., H, T, S)`; True = may see.
+
+    PyTorch's objects for a causal corner (`torch.nn.attention.bias`) become that rule.
+    """
     rule = corner(array)
     return Mask(Boolean(), (array,)) if rule is None else rule
 

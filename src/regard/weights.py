@@ -56,6 +56,10 @@ class AttentionWeights(Tensorlike):
     map over the answers); under `tf.function` and `torch.compile` ask your
     questions inside. `dense`, tiles with NumPy indices and all questions work in all three.
 
+    Where a tensor is expected: the names of a tensor of its framework, operators and functions work on `dense()`;
+    PyTorch's `.to`, `.cpu`, `.detach`, `.squeeze`, `.size`, `.device` and the like leave it lazy. Copies and pickles
+    are without gradients, `copy.copy` with.
+
     Source: design and prior art are told in the documentation under "Lazy weights".
     """
 
@@ -380,6 +384,9 @@ class AttentionWeights(Tensorlike):
 
         Args:
             keys: Indices, a slice, or a boolean array of `(S,)`; also `(B, S)`, a set for each example.
+
+        Raises:
+            ShapeError: Sets for other examples or of other keys.
         """
         xp, place = self._xp, self._layout
         keys = np.asarray(keys) if isinstance(keys, (list, tuple)) and np.ndim(keys) > 1 else keys
