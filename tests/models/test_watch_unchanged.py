@@ -268,6 +268,20 @@ def test_a_compiled_function_that_holds_an_attention_is_refused_and_any_other_ru
     assert seen.names == ["0"]
 
 
+def test_a_model_that_runs_in_threads_of_its_own_is_refused():
+    model = nn.DataParallel(Block())
+    alone, watched, seen = alone_and_watched(model, "no_grad", STATES)  # on one device, in this thread
+    assert same(alone, watched)
+    assert seen.names == ["module"]
+    model.device_ids = [0, 1]
+    with pytest.raises(UnsupportedError) as error, regard.watch(model):
+        raise ZeroDivisionError  # not reached
+    assert str(error.value) == (
+        "watch: need a model that runs in this thread; got DataParallel over 2 devices; watch the module inside, and "
+        "call that."
+    )
+
+
 def test_a_model_inside_a_transformation_is_refused():
     model = Block()
     for transformed in (torch.func.vmap(model), torch.func.grad(lambda states: model(states).sum())):

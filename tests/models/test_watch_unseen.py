@@ -54,7 +54,7 @@ class Wrapped(nn.Module):
 
 
 def eager_attention_forward(states):
-    return torch.softmax(states @ states.mT, -1) @ states
+    return torch.softmax(input=states @ states.mT, dim=-1) @ states
 
 
 class Functional(nn.Module):

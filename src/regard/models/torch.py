@@ -103,7 +103,7 @@ class Recorder(Onlooker):
         elif function is torch.Tensor.to_padded_tensor:
             self._padded = None
         elif self._unseen.might_be(function):
-            self._unseen.attended(function, args, caller)
+            self._unseen.attended(function, args[0] if args else kwargs.get("input"), caller)
         if self._latest is not None:
             self._look_for_projection(function, args)
         return function(*args, **kwargs)
@@ -184,17 +184,33 @@ _OWN = {Recorder.__torch_function__.__code__, Recorder._attention.__code__}
 
 
 def _require_uncompiled(model: torch.nn.Module) -> None:
-    """Refuse what runs as compiled code, in which no call can be seen."""
+    """Refuse what runs as compiled code, in which no call can be seen, and in other threads."""
+    own = len(torch.nn.Module.__mro__)
+    of_kinds = {
+        kind: _compiled_method(*map(vars, kind.__mro__[:-own])) for kind in {type(each) for each in model.modules()}
+    }
     for name, module in model.named_modules():
         where = f" in {name}" if name else ""
         if isinstance(module, torch.jit.ScriptModule):
             raise compiled(f"a module of torch.jit{where}")
         if type(module).__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
             raise compiled(f"a module compiled by torch.compile{where}")
-        own = [vars(kind) for kind in type(module).__mro__[: -len(torch.nn.Module.__mro__)]]
-        for method, value in (item for each in (vars(module), *own) for item in each.items()):
-            if callable(value) and hasattr(value, "get_compiler_config"):
-                raise compiled(f"a method compiled by torch.compile, {method}{where}")
+        if len(getattr(module, "device_ids", None) or []) > 1 and isinstance(module, torch.nn.DataParallel):
+            raise UnsupportedError(
+                f"watch: need a model that runs in this thread; got DataParallel over {len(module.device_ids)} devices"
+                f"{where}; watch the module inside, and call that."
+            )
+        method = _compiled_method(vars(module)) or of_kinds[type(module)]
+        if method is not None:
+            raise compiled(f"a method compiled by torch.compile, {method}{where}")
+
+
+def _compiled_method(*spaces: Any) -> str | None:
+    """The name of a compiled function among the attributes of an object or of classes."""
+    for name, value in (item for space in spaces for item in space.items()):
+        if callable(value) and hasattr(value, "get_compiler_config"):
+            return name
+    return None
 
 
 def _recorders() -> list[Recorder]:

@@ -45,10 +45,10 @@ class Unseen:
             found = self._kernels[function] = named or function in _SOFTMAX
         return found
 
-    def attended(self, function: Any, args: tuple, frame: FrameType | None) -> None:
+    def attended(self, function: Any, scores: Any, frame: FrameType | None) -> None:
         """A call of such a function, from a frame: an attention, if a softmax, in a function that is named so."""
         known = function not in _SOFTMAX
-        if not known and (not isinstance(args[0], torch.Tensor) or args[0].ndim < 3):
+        if not known and getattr(scores, "ndim", 0) < 3:
             return
         while frame is not None:
             module = _self_of(frame)
