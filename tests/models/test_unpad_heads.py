@@ -352,12 +352,20 @@ def test_attentions_asked_for_in_the_configuration(family, name, packings):
     assert packings
 
 
-@pytest.mark.parametrize("place", ["query", "key", "value", "word_embeddings"])
+PLACES = {
+    ("bert", "BertForSequenceClassification"): ("query", "key", "value", "word_embeddings"),
+    ("bert", "BertForTokenClassification"): ("query", "key", "value", "word_embeddings"),
+    ("eurobert", "EuroBertForTokenClassification"): ("q_proj", "k_proj", "v_proj", "embed_tokens"),
+    ("modernbert", "ModernBertForTokenClassification"): ("Wqkv", "tok_embeddings"),
+    ("t5", "T5ForTokenClassification"): (".q", ".k", ".v", "shared", "bias"),
+}
+
+
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("name", ["BertForSequenceClassification", "BertForTokenClassification"])
-def test_nan_stays(name, kind, place, packings):
+@pytest.mark.parametrize(("head", "place"), [(head, place) for head, places in PLACES.items() for place in places])
+def test_nan_stays(head, kind, place, packings):
     """In texts of every length: with fewer than 16 keys PyTorch's kernel loses it."""
-    padded = make("bert", name).to(kind)
+    padded = make(*head).to(kind)
     columns = torch.arange(20)
     mask = (columns < torch.arange(1, 21)[:, None]).long()
     ids = torch.randint(8, 50, mask.shape, generator=torch.Generator().manual_seed(0)).masked_fill(mask == 0, 0)
