@@ -104,8 +104,8 @@ def lengths(key_lengths: Any, query_lengths: Any = None) -> Mask:
 def segments(query_ids: Any, key_ids: Any = None) -> Mask:
     """Documents packed into one sequence: a query sees the keys whose id equals its own.
 
-    Shapes: `query_ids (..., T)`, `key_ids (..., S)` (default: `query_ids`), leading axes as for `lengths`; whole numbers
-    of any size, of which JAX has 32 bits unless it is told otherwise.
+    Shapes: `query_ids (..., T)`, `key_ids (..., S)` (default: `query_ids`), leading axes as for `lengths`; whole
+    numbers of any size, of which JAX has 32 bits unless it is told otherwise.
     Cost: with ids that are runs, as in packing, the time is the sum of the squares of the documents' lengths.
     """
     return Mask(Segments(), _numbered(query_ids, query_ids if key_ids is None else key_ids))
