@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from types import CodeType, FrameType
 from typing import Any
 
@@ -29,13 +29,20 @@ class Unseen:
     def __init__(self, model: torch.nn.Module, names: dict[int, str]) -> None:
         self._names = names
         self._like = {id(module) for name, module in model.named_modules() if _looks_like_attention(name, module)}
-        self.codes = {code for module in model.modules() if id(module) in self._like for code in _codes(type(module))}
+        self.codes: dict[CodeType, set[int]] = {}  # of their `forward`, with those that are not known to have run
+        for module in model.modules():
+            if id(module) in self._like and (code := _code(type(module))) is not None:
+                self.codes.setdefault(code, set()).add(id(module))
         self._kernels: dict[Any, bool] = {}
         self._ran: set[str] = set()
 
     def called(self, frame: FrameType) -> None:
-        """A call made by code of `codes`."""
-        self._note(_self_of(frame), self._like)
+        """A call made by code of `codes`, which is looked at until all of its modules are known to have run."""
+        module, waiting = _self_of(frame), self.codes[frame.f_code]
+        self._note(module, self._like)
+        waiting.discard(id(module))
+        if not waiting:
+            del self.codes[frame.f_code]
 
     def might_be(self, function: Any) -> bool:
         """Whether a function is a softmax or a kernel for attention."""
@@ -124,10 +131,9 @@ def _looks_like_attention(name: str, module: torch.nn.Module) -> bool:
     return any(True for _ in module.children())  # not a projection that is called so
 
 
-def _codes(kind: type) -> list[CodeType]:
+def _code(kind: type) -> CodeType | None:
     """Of a class's `forward`, behind what decorates it."""
-    found: Callable = inspect.unwrap(kind.forward)  # type: ignore[attr-defined]
-    return [found.__code__] if hasattr(found, "__code__") else []
+    return getattr(inspect.unwrap(kind.forward), "__code__", None)  # type: ignore[attr-defined]
 
 
 def _self_of(frame: FrameType) -> Any:
