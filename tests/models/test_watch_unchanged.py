@@ -147,15 +147,18 @@ def test_multihead_attention_answers_the_same(mode, weights):
             assert float((seen[0].dense() - alone[1]).detach().abs().max()) < tolerance
 
 
-def test_adapters_in_a_fused_layer_answer_the_same():
-    """PyTorch's fused layer passes peft's adapters of its linear layers over."""
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("targets", [["linear1", "linear2"], ["out_proj"], ["self_attn"]], ids=str)
+@pytest.mark.parametrize("nested", [False, True])
+def test_adapters_in_a_fused_layer_answer_the_same(targets, nested):
+    """PyTorch's fused layer passes adapters of its linear layers over; peft's own attention makes calls within it."""
     from peft import LoraConfig, get_peft_model
 
-    model = get_peft_model(
-        encoder(nested=False), LoraConfig(target_modules=["linear1", "linear2"], init_lora_weights=False)
-    ).eval()
-    alone, watched, _ = alone_and_watched(model, "no_grad", torch.randn(3, LENGTH, WIDTH))
+    model = get_peft_model(encoder(nested=nested), LoraConfig(target_modules=targets, init_lora_weights=False)).eval()
+    asked = {"src_key_padding_mask": PADDING["right"]}
+    alone, watched, seen = alone_and_watched(model, "no_grad", torch.randn(3, LENGTH, WIDTH), **asked)
     assert same(alone, watched)
+    assert len(seen) == 2
 
 
 def test_what_pytorch_asks_is_as_it_was_and_another_thread_sees_no_difference():

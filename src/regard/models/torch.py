@@ -89,7 +89,7 @@ class Recorder(Onlooker):
         if self.aside:
             return function(*args, **kwargs)
         caller = _caller()
-        self.look(caller.f_code)
+        self.look(caller)
         if caller.f_code in self._unseen.codes:
             self._unseen.called(caller)
         read = CALLS.get(function)

@@ -8,10 +8,11 @@ making up its mind, that function answers as if nobody looked on.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
-from types import CodeType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -32,17 +33,25 @@ class Onlooker(TorchFunctionMode):
         super().__init__()
         self._asked = False  # whether the code that called last is one that asks
 
-    def look(self, code: CodeType) -> None:
-        """Tells which code makes the call that is seen: one that asks does so between two calls."""
-        if (code in _ASKING) is not self._asked:
-            self._asked = not self._asked
-            _change(1 if self._asked else -1)
+    def look(self, caller: FrameType) -> None:
+        """Tells what makes the call that is seen: code that asks does so between calls of its own or from within."""
+        asks = caller.f_code in _ASKING or (self._asked and _within_one(caller.f_back))
+        if asks is not self._asked:
+            self._asked = asks
+            _change(1 if asks else -1)
 
     def __exit__(self, *error: Any) -> None:
         if self._asked:
             self._asked = False
             _change(-1)
         super().__exit__(*error)
+
+
+def _within_one(frame: FrameType | None) -> bool:
+    """Whether a frame is called by code that asks."""
+    while frame is not None and frame.f_code not in _ASKING:
+        frame = frame.f_back
+    return frame is not None
 
 
 def _change(step: int) -> None:
@@ -54,6 +63,8 @@ def _change(step: int) -> None:
 
 
 def _has_torch_function(args: Iterable[Any]) -> bool:
+    if sys._getframe(1).f_code not in _ASKING:
+        return _original(args)
     with ExitStack() as stack:
         while isinstance(_get_current_function_mode(), Onlooker):
             stack.enter_context(_pop_mode_temporarily())
