@@ -356,16 +356,18 @@ def number(name: str, value: Any, positive: bool = False) -> float | None:
     found = _real(name, value)
     if not abs(found) <= _LARGEST:
         raise ShapeError(f"{WHO}: need {name} as a finite number of float32; got {found}; leave it out for none.")
-    if positive and not np.float32(found) > 0:
+    if positive and found < _SMALLEST:
         raise ShapeError(f"{WHO}: need {name} > 0; got {found}; leave it out for none.")
     return found
 
 
-_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST, _SMALLEST = float(np.finfo(np.float32).max), float(np.finfo(np.float32).smallest_subnormal)
 
 
 def _real(name: str, value: Any) -> float:
     """One real number, whatever it is kept in; a gradient would be lost without a word."""
+    if type(value) in (int, float):
+        return float(value)
     if getattr(value, "requires_grad", False) or getattr(value, "trainable", False):
         raise DtypeError(
             f"{WHO}: need {name} as a number, which has no gradient; got {type(value).__name__}; multiply query by "
@@ -427,6 +429,8 @@ def index(who: str, name: str, at: Any, size: Any) -> Any:
 
 def _whole_numbers(who: str, name: str, at: Any) -> np.ndarray:
     """A number or several, or several booleans, of any framework."""
+    if type(at) is int:
+        return np.asarray(at)
     found, known = backend_of(at), None
     if found is not None:
         plain(who, name, found, at)

@@ -139,7 +139,7 @@ def _two_sided(name: str, reflected: bool = False) -> Any:
         if not _has_numbers(other):
             return NotImplemented
         one, two = self.dense(), _densely(other)
-        found = backend_of(two)
+        found = None if isinstance(two, numbers.Number) else backend_of(two)
         if found is not None and found.name == "numpy" != self._xp.name:
             two = self._xp.asarray(two, one)
         return apply(two, one) if reflected else apply(one, two)

@@ -157,7 +157,7 @@ def boolean(array: Any) -> Mask:
 
 def corner(array: Any) -> Mask | None:
     """The rule that an object of `torch.nn.attention.bias` stands for; None for everything else."""
-    found = backend_of(array)
+    found = None if array is None else backend_of(array)
     stands_for = None if found is None else found.corner(array)
     return None if stands_for is None else Mask(Window(None, 0, *stands_for))
 

@@ -41,3 +41,17 @@ def test_what_a_caller_gets_is_consecutive_in_memory():
     weights = regard.attention(*torch.randn(3, 2, 20, 8)).weights
     assert weights.dense().is_contiguous()
     assert weights[..., 3:9, :].is_contiguous()
+
+
+def test_looking_at_arguments_breaks_no_graph():
+    """What is called on the way must be what `torch.compile` can follow: one graph, or an error."""
+    query = torch.randn(1, 2, 20, 4)
+
+    def attend(query):
+        plain, causal = regard.attention(query, query, query), regard.attention(query, query, query, causal=True)
+        return plain.output, causal.output, regard.attention(query, query, query, scale=2).output
+
+    expected = attend(query)
+    torch._dynamo.reset()
+    for found, wanted in zip(torch.compile(attend, backend="eager", fullgraph=True)(query), expected, strict=True):
+        torch.testing.assert_close(found, wanted)

@@ -44,10 +44,20 @@ def device_name(array: Any) -> str:
 def obstacle(array: Any) -> str | None:
     if array.is_nested:
         return "a nested tensor; pad it with torch.nested.to_padded_tensor, and mask by masks.lengths"
+    if type(array) is not torch.Tensor and type(array) is not torch.nn.Parameter:
+        return _obstacle_of_kind(array)
+    return None if array.layout is torch.strided else _LAYOUT.format(array.layout)
+
+
+_LAYOUT = "a tensor of layout {}; convert it with .to_dense()"
+
+
+def _obstacle_of_kind(array: Any) -> str | None:
+    """Of a subclass; `torch.compile` looks at no such thing, and could not."""
     if torch.nn.parameter.is_lazy(array):
         return "a parameter without values; run its module once"
     if array.layout is not torch.strided:
-        return f"a tensor of layout {array.layout}; convert it with .to_dense()"
+        return _LAYOUT.format(array.layout)
     if corner(array) is not None:
         return "a causal mask of torch.nn.attention.bias; give it as mask or bias, or write masks.causal()"
     if _elsewhere(array) and not (torch.compiler.is_compiling() and type(array).__module__.startswith("torch._")):
