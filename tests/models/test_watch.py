@@ -351,6 +351,33 @@ def test_what_is_kept_is_query_and_key_of_what_was_chosen(kind, heads):
     assert seen.nbytes == needed + logsumexp
 
 
+class Step(torch.nn.Module):
+    """An attention whose mask is a buffer that each step changes in place."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.zeros(1, 1, 1, 5, dtype=torch.bool))
+
+    def forward(self, states, step):
+        self.mask[..., : step + 1] = True
+        for _ in range(2):
+            states = torch.nn.functional.scaled_dot_product_attention(
+                states, states, states, attn_mask=self.mask.expand(2, 3, 5, 5)
+            )
+        return states
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_mask_that_changes_in_place(mode):
+    with mode():
+        model = Step()
+        with regard.watch(model) as seen:
+            for step in range(3):
+                model(torch.randn(2, 3, 5, 4), step)
+    assert held(seen) % (2 * 3 * 5 * 4 * 4) == 3 * 5  # beside queries and keys three masks of five keys
+    assert [int((weights.dense()[0, 0, 0] > 0).sum()) for weights in seen] == [1, 1, 2, 2, 3, 3]
+
+
 def test_what_is_kept(model, inputs):
     with torch.no_grad(), regard.watch(model) as seen:
         model(**inputs)

@@ -47,6 +47,7 @@ class Recorder(Onlooker):
         self.compiled = False  # whether a compiled function that holds an attention ran
         self._latest: _Kept | None = None  # whose projection is still to come
         self._gradients = Gradients()
+        self._mask: torch.Tensor | None = None  # the last one
         self._padded: int | None = None  # the length of the texts of a nested tensor with their padding
         self.seen = Seen(lambda: self._unseen.names(layers.ran))
 
@@ -55,7 +56,7 @@ class Recorder(Onlooker):
         return self.seen
 
     def stop(self) -> None:
-        self._latest = None
+        self._latest = self._mask = None
         self._layers.trim(self.seen, ended=True)
         self.seen.close()
         self.__exit__(None, None, None)
@@ -124,6 +125,7 @@ class Recorder(Onlooker):
                 f"watch: need a model that is called on its own; got one inside a transformation of torch.func, in "
                 f"{name or type(module).__name__}; call the model outside of it."
             )
+        mask = self._lasting(mask)
         weights: AttentionWeights | Callable[[], AttentionWeights]
         if self._heads is None:  # made when they are asked for, so that recording takes no time
             weights = partial(weights_of, _alone(query), _alone(key), mask, causal, scale)
@@ -132,6 +134,18 @@ class Recorder(Onlooker):
         output = result[0] if isinstance(result, tuple) else result
         self._keep(name, weights, query.shape[-3], value, output, projection)
         return result
+
+    def _lasting(self, mask: torch.Tensor | None) -> torch.Tensor | None:
+        """A mask that nobody changes later, kept once for all layers that have it."""
+        if mask is None or mask.is_meta:
+            return mask
+        for axis in range(mask.ndim):
+            if not mask.stride(axis):  # expanded
+                mask = mask.narrow(axis, 0, 1)
+        kept = self._mask
+        if kept is None or (kept.dtype, kept.device) != (mask.dtype, mask.device) or not torch.equal(kept, mask):
+            self._mask = frozen(mask)
+        return self._mask
 
     def told(self, module: torch.nn.Module, value: torch.Tensor, found: Attention) -> None:
         """An attention of Regard's own, inside a module, instead of the calls that it makes."""
