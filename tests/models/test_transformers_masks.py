@@ -222,6 +222,14 @@ def test_functions_that_somebody_adds_to_a_mask(function, kind, junction):
     torch.testing.assert_close(weights.dense().transpose(1, 2)[some], plain.transpose(1, 2)[some])
 
 
+@pytest.mark.parametrize("function", [prefix, scalars])
+def test_a_mask_with_such_a_function_is_a_tensor_too(function):
+    mask, expected = made(
+        mask_function=masking_utils.and_masks(masking_utils.causal_mask_function, function), use_vmap=True
+    )
+    torch.testing.assert_close(mask + 0.0, expected, rtol=0, atol=0)
+
+
 def test_packed_sequences_by_position():
     ids = text()[0][:1].expand(2, -1)
     places = torch.cat([torch.arange(9), torch.arange(14)])[None].expand(2, -1)

@@ -325,13 +325,21 @@ def _unpacked(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """transformers hands over the heads that share a key as if they were positions, while it generates."""
     repeats = getattr(module, "num_key_value_groups", 1)
-    heads = getattr(getattr(module, "config", None), "num_attention_heads", None)
+    heads = _heads(module)
     if repeats == 1 or query.ndim != 4 or query.shape[2] != repeats or query.shape[1] * repeats != heads:
         return query, mask
     whole = query.reshape(query.shape[0], heads, 1, query.shape[-1])
     if mask is not None and mask.shape[1] != 1:
         mask = mask.reshape(mask.shape[0], heads, 1, mask.shape[-1])
     return whole, mask
+
+
+def _heads(module: torch.nn.Module) -> int | None:
+    """How many heads an attention of transformers has."""
+    try:
+        return module.config.num_attention_heads  # type: ignore[union-attr, return-value]
+    except (AttributeError, RuntimeError):  # transformers' where layers differ in it
+        return getattr(module, "num_heads", None)
 
 
 def _called_whole(

@@ -12,6 +12,7 @@ and no n x n mask is made. A function that we do not know is called a tile at a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,7 +36,7 @@ NAME = "regard"
 BEFORE_SINKS = ("granite_swa", "granitemoe_swa")
 # Keywords that models hand on to every attention and that change none: what they ask for is elsewhere, or in the mask.
 HARMLESS = {
-    "cache_position", "deterministic", "labels", "logits_to_keep", "max_length_k", "max_length_q",
+    "cache_position", "deterministic", "grid_thw", "labels", "logits_to_keep", "max_length_k", "max_length_q",
     "num_items_in_batch", "output_attentions", "output_hidden_states", "output_router_logits", "position_ids",
     "return_dict", "sliding_window", "token_type_ids", "use_cache",
 }  # fmt: skip
@@ -250,7 +251,14 @@ def make_mask(
         masking_utils.eager_mask, batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask,
         dtype, use_vmap=use_vmap, device=device,
     )  # fmt: skip
+    make = partial(_aside, make) if use_vmap else make
     return Prepared(rule, make, (batch_size, 1, q_length, kv_length), dtype=dtype, device=device)
+
+
+def _aside(make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What a function makes in a thread of its own: vmap does not work inside `__torch_dispatch__`."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
 
 
 @dataclass(frozen=True)
