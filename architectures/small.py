@@ -151,11 +151,16 @@ def _tokens(kind: type, old: Any, values: dict[str, Any]) -> None:
 
 
 PREDICTED = {"prediction_length": 4, "context_length": 12, "lags_sequence": [1, 2]}
+STAGES = {"out_features": ["stage2", "stage3", "stage4"], "hidden_sizes": [WIDTH] * 4, "depths": [1] * 4}
+OF_STAGES = {"encoder_in_channels": [WIDTH] * 3, "decoder_in_channels": [WIDTH] * 3, "encoder_hidden_dim": WIDTH}
 WINDOWS = {"image_size": 64, "patch_size": 2, "window_size": 4}  # whose last stage is a window still
 EXCEPTIONS: dict[str, dict[str, Any]] = {
     "autoformer": PREDICTED,
     "informer": PREDICTED,
     "time_series_transformer": PREDICTED,
+    "rt_detr_resnet": STAGES,
+    "rt_detr": OF_STAGES,
+    "rt_detr_v2": OF_STAGES,
     "swin": WINDOWS,
     "swinv2": WINDOWS,
     "donut-swin": WINDOWS,
