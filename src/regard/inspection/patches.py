@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from regard._backends import to_numpy
 from regard.errors import ShapeError
+
+_PREFIXES = (0, 1, 2, 5)  # nothing, a class token, one of distillation too, or four registers too
 
 
 def patch_map(scores: Any, grid: tuple[int, int] | None = None, prefix: int | None = None) -> np.ndarray:
@@ -18,16 +21,22 @@ def patch_map(scores: Any, grid: tuple[int, int] | None = None, prefix: int | No
             rollout, relevance.
         grid: Rows and columns of patches; default a square.
         prefix: How many keys before the patches belong to none (CLS, registers); default what is more than the grid,
-            and for no grid what is more than the largest square.
+            and for no grid what is more than the largest square: 0, 1, 2 or 5.
 
     Raises:
-        ShapeError: The keys are not as many as the patches.
+        ShapeError: The keys are not as many as the patches, or no grid is said and they are no square.
     """
     scores = to_numpy(scores).astype(np.float64)
     length = scores.shape[-1]
     if grid is None:
-        side = int(np.sqrt(length - (prefix or 0)))
+        side = math.isqrt(max(length - (prefix or 0), 0))
         grid = (side, side)
+        more = length - side * side
+        if side == 0 or (more not in _PREFIXES if prefix is None else more != prefix):
+            wanted = "0, 1, 2 or 5" if prefix is None else prefix
+            raise ShapeError(
+                f"patch_map: need {wanted} keys and a square of patches; got {length} keys; say grid= and prefix=."
+            )
     prefix = length - grid[0] * grid[1] if prefix is None else prefix
     if prefix < 0 or length - prefix != grid[0] * grid[1]:
         raise ShapeError(f"patch_map: need {prefix} + {grid[0]} x {grid[1]} keys; got {length}; say grid= and prefix=.")
