@@ -305,6 +305,29 @@ def test_an_encoder_learns_to_spell(values, tmp_path):
     assert _recognizers.spelled(prepared.processor.tokenizer, "LOW!") == "low"
 
 
+@pytest.mark.parametrize("norm", ["layer", "group"])
+def test_what_is_spelled_does_not_depend_on_what_is_beside_it(norm):
+    """Neither on the frames of the padding nor, with group normalisation over time, on the padding itself."""
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC
+
+    torch.manual_seed(0)
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
+    processor = _recognizers._spelling_processor(extractor, ["good film", "a dull plot"])
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    convolutions = {"conv_dim": (32,) * 3, "conv_stride": (5, 4, 4), "conv_kernel": (10, 8, 4)}
+    places = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
+    config = Wav2Vec2Config(
+        vocab_size=len(processor.tokenizer), feat_extract_norm=norm, do_stable_layer_norm=norm == "layer",
+        pad_token_id=0, **sizes, **convolutions, **places,
+    )  # fmt: skip
+    model, rng = Wav2Vec2ForCTC(config).eval(), np.random.default_rng(0)
+    sounds = [rng.normal(size=size).astype("float32") for size in (2000, 6000, 3500, 2000)]
+    alone = [_recognizers.transcribe(model, processor, [sound])[0] for sound in sounds]
+    assert len(set(alone)) == 4
+    assert _recognizers.transcribe(model, processor, sounds) == alone
+    assert _recognizers.transcribe(model, processor, sounds[::-1]) == alone[::-1]
+
+
 def test_moonshine_reads_and_writes(spoken):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (

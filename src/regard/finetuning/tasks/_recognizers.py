@@ -298,14 +298,34 @@ def transcribe(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str]:
     import torch
 
     model.eval()  # as for predictions, whatever it is in the middle of
+    if len({len(sound) for sound in sounds}) > 1 and sees_padding(model):
+        return [text for sound in sounds for text in transcribe(model, processor, [sound])]
     batch = prepare(processor, sounds).to(model.device)
     with torch.inference_mode(), quiet_transformers():
         if is_spelling(processor):
-            return processor.batch_decode(model(**batch).logits.argmax(-1))
+            return _spell(model, processor, batch)
         seconds = max(map(len, sounds)) / processor.feature_extractor.sampling_rate
         most = min(math.ceil(TOKENS * seconds) + 8, longest_text(model.config) - 8)
         written = model.generate(**batch, max_new_tokens=most)
     return [text.strip() for text in processor.batch_decode(written, skip_special_tokens=True)]
+
+
+def sees_padding(model: Any) -> bool:
+    """Tell whether a model normalises over all of a sound, the padding of a batch included, as wav2vec2-base does."""
+    return getattr(model.config, "feat_extract_norm", None) == "group"
+
+
+def _spell(model: Any, processor: Any, batch: Any) -> list[str]:
+    """Spell each sound of a batch by its own frames, not by those of the padding."""
+    import torch
+
+    found = model(**batch).logits.argmax(-1)
+    mask = batch.get("attention_mask")
+    if mask is not None:
+        lengths = model._get_feat_extract_output_lengths(mask.sum(-1))
+        beyond = torch.arange(found.shape[1], device=found.device) >= lengths[:, None]
+        found = found.masked_fill(beyond, processor.tokenizer.pad_token_id)  # the blank, which writes nothing
+    return processor.batch_decode(found)
 
 
 def longest_text(described: Any) -> int:
