@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from models.families import IMAGE, PAIRS, TEXT, WAV2VEC2, make
 from regard.cli import app
+from regard.finetuning.tasks import _recognizers
 from regard.inspection.look import Look
 from regard.models import transformers_look
 
@@ -144,6 +145,54 @@ def test_a_sound(listener, tmp_path):
     assert refused(listener, tmp_path / "sound.wav", "--method", "relevance") == (
         "relevance: need a text or a picture; got a sound; use --method rollout."
     )
+
+
+LANGUAGE, TASK = 259, 260
+
+
+def writer(several):
+    """A small Whisper, of one language or of several, that never ends before it must, and what prepares sounds."""
+    torch.manual_seed(0)
+    model = transformers.WhisperForConditionalGeneration(
+        transformers.WhisperConfig(
+            vocab_size=261, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_source_positions=50,
+            max_target_positions=24, decoder_start_token_id=257, bos_token_id=256, eos_token_id=256, pad_token_id=256,
+            begin_suppress_tokens=None, suppress_tokens=None,
+        )
+    ).eval()  # fmt: skip
+    for layer in model.model.decoder.layers:
+        layer.encoder_attn.q_proj.weight.data.mul_(60)
+    generation = model.generation_config
+    generation.no_timestamps_token_id, generation.suppress_tokens = 258, [256, 257, 258, LANGUAGE, TASK]
+    generation.is_multilingual, generation.alignment_heads = several, [[0, 1], [1, 0]]
+    if several:
+        generation.lang_to_id, generation.task_to_id = {"<|de|>": LANGUAGE}, {"transcribe": TASK}
+        generation.language, generation.task = "de", "transcribe"
+    return model, _recognizers._new_processor("whisper", 1, [])
+
+
+@pytest.mark.parametrize("begun", [[257, 258], [257, LANGUAGE, TASK, 258]])
+def test_words_have_the_seconds_in_which_they_are_written(begun, monkeypatch):
+    model, processor = writer(len(begun) > 2)
+    monkeypatch.setattr(processor.tokenizer, "decode", lambda ids: f" {ids[0]}")  # each token is a word
+    sound = np.random.default_rng(0).normal(size=16_000)
+    batch = processor.feature_extractor(sound, sampling_rate=16_000, return_tensors="pt")
+    words = transformers_look.transcribe(model, processor, batch, 1.0)
+    ids = torch.tensor([[*begun, *(int(word) for word, *_ in words)]])
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        output = model(**batch, decoder_input_ids=ids, output_attentions=True)
+    written = transformers.utils.ModelOutput(cross_attentions=[output.cross_attentions], sequences=ids)
+    heads, skipped = model.generation_config.alignment_heads, len(begun) - 1  # the last of them writes the first word
+    times = model._extract_token_timestamps(written, heads, num_frames=100, num_input_ids=skipped)[0, skipped:]
+    found = np.array([[first, last] for _, first, last in words])
+    assert len(words) > 10
+    assert len(np.unique(times)) > 3
+    np.testing.assert_allclose(found[:, 0], times[: len(words)], atol=1e-6)
+    np.testing.assert_allclose(found[:-1, 1], times[1 : len(words)], atol=1e-6)
+    next_token = output.logits[0, skipped:-1].index_fill(-1, torch.tensor([256, 257, 258, LANGUAGE, TASK]), -np.inf)
+    assert next_token.argmax(-1).tolist() == ids[0, len(begun) :].tolist()  # the beginning is the one it wrote behind
 
 
 def saved(folder, name, options, suffix="Model", reads=("text",)):

@@ -365,13 +365,9 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     upper half of the layers) are averaged and warped.
     """
     tokenizer = processor.tokenizer
-    with torch.no_grad(), _silent():
-        ids = model.generate(**batch, max_new_tokens=min(200, model.config.max_target_positions - 8))
-        ids = ids["sequences"] if isinstance(ids, dict) else ids
-        start = _start(model)
-        ids = ids if int(ids[0, 0]) == int(start) else torch.cat([start, ids], 1)
-        with watch(model) as seen:
-            model(**batch, decoder_input_ids=ids)
+    ids, begun = _hear(model, batch)
+    with torch.no_grad(), watch(model) as seen:
+        model(**batch, decoder_input_ids=ids)
     cross = [weights for weights in seen if weights.shape[-2] == ids.shape[1] != weights.shape[-1]]
     heads = getattr(model.generation_config, "alignment_heads", None)
     if not heads:
@@ -381,12 +377,18 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     used = max(min(round(seconds / step), frames), 1)
     tokens = tokenizer.convert_ids_to_tokens(ids[0])
     special = set(tokenizer.all_special_tokens)
-    rows = [row for row, token in enumerate(tokens) if token not in special and not re.fullmatch(r"<\|.*\|>", token)]
+    rows = [
+        row
+        for row, token in enumerate(tokens)
+        if row >= begun and token not in special and not re.fullmatch(r"<\|.*\|>", token)
+    ]
     if not rows:
         return []
     maps = [weights[0].dense()[:, :, :used] for weights in cross]
-    found = align([part[:, rows] for part in maps], heads=[tuple(pair) for pair in heads])
-    spans = found.spans() * step
+    writing = [row - 1 for row in rows]  # a token is written where the one before it is read
+    ended = [*writing, rows[-1]]  # where the text's end is written, which takes the silence behind the last word
+    found = align([part[:, ended] for part in maps], heads=[tuple(pair) for pair in heads])
+    spans = found.spans()[:-1] * step
     words: list[tuple[str, float, float]] = []
     for place, (first, last) in zip(rows, spans, strict=True):
         piece = tokenizer.decode([int(ids[0, place])])
@@ -397,6 +399,35 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
             words.append((piece.strip(), float(first), float(last)))
     ends = [*(first for _, first, _ in words[1:]), words[-1][2]]  # one ends where the next begins
     return [(word, first, end) for (word, first, _), end in zip(words, ends, strict=True)]
+
+
+def _hear(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
+    """What a recogniser writes, `(1, T)`, behind what it was begun with, and how long that is.
+
+    What it gives back may lack the beginning, such as the language and the task, which the model may have chosen.
+    """
+    begun = _Beginning()
+    with torch.no_grad(), _silent():
+        most = min(200, model.config.max_target_positions - 8)
+        ids = model.generate(**batch, max_new_tokens=most, logits_processor=transformers.LogitsProcessorList([begun]))
+    ids = (ids["sequences"] if isinstance(ids, dict) else ids)[:1]
+    before = _start(model) if begun.ids is None else begun.ids[:1]
+    length = before.shape[1]
+    if torch.equal(ids[:, :length], before):
+        return ids, length
+    if torch.equal(ids[:, :1], before[:, :1]):
+        ids = ids[:, 1:]
+    return torch.cat([before, ids], 1), length
+
+
+class _Beginning(transformers.LogitsProcessor):
+    """Keeps what generation begins with, and changes nothing."""
+
+    ids: torch.Tensor | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.ids = input_ids if self.ids is None else self.ids
+        return scores
 
 
 @contextlib.contextmanager
