@@ -71,7 +71,7 @@ class Observer(TorchFunctionMode):
         while frame is not None:
             if "self" in frame.f_code.co_varnames[:1]:
                 module = frame.f_locals.get("self")
-                if id(module) in self._names:
+                if id(module) in self._names and not isinstance(module, torch.nn.Softmax):
                     return module
             frame = frame.f_back
         return None
