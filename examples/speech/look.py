@@ -49,8 +49,10 @@ def listened(model: torch.nn.Module, processor: object, path: Path, text: str) -
         model(**batch, decoder_input_ids=ids)
     cross = [weights[0] for weights in seen if weights.shape[-2] == ids.shape[1] != weights.shape[-1]]
     last = round(len(sound) / RATE * FRAMES)
-    maps = [weights[:, :, :last] for weights in cross[len(cross) // 2 :]]  # tiles: behind the sound is silence
-    return align(maps), [processor.tokenizer.decode([token]).strip() for token in ids[0].tolist()]
+    maps = [
+        weights[:, :-1, :last] for weights in cross[len(cross) // 2 :]
+    ]  # tiles: behind the sound is silence; a token is written where the one before is read
+    return align(maps), [processor.tokenizer.decode([token]).strip() for token in ids[0, 1:].tolist()]
 
 
 if __name__ == "__main__":

@@ -122,6 +122,18 @@ def test_a_picture(viewer, picture, tmp_path, method):
     assert (tmp_path / "look.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize("options", [{}, {"do_normalize": False}, {"rescale_factor": 1 / 127.5}])
+def test_pictures_have_their_own_colours(options, tmp_path):
+    """A dark and even picture stays dark."""
+    pixels = np.full((16, 16, 3), (40, 50, 60), np.uint8)
+    pixels[:8] = 45
+    Image.fromarray(pixels).save(tmp_path / "dark.png")
+    model = make("ViT", {**IMAGE, "num_labels": 3}, "ForImageClassification")
+    processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16}, **options)
+    looked = transformers_look.look(model, processor, str(tmp_path / "dark.png"))
+    np.testing.assert_allclose(looked.picture, pixels / 255, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def listener(tmp_path_factory):
     folder = tmp_path_factory.mktemp("listener")

@@ -78,7 +78,7 @@ def _look_at_picture(model: Any, processor: Any, path: str) -> Looked:
         place_labels(rows, columns, prefix),
         seen.over(length),
         _answer(model, logits),
-        picture=in_unit_range(pixels[0]),
+        picture=in_unit_range(pixels[0], processor),
         grid=(rows, columns),
         score=_score_without_patches(model, pixels, int(logits.argmax()), (rows, columns)),
         removable=np.arange(length) >= prefix,

@@ -70,7 +70,11 @@ def place_labels(rows: int, columns: int, prefix: int) -> list[str]:
     return [f"[{place}]" for place in range(prefix)] + patches
 
 
-def in_unit_range(pixels: np.ndarray) -> np.ndarray:
-    """Pixels as a model reads them, `(height, width, channels)`, from 0 to 1 to be drawn, of three channels at most."""
-    shown = (pixels - pixels.min()) / max(float(np.ptp(pixels)), 1e-9)
-    return shown[..., :3]
+def in_unit_range(pixels: np.ndarray, processor: Any) -> np.ndarray:
+    """Pixels as a model reads them, `(height, width, channels)`, in their own colours from 0 to 1, to be drawn."""
+    shown = np.asarray(pixels, np.float64)
+    if getattr(processor, "do_normalize", None):
+        shown = shown * np.asarray(processor.image_std) + np.asarray(processor.image_mean)
+    scale = getattr(processor, "rescale_factor", 1 / 255) if getattr(processor, "do_rescale", True) else 1
+    shown = shown / (255 * scale)
+    return np.clip(shown[..., :3], 0, 1)

@@ -90,7 +90,7 @@ def look_for_boxes(model: Any, processor: Any, path: str, sure: float = 0.5) -> 
         )
         for n in order
     ]
-    return SeenBoxes(in_unit_range(pixels[0].permute(1, 2, 0).float().cpu().numpy()), found, seen, grid)
+    return SeenBoxes(in_unit_range(pixels[0].permute(1, 2, 0).float().cpu().numpy(), processor), found, seen, grid)
 
 
 def _scores(model: Any, output: Any) -> tuple[torch.Tensor, torch.Tensor]:

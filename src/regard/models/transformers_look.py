@@ -307,7 +307,7 @@ def _look_at_picture(model: Any, processor: Any, path: str, gradients: bool) -> 
         place_labels(*grid, prefix),
         seen.over(length),
         _answer(model, output),
-        picture=in_unit_range(pixels[0].permute(1, 2, 0).float().cpu().numpy()),
+        picture=in_unit_range(pixels[0].permute(1, 2, 0).float().cpu().numpy(), processor),
         grid=grid,
         score=_score_without_patches(model, pixels, output, grid, prefix) if _decides(output) else None,
         removable=np.arange(length) >= prefix,
