@@ -394,6 +394,7 @@ def _print_look(seen: Any) -> None:
         rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
         header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
         _print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
+        typer.echo(f"Shares {seen.scale}.")
 
 
 def _model(name: str) -> tuple[Any, Any]:

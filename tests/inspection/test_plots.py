@@ -1,6 +1,7 @@
 """The figures: what their axes hold and say, against NumPy; no pixel is compared."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -337,6 +338,67 @@ def test_image_overlay_lays_the_patches_over_the_picture(tmp_path):
         "image_overlay: need a picture (height, width, 3) and a map (rows, columns); got (16, 24, 3) and (3,); choose "
         "one example."
     )
+
+
+EVEN = 1 / 36 + np.linspace(-0.002, 0.002, 36).reshape(6, 6)  # each a little more than the one before
+STRONG = np.where(np.arange(36) == 14, 0.3, 0.02).reshape(6, 6)
+
+
+def colours(kind, values):
+    """What stands for each of `values` in a figure of a kind: colours with their strength, or heights of the axis."""
+    picture = np.full((6, 6, 3), 0.5)
+    if kind == "tokens":
+        axes = plots.tokens(["t"] * 36, values.ravel()).axes[0]
+        return np.array([patch.get_facecolor() for patch in axes.patches])
+    if kind == "words":
+        axes = plots.words_in_time([("one", 0.0, 1.0)], values.ravel(), 1 / 36).axes[1]
+        low, high = axes.get_ylim()
+        return (axes.lines[0].get_ydata()[:, None] - low) / (high - low)
+    if kind == "heat_map":
+        image = plots.heat_map(values).axes[0].images[0]
+    elif kind == "head_grid":
+        image = plots.head_grid(values[None]).axes[0].images[0]
+    elif kind == "boxes":
+        found = SimpleNamespace(label="dog", score=0.9, box=(0.1, 0.1, 0.5, 0.5), patches=values)
+        image = plots.boxes(picture, [found]).axes[1].images[1]
+    elif kind == "overlay":
+        image = plots.image_overlay(picture, values).axes[1].images[1]
+    else:
+        image = plots.image_overlays(picture[None], values[None]).axes[0].images[1]
+    drawn = np.asarray(image.to_rgba(image.get_array()))
+    if np.ndim(image.get_alpha()):
+        drawn[..., 3] = image.get_alpha()
+    return drawn.reshape(36, -1)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "words", "heat_map", "head_grid", "boxes", "overlay", "overlays"])
+def test_what_is_nearly_even_is_not_drawn_as_if_it_were_strong(kind):
+    even, strong = colours(kind, EVEN), colours(kind, STRONG)
+    assert np.ptp(even, axis=0).max() < 0.15 < np.ptp(strong, axis=0).max()
+    most = strong[14]
+    assert np.abs(even - most).max(1).min() > 0.25  # nothing even has the colour of what is strong
+
+
+def test_scales_are_said():
+    even = "from 0.026 to 0.03; even would be 0.028"
+    picture = np.zeros((6, 6))
+    found = SimpleNamespace(label="dog", score=0.9, box=(0.1, 0.1, 0.5, 0.5), patches=EVEN)
+    overlay = draw(plots.image_overlay(picture, EVEN))
+    assert overlay.axes[2].get_ylabel() == f"share, {even}"
+    assert draw(plots.heat_map(EVEN)).axes[1].get_ylabel() == f"weight, {even}"
+    assert draw(plots.tokens(["t"] * 36, EVEN.ravel())).get_supxlabel() == even
+    assert draw(plots.tokens(["a", "b"], [-0.5, 0.25])).get_supxlabel() == "from -0.5 to 0.25"
+    assert draw(plots.boxes(picture, [found])).axes[1].get_title() == "dog 0.90\n" + even.replace("; ", "\n")
+    assert draw(plots.image_overlays(picture[None], EVEN[None])).axes[0].texts[0].get_text().split("\n") == (
+        even.split("; ")
+    )
+    words = draw(plots.words_in_time([("one", 0.0, 1.0)], EVEN.ravel(), 1 / 36))
+    assert words.axes[1].get_xlabel() == f"seconds; received {even} (dashed)"
+
+
+def test_small_values_keep_two_digits():
+    axes = plots.tokens(["a", "b"], [0.0041, 0.0038]).axes[0]
+    assert [text.get_text() for text in axes.texts[1::2]] == ["0.0041", "0.0038"]
 
 
 def test_words_in_time_and_faithfulness_draw():

@@ -1,5 +1,6 @@
 """`regard look` on checkpoints of every kind, as the command line runs it, and what it refuses."""
 
+import re
 import shutil
 import wave
 
@@ -72,6 +73,7 @@ def test_a_text(reader, tmp_path, method):
     rows = {line[0]: line for line in lines if line and line[0] in WORDS}
     assert list(rows) == ["[CLS]", "the", "film", "is", "slow", "but", "fine", "##r", "[SEP]"]
     assert sum(float(line[2].rstrip("%")) for line in rows.values()) == pytest.approx(100, abs=0.5)
+    assert re.search(r"^Shares from [\d.]+ to [\d.]+; even would be 0\.11\.$", result.stdout, re.MULTILINE)
     assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
     assert lines[0][0] in ("good", "bad")
 
@@ -111,7 +113,9 @@ def test_pages(reader, viewer, picture, tmp_path):
     assert run(reader, TOLD, "-o", tmp_path / "text.html").exit_code == 0
     assert "slow" in (tmp_path / "text.html").read_text()
     assert run(viewer, picture, "-o", tmp_path / "picture.html").exit_code == 0
-    assert "data:image/png;base64" in (tmp_path / "picture.html").read_text()
+    page = (tmp_path / "picture.html").read_text()
+    assert "data:image/png;base64" in page
+    assert "; even would be 0." in page
 
 
 @pytest.mark.parametrize("method", ["received", "rollout", "relevance"])

@@ -14,7 +14,7 @@ from regard._backends import to_numpy
 from regard.errors import ConfigError
 from regard.inspection import plots
 from regard.inspection.faithfulness import Faithfulness, faithfulness
-from regard.inspection.patches import patch_map
+from regard.inspection.patches import patch_map, span
 from regard.inspection.report import write_report
 from regard.inspection.report.content import Example, Picture, Report, Table, TokenAttention
 
@@ -90,6 +90,11 @@ class Look:
             rows = [weights.received(None if self.start is None else [self.start]) for weights in self._layers]
             found = np.mean([self._heads(to_numpy(row)[0]).mean(0) for row in rows], 0)
         return found / max(float(found.sum()), 1e-30)
+
+    @property
+    def scale(self) -> str:
+        """The shares in words, beside what each position had if all had the same."""
+        return span(self.scores)
 
     @property
     def _layers(self) -> list[Any]:
@@ -203,7 +208,7 @@ class Look:
             Report(
                 f"What the model attends to: {Path(self.given).name[:80]}",
                 self.looked.answer,
-                self._facts,
+                [*self._facts, ("Shares", self.scale)],
                 metrics=[],
                 pictures=[Picture(self.which, drawn.getvalue(), _CAVEAT), *faithful],
                 tables=[shares],

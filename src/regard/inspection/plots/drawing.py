@@ -128,10 +128,25 @@ def draw_map(axes: Axes, values: np.ndarray, shape: tuple[int, int], norm: Norma
     return axes.imshow(values, cmap=MAP, norm=norm, extent=extent, interpolation="nearest", aspect="auto")
 
 
+def top(values: np.ndarray) -> float:
+    """Where a scale of shares ends: at the largest, but not below twice what each had if all had the same, so that
+    what is nearly even is drawn in the middle of the scale, and not as if it were strong."""
+    finite = values[np.isfinite(values)]
+    return max(float(finite.max()), 2 * float(finite.mean())) if finite.size and finite.max() > 0 else 1.0
+
+
 def scale(values: np.ndarray) -> Normalize:
     """Colour by the square root of the weight, so that small weights can be told from none."""
+    return PowerNorm(0.5, vmin=0.0, vmax=top(values))
+
+
+def linear(values: np.ndarray) -> Normalize:
+    """Colour by the share itself, from 0; where some are negative, on both sides of it."""
     finite = values[np.isfinite(values)]
-    return PowerNorm(0.5, vmin=0.0, vmax=float(finite.max()) if finite.size and finite.max() > 0 else 1.0)
+    if finite.size and finite.min() < 0:
+        most = float(np.abs(finite).max())
+        return Normalize(-most, most)
+    return Normalize(0.0, top(values))
 
 
 def labelled_map(

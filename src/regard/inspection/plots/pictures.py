@@ -12,8 +12,17 @@ from matplotlib.patches import Rectangle
 
 from regard._backends import to_numpy
 from regard.errors import ShapeError
-from regard.inspection.patches import upsampled
-from regard.inspection.plots.drawing import COLOURS, Target, as_it_is, check_labels, drawable, finish, new_figure
+from regard.inspection.patches import span, upsampled
+from regard.inspection.plots.drawing import (
+    COLOURS,
+    Target,
+    as_it_is,
+    check_labels,
+    drawable,
+    finish,
+    linear,
+    new_figure,
+)
 
 MOST = 7
 """Objects with a panel of their own."""
@@ -48,9 +57,10 @@ def boxes(picture: Any, found: Sequence[Any], title: str | None = None, *, path:
     _title(panels[0], f"{len(found)} found")
     for number, (axes, each) in enumerate(zip(panels[1:], looking, strict=False)):
         axes.imshow(picture, cmap="gray")
-        axes.imshow(upsampled(np.asarray(each.patches), picture.shape[:2]), cmap="inferno", alpha=0.6)
+        patches = np.asarray(each.patches)
+        axes.imshow(upsampled(patches, picture.shape[:2]), cmap="inferno", alpha=0.6, norm=linear(patches))
         _frame(axes, each, picture.shape, COLOURS[number % len(COLOURS)])
-        _title(axes, f"{each.label} {each.score:.2f}")
+        _title(axes, f"{each.label} {each.score:.2f}\n" + span(patches, "\n"))
     if title:
         figure.suptitle(drawable(title), **as_it_is())
     return finish(figure, path)
@@ -64,7 +74,7 @@ def _frame(axes: Axes, each: Any, shape: Sequence[int], colour: str) -> None:
 
 
 def _title(axes: Axes, text: str) -> None:
-    axes.set_title(drawable(text), fontsize=9, **as_it_is())
+    axes.set_title("\n".join(map(drawable, text.split("\n"))), fontsize=8, **as_it_is())
 
 
 def picture_rows(rows: Sequence[Sequence[Any]], labels: Sequence[str], *, path: Target = None) -> Figure:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from regard._backends import to_numpy
 from regard.errors import ShapeError
-from regard.inspection.patches import upsampled
+from regard.inspection.patches import span, upsampled
 from regard.inspection.plots.drawing import (
+    BASELINE,
     COLOURS,
     MAP,
     MAX_CELLS,
@@ -27,7 +28,9 @@ from regard.inspection.plots.drawing import (
     drawable,
     finish,
     label_axes,
+    linear,
     new_figure,
+    top,
 )
 
 
@@ -44,7 +47,7 @@ def tokens(
     Args:
         tokens: The tokens, in order.
         values: One number a token: weights, received attention, any relevance. Where some are negative the colours
-            diverge from zero.
+            diverge from zero; else they begin at zero, and end at the largest or at twice the mean.
         title: Above the text.
         width: Characters in a line, at most.
         path: Where to write the figure, if at all.
@@ -72,17 +75,17 @@ def tokens(
             line, column = line + 1, 0.0
         places.append((column, line))
         column += max(len(text), 4) + 1.4
-    high = float(np.nanmax(np.abs(values))) or 1.0
-    diverging = bool(np.nanmin(values) < 0)
-    norm = Normalize(-high if diverging else 0.0, high)
-    figure = new_figure(width * 0.098 + 1.4, (line + 1) * 0.52 + (0.9 if title else 0.5))
+    norm = linear(values)
+    decimals = _decimals(values)
+    figure = new_figure(width * 0.098 + 1.4, (line + 1) * 0.52 + (1.1 if title else 0.7))
     axes = figure.add_subplot()
-    image = axes.scatter([], [], c=[], cmap="PuOr" if diverging else MAP, norm=norm)
+    image = axes.scatter([], [], c=[], cmap="PuOr" if norm.vmin else MAP, norm=norm)
     for text, value, (left, row) in zip(shown, values, places, strict=True):
-        _draw_token(axes, text, value, left, row, image.to_rgba(value))
+        _draw_token(axes, text, f"{value:.{decimals}f}", left, row, image.to_rgba(value))
     axes.set_xlim(-0.5, width + 1)
     axes.set_ylim(line + 0.72, -0.5)
     axes.set_axis_off()
+    figure.supxlabel(span(values), fontsize=7, color="0.35")
     figure.colorbar(image, ax=axes, label="value", fraction=0.03, pad=0.01)
     if title:
         axes.set_title(drawable(title), loc="left", **as_it_is())
@@ -101,9 +104,9 @@ def _profile(tokens: Sequence[str], values: np.ndarray, title: str | None, named
     )
     mean = np.add.reduceat(values, edges) / sizes
     axes.step(edges, mean, where="post", color=COLOURS[0], label=f"mean of a block of about {length / len(edges):.1f}")
-    top = np.argsort(-values, kind="stable")[:named]
-    for rank, place in enumerate(sorted(top)):  # labels share a line each, so that neighbours can be told apart
-        at = (length * (rank + 0.5) / len(top), 1.04)
+    largest = np.argsort(-values, kind="stable")[:named]
+    for rank, place in enumerate(sorted(largest)):  # labels share a line each, so that neighbours can be told apart
+        at = (length * (rank + 0.5) / len(largest), 1.04)
         axes.annotate(
             f"{tokens[place]} ({place})",
             (place, values[place]),
@@ -146,8 +149,8 @@ def image_overlay(picture: Any, patches: Any, title: str | None = None, *, path:
     for axes in (left, right):
         axes.imshow(picture, cmap="gray")
         axes.set_axis_off()
-    image = right.imshow(upsampled(patches, picture.shape[:2]), cmap="inferno", alpha=0.6)
-    figure.colorbar(image, ax=right, label="share", shrink=0.8)
+    image = right.imshow(upsampled(patches, picture.shape[:2]), cmap="inferno", alpha=0.6, norm=linear(patches))
+    figure.colorbar(image, ax=right, label=f"share, {span(patches)}", shrink=0.8)
     if title:
         figure.suptitle(drawable(title), **as_it_is())
     return finish(figure, path)
@@ -158,7 +161,8 @@ def image_overlays(pictures: Any, patches: Any, titles: Sequence[str] | None = N
 
     Args:
         pictures: `(n, height, width, 3)` or `(n, height, width)`, numbers in 0..1.
-        patches: One number for each patch of each, `(n, rows, columns)`; each picture has its own scale.
+        patches: One number for each patch of each, `(n, rows, columns)`; each picture has its own scale, which
+            begins at 0, ends at the largest or at twice the mean, and is said below.
         titles: Above each.
         path: Where to write the figure, if at all.
 
@@ -174,13 +178,14 @@ def image_overlays(pictures: Any, patches: Any, titles: Sequence[str] | None = N
     check_labels("image_overlays", "titles", titles, len(pictures))
     columns = min(5, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure = new_figure(1.6 * columns, 1.8 * rows)
+    figure = new_figure(1.6 * columns, 2.0 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, picture, given in zip(panels, pictures, patches, strict=False):
         axes.imshow(picture, cmap="gray")
         over = upsampled(given, picture.shape[:2])
-        most = float(over.max()) or 1.0
+        most = top(given)
         axes.imshow(over, cmap="YlOrRd", vmin=0, vmax=1.3 * most, alpha=0.75 * np.clip(over / most, 0, 1))
+        axes.text(0.5, -0.03, span(given, "\n"), transform=axes.transAxes, ha="center", va="top", fontsize=6)
     for axes, title in zip(panels, titles or [], strict=False):
         axes.set_title(drawable(title), fontsize=9, **as_it_is())
     for axes in panels:
@@ -196,7 +201,7 @@ def words_in_time(
     *,
     path: Target = None,
 ) -> Figure:
-    """Words over the seconds in which they were said, above what each moment received.
+    """Words over the seconds in which they were said, above what each moment received, from 0.
 
     Args:
         words: Each with its first and its last second.
@@ -216,14 +221,22 @@ def words_in_time(
     above.invert_yaxis()
     above.set_yticks([])
     below.plot(np.arange(len(received)) * moment, received, color=MODEL)
+    below.axhline(received.mean(), color=BASELINE, linestyle="--", zorder=0)
     below.set_xlim(0, end)
-    label_axes(below, x="seconds", y="received")
+    below.set_ylim(min(0.0, float(received.min())), 1.05 * top(received))
+    label_axes(below, x=f"seconds; received {span(received)} (dashed)", y="received")
     if title:
         figure.suptitle(drawable(title[:120]), fontsize=9, **as_it_is())
     return finish(figure, path)
 
 
-def _draw_token(axes: Axes, text: str, value: float, left: float, row: int, colour: Any) -> None:
+def _decimals(values: np.ndarray) -> int:
+    """So many that the largest value has two digits, and two at least."""
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    return 2 if largest == 0 else max(2, 1 - math.floor(math.log10(largest)))
+
+
+def _draw_token(axes: Axes, text: str, number: str, left: float, row: int, colour: Any) -> None:
     size = max(len(text), 4)
     box = FancyBboxPatch(
         (left, row - 0.27), size, 0.54, boxstyle="round,pad=0.25,rounding_size=0.2", mutation_aspect=0.3
@@ -233,4 +246,4 @@ def _draw_token(axes: Axes, text: str, value: float, left: float, row: int, colo
     ink = "white" if np.dot(colour[:3], (0.2126, 0.7152, 0.0722)) < 0.5 else "black"
     middle = left + size / 2
     axes.text(middle, row, text, color=ink, fontsize=9, ha="center", va="center", **as_it_is("DejaVu Sans Mono"))
-    axes.text(middle, row + 0.47, f"{value:.2f}", color="0.35", fontsize=6.5, ha="center", va="center")
+    axes.text(middle, row + 0.47, number, color="0.35", fontsize=6.5, ha="center", va="center")

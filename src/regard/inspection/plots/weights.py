@@ -10,6 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from regard._backends import to_numpy
+from regard.inspection.patches import span
 from regard.inspection.plots.drawing import (
     COLOURS,
     MAX_CELLS,
@@ -65,7 +66,9 @@ def heat_map(
     check_labels(who, "column_labels", column_labels, shape[1])
     values = shrink(weights, MAX_CELLS)
     figure = new_figure(7.2, 6.2)
-    axes = labelled_map(figure, values, shape, row_labels, column_labels, scale(values), "weight", title)
+    axes = labelled_map(
+        figure, values, shape, row_labels, column_labels, scale(values), f"weight, {span(values)}", title
+    )
     if shape[0] == shape[1]:
         axes.set_box_aspect(1)
     return finish(figure, path)
@@ -104,7 +107,7 @@ def alignment(
 
 
 def head_grid(weights: Any, title: str | None = None, *, path: Target = None) -> Figure:
-    """Every head of every layer as a small map with its own scale, layers downwards, heads to the right.
+    """Every head of every layer as a small map with its own scale from 0, layers downwards, heads to the right.
 
     Args:
         weights: An array or a lazy matrix, or a list of one (heads, T, S) for each layer.
@@ -140,7 +143,7 @@ def head_grid(weights: Any, title: str | None = None, *, path: Target = None) ->
                 axes.set_title(str(column), fontsize=9)
             if column == 0:
                 axes.set_ylabel(str(row), rotation=0, ha="right", va="center", fontsize=9)
-    figure.supxlabel("key in each map; head above the columns", fontsize=10)
+    figure.supxlabel("key in each map; head above the columns;\neach map on its own scale, from 0", fontsize=10)
     figure.supylabel("layer" if len(weights) > 1 else "query", fontsize=10)
     if title:
         figure.suptitle(drawable(title), **as_it_is())

@@ -219,9 +219,14 @@
   }
 
   // One pixel a weight; the browser scales the canvas.
+  // Up to the largest weight, but not below twice the even share: nearly even weights are drawn in the middle of the ramp.
+  const largestOf = (values) => values.reduce((a, b) => Math.max(a, b), 0);
+  const evenOf = (values) => 1 / Math.sqrt(values.length);
+  const topOf = (values) => Math.max(largestOf(values), Math.min(1, 2 * evenOf(values)));
+
   function paint(canvas, values, most) {
     const n = Math.sqrt(values.length), context = canvas.getContext("2d");
-    most = most || values.reduce((a, b) => Math.max(a, b), 0) || 1;
+    most = most || topOf(values);
     canvas.width = canvas.height = n;
     const image = context.createImageData(n, n);
     values.forEach((value, i) => image.data.set([...colour(value / most), 255], 4 * i));
@@ -300,14 +305,14 @@
   function drawRamp() {
     const canvas = byId("ramp"), context = canvas.getContext("2d");
     for (let x = 0; x < 256; x++) { context.fillStyle = css(colour((x / 255) ** 2)); context.fillRect(x, 0, 1, 1); }
-    byId("ramp-top").textContent = `${write(top)} (largest weight here)`;
+    byId("ramp-top").textContent = `${write(top)} (${largestOf(matrix) < top ? "twice the even share; the" : "the"} largest weight here${largestOf(matrix) < top ? ` is ${write(largestOf(matrix))}` : ""}; even would be ${write(evenOf(matrix))})`;
   }
 
   function draw(newExample) {
     if (newExample) drawExample();
     drawControls();
     matrix = matrixOf(state.example, state.layer, state.head);
-    top = matrix.reduce((a, b) => Math.max(a, b), 0) || 1;
+    top = topOf(matrix);
     const buttons = [...root.querySelectorAll(".thumb")];
     const chosen = buttons.filter((b) => (state.layer < 0 || +b.dataset.layer === state.layer) && (state.head < 0 || +b.dataset.head === state.head));
     for (const button of buttons) {
