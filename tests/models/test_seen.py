@@ -275,6 +275,47 @@ def test_relevance_of_other_shapes(seen):
         seen[0].relevance(gradient, gradient[..., :3], above)
 
 
+class Windows(torch.nn.Module):
+    """A picture of 8 x 8, then of 4 x 4 positions, attended within windows of 4 x 4, as vision transformers do."""
+
+    def forward(self, pictures):
+        for side in (8, 4):
+            pictures = torch.nn.functional.adaptive_avg_pool2d(pictures, side)
+            tiles = pictures.unflatten(2, (-1, 4)).unflatten(4, (-1, 4)).permute(0, 2, 4, 3, 5, 1)
+            batch, rows, columns, *_ = tiles.shape
+            queries = tiles.reshape(batch * rows * columns, 1, 16, -1)
+            attended = torch.nn.functional.scaled_dot_product_attention(queries, queries, queries)
+            tiles = attended.reshape(tiles.shape)
+            pictures = tiles.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+        return pictures
+
+
+def test_windows_are_not_followed_from_layer_to_layer():
+    torch.manual_seed(0)
+    model, pictures = Windows(), torch.randn(2, 6, 8, 8, requires_grad=True)
+    with regard.watch(model, values=True) as seen:
+        model(pictures).sum().backward()
+    assert [weights.shape for weights in seen] == [(8, 1, 16, 16), (2, 1, 16, 16)]
+    needed = (
+        "{}: need layers that all attend over the same batch; got 1 over 8 and 1 over 2, such as windows of a picture, "
+        "or runs of several batches; ask each of them for its weights, or choose with seen.only or a slice those that "
+        "see every position of an example."
+    )
+    for who in ("rollout", "relevance"):
+        for queries in (None, 0):
+            with pytest.raises(ShapeError) as error:
+                getattr(seen, who)(queries)
+            assert str(error.value) == needed.format(who)
+    summary = seen.summary()
+    assert summary.batches == [8, 2]
+    assert str(summary).splitlines()[-1] == (
+        "first axes differ (8, 2), as of windows: positions are counted within each"
+    )
+    close(summary.entropy[0], seen[0].entropy().mean((0, 2)))
+    assert seen[1:].rollout().shape == (2, 16)  # which see the whole picture
+    assert "first axes" not in str(seen[1:].summary())
+
+
 def test_values_are_counted(model, inputs, seen):
     with torch.no_grad(), regard.watch(model) as without:
         model(**inputs)

@@ -38,6 +38,20 @@ for name, size in (
     found = max(float((weights.dense() - other).abs().max()) for weights, other in zip(seen, dense, strict=True))
     print(name, found)
     assert found < 1e-6, (name, found)
+
+torch.manual_seed(0)
+model = timm.create_model("maxvit_nano_rw_256", pretrained=False).eval()
+with regard.watch(model, values=True) as seen:
+    model(torch.randn(2, 3, 256, 256)).sum().backward()
+for ask in (seen.rollout, seen.relevance):
+    try:
+        ask()
+    except regard.errors.ShapeError as error:
+        assert "got 2 over 128 and 4 over 32 and 6 over 8 and 2 over 2, such as windows of a picture" in str(error)
+    else:
+        raise AssertionError("windows were followed from layer to layer")
+assert str(seen.summary()).endswith("(128, 32, 8, 2), as of windows: positions are counted within each")
+assert seen[-2:].rollout().shape == (2, 64)
 """
 
 

@@ -237,7 +237,8 @@ class Seen:
                 tokenizer; default all, padding too.
 
         Raises:
-            ShapeError: Attentions that are not self-attentions of one length; choose with `only`.
+            ShapeError: Attentions that are not self-attentions of one length and one batch; choose with `only`. Windows
+                of a picture in the place of the batch are not followed from one layer into the next.
 
         Source: Abnar and Zuidema 2020, arXiv 2005.00928, section 3.
         """
@@ -266,7 +267,8 @@ class Seen:
 
         Raises:
             UnsupportedError: Before a backward pass, or watched without `values=True`.
-            ShapeError: Attentions that are not self-attentions of one length; choose with `only`.
+            ShapeError: Attentions that are not self-attentions of one length and one batch; choose with `only`. Windows
+                of a picture in the place of the batch are not followed from one layer into the next.
 
         Source: Chefer, Gur and Wolf 2021, arXiv 2103.15679, equations 5 and 6.
         """
@@ -305,6 +307,17 @@ class Seen:
             seen = " and ".join(f"{count} of {shape}" for shape, count in kinds.items()) or "none"
             raise ShapeError(f"{who}: need {what}; got {seen}; choose with seen.only('encoder.*'), say.")
 
+    def _one_batch(self, who: str) -> None:
+        """Layers whose first axis differs attend within different things, of which no row goes on to the next layer."""
+        kinds = Counter(int(weights.shape[0]) for weights in self)
+        if len(kinds) > 1:
+            seen = " and ".join(f"{count} over {size}" for size, count in kinds.items())
+            raise ShapeError(
+                f"{who}: need layers that all attend over the same batch; got {seen}, such as windows of a picture, or "
+                "runs of several batches; ask each of them for its weights, or choose with seen.only or a slice those "
+                "that see every position of an example."
+            )
+
     def _values(self, who: str, each: _Attended) -> Values:
         if each.values is None:
             raise UnsupportedError(f"{who}: need the values of {each.name}; not kept; use watch(model, values=True).")
@@ -314,6 +327,7 @@ class Seen:
         """The rows asked for, `(1, 1, T, k)` or `(B, 1, T, 1)`, and the verbs of the framework."""
         lengths = [f"{weights.shape[-2]} x {weights.shape[-1]}" for weights in self]
         self._require(who, lengths, "self-attentions of one length")
+        self._one_batch(who)
         *batch, _, queries_seen, keys = self[0].shape
         if queries_seen != keys:
             raise ShapeError(f"{who}: need self-attentions; got {lengths[0]}; choose with seen.only('encoder.*'), say.")

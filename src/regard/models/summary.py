@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,7 @@ class Summary:
         redundancy: cosine similarity of the head's weights, as one long vector, to those of the head of its layer
             that is most like it; NaN for a single head. (Compare Bian et al. 2021, "On Attention Redundancy".)
         unseen: modules that look like attention, ran, and could not be seen: no row is theirs.
+        batches: over how many examples each layer's means are; more in some layers where they attend within windows.
     """
 
     names: list[str]
@@ -49,6 +50,7 @@ class Summary:
     previous: list[np.ndarray]
     redundancy: list[np.ndarray]
     unseen: list[str] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
 
     def rows(self) -> list[dict[str, Any]]:
         """One dictionary for each layer and head, for `pandas.DataFrame` or a CSV file."""
@@ -66,7 +68,14 @@ class Summary:
         lines += [[str(row["layer"]), str(row["head"]), *(f"{row[column]:.3f}" for column in shown)] for row in rows]
         widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
         table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([*table, *([f"not seen: {', '.join(self.unseen)}"] if self.unseen else [])])
+        return "\n".join([*table, *self._notes()])
+
+    def _notes(self) -> Iterator[str]:
+        if self.unseen:
+            yield f"not seen: {', '.join(self.unseen)}"
+        if len(set(self.batches)) > 1:
+            sizes = ", ".join(map(str, dict.fromkeys(self.batches)))
+            yield f"first axes differ ({sizes}), as of windows: positions are counted within each"
 
 
 def summarise(
@@ -83,7 +92,7 @@ def summarise(
     for weights, counted in zip(layers, each, strict=True):
         for column, values in _of_layer(weights, special, separators, counted).items():
             found[column].append(values)
-    return Summary(names, **found, unseen=list(unseen))
+    return Summary(names, **found, unseen=list(unseen), batches=[int(weights.shape[0]) for weights in layers])
 
 
 def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: Any) -> dict[str, np.ndarray]:
