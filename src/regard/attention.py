@@ -70,7 +70,8 @@ def attention(
         seed: What makes dropout repeatable, needed with it: a whole number, or an array `(n,)` of some, which a
             compiled function may compute (a `keras.random.SeedGenerator`'s next, `jax.random.key_data(key)`).
         kernel: `"auto"`, or a kernel by name, which then runs, or raises with the reason why it cannot:
-            `"fused"` (the framework's own fused kernel: PyTorch on a CPU) or `"blockwise"` (everything, everywhere).
+            `"fused"` (the framework's own: PyTorch's on a CPU or a CUDA GPU, cuDNN through JAX) or `"blockwise"`
+            (everything, everywhere).
         ask: Names of questions that `weights.ask` will be asked, such as `("entropy", "received")`: the kernel
             `"blockwise"` answers them on the way to the output, which saves a pass over the scores.
 

@@ -1,4 +1,4 @@
-"""AttentionWeights: an exact matrix of n x n weights that is never there, and answers any question."""
+"""AttentionWeights: an exact matrix of n x n weights, of which tiles are made to answer questions."""
 
 from __future__ import annotations
 
