@@ -22,8 +22,8 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
     """Watches a model: `with regard.watch(model) as seen: model(**inputs)`.
 
     The model runs its own kernels and gives its own outputs, to the bit; what it hands to them, query, key and mask,
-    is kept, and `seen[i]` is the `AttentionWeights` of the i-th attention, `(B, H, T, S)`. Weights are those before dropout.
-    Attention that ran and cannot be seen is named in `seen.unseen`. Each `with` has a `Seen` of its own.
+    is kept, and `seen[i]` is the `AttentionWeights` of the i-th attention, `(B, H, T, S)`. Weights are those before
+    dropout. Attention that ran and cannot be seen is named in `seen.unseen`. Each `with` has a `Seen` of its own.
 
     Args:
         model: A PyTorch module, not compiled, that calls `torch.nn.functional.scaled_dot_product_attention`, as most
@@ -44,8 +44,8 @@ class watch(AbstractContextManager):  # noqa: N801 (used like a function)
 
     Cost:
         Keeps query and key of the chosen layers and heads, 2 T d numbers a layer, and the model's masks; `seen.nbytes`
-        and `repr(seen)` say how many bytes that is. In time, 2 to 3 % of BERT-base's forward pass on one core at 512 and
-        128 tokens; `nn.MultiheadAttention` projects query and key once more.
+        and `repr(seen)` say how many bytes that is. In time, 2 to 3 % of BERT-base's forward pass on one core at 512
+        and 128 tokens; `nn.MultiheadAttention` projects query and key once more.
 
     Example:
         >>> import torch, regard
