@@ -1,5 +1,6 @@
 """`regard look` on checkpoints of every kind, as the command line runs it, and what it refuses."""
 
+import itertools
 import re
 import shutil
 import wave
@@ -166,12 +167,13 @@ def test_a_sound(listener, tmp_path):
 LANGUAGE, TASK = 259, 260
 
 
-def writer(several):
-    """A small Whisper, of one language or of several, that never ends before it must, and what prepares sounds."""
+def writer(several, timed=False):
+    """A small Whisper, of one language or of several, or with tokens for times, that never ends before it must, and
+    what prepares sounds."""
     torch.manual_seed(0)
     model = transformers.WhisperForConditionalGeneration(
         transformers.WhisperConfig(
-            vocab_size=261, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
+            vocab_size=310 if timed else 261, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2,
             decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_source_positions=50,
             max_target_positions=24, decoder_start_token_id=257, bos_token_id=256, eos_token_id=256, pad_token_id=256,
             begin_suppress_tokens=None, suppress_tokens=None,
@@ -180,7 +182,8 @@ def writer(several):
     for layer in model.model.decoder.layers:
         layer.encoder_attn.q_proj.weight.data.mul_(60)
     generation = model.generation_config
-    generation.no_timestamps_token_id, generation.suppress_tokens = 258, [256, 257, 258, LANGUAGE, TASK]
+    generation.no_timestamps_token_id = 258
+    generation.suppress_tokens = [256, 257, 258] if timed else [256, 257, 258, LANGUAGE, TASK]
     generation.is_multilingual, generation.alignment_heads = several, [[0, 1], [1, 0]]
     if several:
         generation.lang_to_id, generation.task_to_id = {"<|de|>": LANGUAGE}, {"transcribe": TASK}
@@ -209,6 +212,27 @@ def test_words_have_the_seconds_in_which_they_are_written(begun, monkeypatch):
     np.testing.assert_allclose(found[:-1, 1], times[1 : len(words)], atol=1e-6)
     next_token = output.logits[0, skipped:-1].index_fill(-1, torch.tensor([256, 257, 258, LANGUAGE, TASK]), -np.inf)
     assert next_token.argmax(-1).tolist() == ids[0, len(begun) :].tolist()  # the beginning is the one it wrote behind
+
+
+def test_times_that_are_written_take_the_silence_between_words(monkeypatch):
+    """Against transformers' own, which searches with five beams and aligns the tokens for times, too."""
+    model, processor = writer(several=False, timed=True)
+    model.proj_out.weight.data[259:] *= 1.5  # so that it writes times often
+    monkeypatch.setattr(processor.tokenizer, "decode", lambda ids: f" {ids[0]}")
+    sound = np.random.default_rng(0).normal(size=16_000)
+    batch = processor.feature_extractor(sound, sampling_rate=16_000, return_tensors="pt")
+    words = transformers_look.transcribe(model, processor, batch, 1.0)
+    model.set_attn_implementation("eager")
+    written = model.generate(
+        **batch, max_new_tokens=16, num_beams=5, return_timestamps=True, return_token_timestamps=True
+    )
+    tokens, ended = written["sequences"][0].tolist(), written["token_timestamps"][0].tolist()
+    began = [0.0, *ended]
+    expected = [(str(token), began[n], ended[n]) for n, token in enumerate(tokens) if token < 256]
+    assert len(expected) > 5
+    assert any(end < start for (*_, end), (_, start, _) in itertools.pairwise(words))  # a time lies between
+    assert [word for word, *_ in words] == [word for word, *_ in expected]
+    np.testing.assert_allclose(np.array(words)[:, 1:].astype(float), np.array(expected)[:, 1:].astype(float), atol=1e-6)
 
 
 def saved(folder, name, options, suffix="Model", reads=("text",)):

@@ -358,8 +358,14 @@ def _listen(model: Any, processor: Any, path: str) -> Looked:
     return Looked("audio", labels, seen.over(length), said, moment=seconds, words=words)
 
 
+_BEAMS = 5  # of OpenAI's whisper and of transformers' pipeline, both of which write times too
+
+
 def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:
     """What a recogniser that writes hears, word by word, each with its seconds from the cross-attention.
+
+    A model that knows tokens for times writes those too, with beams, as in transformers' pipeline: they are aligned
+    like words, so a word ends before the silence behind it. Without them a word ends where the next begins.
 
     Source: Radford et al. 2022, arXiv 2212.04356: the heads named in the generation configuration (else all of the
     upper half of the layers) are averaged and warped.
@@ -375,30 +381,50 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     frames = cross[0].shape[-1]
     step = processor.feature_extractor.chunk_length / frames
     used = max(min(round(seconds / step), frames), 1)
-    tokens = tokenizer.convert_ids_to_tokens(ids[0])
-    special = set(tokenizer.all_special_tokens)
-    rows = [
-        row
-        for row, token in enumerate(tokens)
-        if row >= begun and token not in special and not re.fullmatch(r"<\|.*\|>", token)
-    ]
-    if not rows:
+    texts, rows = _written(model, tokenizer, ids[0].tolist(), begun)
+    if not texts:
         return []
     maps = [weights[0].dense()[:, :, :used] for weights in cross]
     writing = [row - 1 for row in rows]  # a token is written where the one before it is read
     ended = [*writing, rows[-1]]  # where the text's end is written, which takes the silence behind the last word
     found = align([part[:, ended] for part in maps], heads=[tuple(pair) for pair in heads])
     spans = found.spans()[:-1] * step
+    ends = [*(float(first) for first, _ in spans[1:]), float(spans[-1][1])]  # a token ends where the next begins
     words: list[tuple[str, float, float]] = []
-    for place, (first, last) in zip(rows, spans, strict=True):
+    for place, (first, _), last in zip(rows, spans, ends, strict=True):
+        if place not in texts:
+            continue
         piece = tokenizer.decode([int(ids[0, place])])
         if words and not piece.startswith(" "):
             word, began, _ = words[-1]
-            words[-1] = (word + piece, began, float(last))
+            words[-1] = (word + piece, began, last)
         else:
-            words.append((piece.strip(), float(first), float(last)))
-    ends = [*(first for _, first, _ in words[1:]), words[-1][2]]  # one ends where the next begins
-    return [(word, first, end) for (word, first, _), end in zip(words, ends, strict=True)]
+            words.append((piece.strip(), float(first), last))
+    return words
+
+
+def _written(model: Any, tokenizer: Any, ids: list[int], begun: int) -> tuple[list[int], list[int]]:
+    """Where text stands behind the beginning; and where text or a time does, but for a time before all text.
+
+    A time that the model writes between sentences takes the silence there.
+    """
+    tokens, stamps = tokenizer.convert_ids_to_tokens(ids), _stamps(model)
+    special = set(tokenizer.all_special_tokens)
+    texts = [
+        row
+        for row in range(begun, len(ids))
+        if ids[row] not in stamps and tokens[row] not in special and not re.fullmatch(r"<\|.*\|>", tokens[row])
+    ]
+    return texts, [row for row in range(begun, len(ids)) if row in texts or (row > begun and ids[row] in stamps)]
+
+
+def _stamps(model: Any) -> range:
+    """The tokens that stand for times, one for each moment and the end, behind the one that says there are none."""
+    none = getattr(model.generation_config, "no_timestamps_token_id", None)
+    vocabulary, moments = model.config.vocab_size, getattr(model.config, "max_source_positions", 0)
+    if none is None or vocabulary - none - 1 <= moments:
+        return range(0)
+    return range(none + 1, vocabulary)
 
 
 def _hear(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
@@ -407,9 +433,11 @@ def _hear(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
     What it gives back may lack the beginning, such as the language and the task, which the model may have chosen.
     """
     begun = _Beginning()
+    timed = {"return_timestamps": True, "num_beams": _BEAMS} if _stamps(model) else {}
     with torch.no_grad(), _silent():
         most = min(200, model.config.max_target_positions - 8)
-        ids = model.generate(**batch, max_new_tokens=most, logits_processor=transformers.LogitsProcessorList([begun]))
+        heard = transformers.LogitsProcessorList([begun])
+        ids = model.generate(**batch, **timed, max_new_tokens=most, logits_processor=heard)
     ids = (ids["sequences"] if isinstance(ids, dict) else ids)[:1]
     before = _start(model) if begun.ids is None else begun.ids[:1]
     length = before.shape[1]
