@@ -6,8 +6,11 @@ the one span of keys that they may see, so within it every row is complete and t
 gradient of a sweep is a sweep of the gradients (`Pullback`): each tile is computed again and let go, so memory
 stays linear in the length.
 
-Source: the softmax's backward pass by recomputation from the log-sum-exp is that of FlashAttention (Dao et al.
-2022, arXiv 2205.14135, algorithm 4); linear memory by blocks is from Rabe and Staats 2021, arXiv 2112.05682.
+That gradient is a sweep with a gradient of its own, so derivatives of any order need no more.
+
+Source: the backward pass by computing tiles again is that of FlashAttention (Dao et al. 2022, arXiv 2205.14135,
+algorithm 4), but for the log-sum-exp, which a tile of complete rows finds itself; linear memory by blocks is from Rabe
+and Staats 2021, arXiv 2112.05682.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from regard._backends.protocol import Array, Backend
 from regard._rules import Where
@@ -144,14 +148,53 @@ def abs_finite(xp: Backend, array: Array) -> Array:
     return xp.abs(array) < math.inf
 
 
-def log_weights(xp: Backend, scores: Array, logsumexp: Array) -> Array:
-    """log P = S - L, -inf in a row that sees nothing (L = -inf)."""
-    return scores - xp.where(logsumexp == -math.inf, 0.0, logsumexp)
+class Softmax(NamedTuple):
+    """The softmax of complete rows of scores S, its largest score and the logarithm of its sum kept apart.
+
+    Their sum, the log-sum-exp, is one rounded number: of scores near -1e9 it does not know the logarithm at all.
+    """
+
+    largest: Array  # m, 0 in a row that sees nothing: `(*lead, R, t, 1)`
+    rest: Array  # log sum_j exp(S - m), -inf in such a row
+    shifted: Array  # S - m
+    weights: Array  # exp(S - m) over the sum
+
+
+def softmax(xp: Backend, scores: Array) -> Softmax:
+    largest = xp.stop_gradient(xp.max(scores, -1))
+    largest = xp.where(largest == -math.inf, 0.0, largest)
+    shifted = scores - largest
+    exponentials = xp.exp(shifted)
+    total = xp.sum(exponentials, -1)
+    return Softmax(largest, logarithm(xp, total), shifted, exponentials / divisor(xp, total))
+
+
+def divisor(xp: Backend, total: Array) -> Array:
+    """A sum of exponentials to divide by: 1 where there are none, so that nothing, no gradient either, is over 0."""
+    return xp.where(total == 0, 1.0, total)
+
+
+def logarithm(xp: Backend, total: Array) -> Array:
+    return xp.where(total == 0, -math.inf, xp.log(divisor(xp, total)))
+
+
+def in_parts(xp: Backend, largest: Array, rest: Array) -> Array:
+    """A log-sum-exp as two numbers that are not added, `(..., 2)`: the largest score, and the logarithm of the sum.
+
+    Only both together have a gradient: that of the log-sum-exp is the same for each of the two.
+    """
+    return xp.concatenate([largest[..., None], rest[..., None]], -1)
+
+
+def weights_of(xp: Backend, scores: Array, parts: Array) -> Array:
+    """P = exp((S - m) - rest) of rows that need not be complete; 0 in a row that sees nothing."""
+    largest, rest = parts[..., 0], parts[..., 1]
+    return xp.exp(scores - largest - xp.where(rest == -math.inf, 0.0, rest))
 
 
 @dataclass(frozen=True)
 class Attend:
-    """Output and log-sum-exp of a block: softmax, then the weighted sum of the values.
+    """Output and log-sum-exp, in parts, of a block: softmax, then the weighted sum of the values.
 
     The last operands are the seed, where weights are dropped, and the values.
     """
@@ -161,35 +204,18 @@ class Attend:
     careful: bool = False
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
-        softmax = xp.softmax(self.scores(xp, operands, where, masked))
-        return self.output(xp, softmax, operands, where, masked), softmax[2]
+        scores = self.scores(xp, operands, where, masked)
+        weights, total, largest, rest = xp.softmax(scores, masked or self.scores.bias is not None)
+        output = self.output(xp, weights, operands, where, masked)
+        if total is not None:
+            output = output / divisor(xp, total)[..., None]
+        rest = logarithm(xp, total) if rest is None else rest
+        return xp.where(rest[..., None] == -math.inf, 0.0, output), in_parts(xp, largest, rest)
 
-    def output(self, xp: Backend, softmax: tuple, operands: Sequence[Array], where: Where, masked: bool) -> Array:
-        weights, total, logsumexp = softmax
+    def output(self, xp: Backend, weights: Array, operands: Sequence[Array], where: Where, masked: bool) -> Array:
         if self.drop is not None:
             weights = self.drop(xp, weights, where, operands[-2])
-        output = weighted(xp, weights, operands[-1], self.careful and masked)
-        if total is not None:
-            output = output / total[..., None]
-        return xp.where(logsumexp[..., None] == -math.inf, 0.0, output)
-
-
-@dataclass(frozen=True)
-class Reattend:
-    """What the gradient of `Attend` is the gradient of: P V and the sum of P, with the log-sum-exp held fixed.
-
-    With D = sum(dO * O), the gradients of (P V, sum P) for the cotangents (dO, dL - D) are those of (O, L) for
-    (dO, dL): dS = P * (dO V^T - D + dL). The last operands are those of `Attend` and the log-sum-exp.
-    """
-
-    scores: Scores
-    drop: Any = None
-
-    def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
-        *_, value, logsumexp = operands
-        weights = xp.exp(log_weights(xp, self.scores(xp, operands, where, masked), logsumexp))
-        kept = weights if self.drop is None else self.drop(xp, weights, where, operands[-3])
-        return weighted(xp, kept, value), xp.sum(weights, -1)
+        return weighted(xp, weights, operands[-1], self.careful and masked)
 
 
 @dataclass(frozen=True)
@@ -249,15 +275,15 @@ def gradients(sweep: Sweep, operands: Sequence[Array], wanted: Sequence[bool], c
             for place in places
         ),
     )
-    found = dict(zip(places, xp.sweep(back, (*operands, *(cotangents[number] for number in given))), strict=True))
+    pulled = differentiable(back, (*operands, *(cotangents[number] for number in given)))
+    found = dict(zip(places, pulled, strict=True))
     return tuple(found.get(place) for place in range(len(operands)))
 
 
 def differentiable(sweep: Sweep, operands: Sequence[Array]) -> tuple[Array, ...]:
-    """The results of a sweep, with gradients wherever the framework has them."""
-    xp = sweep.xp
+    """The results of a sweep, with gradients wherever the framework has them, and theirs in turn."""
+    return sweep.xp.differentiable(partial(sweep.xp.sweep, sweep), partial(pulled_back, sweep), operands)
 
-    def pull(operands: Any, results: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
-        return gradients(sweep, operands, wanted, cotangents)
 
-    return xp.differentiable(lambda operands: xp.sweep(sweep, operands), pull, operands)
+def pulled_back(sweep: Sweep, operands: Sequence[Array], cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+    return gradients(sweep, operands, wanted, cotangents)

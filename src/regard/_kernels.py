@@ -60,14 +60,14 @@ def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
 def run(
     choice: Choice, problem: Problem, value: Operand, drop: Any, seed: Any, questions: Sequence[Question] = ()
 ) -> tuple[Array, Array | None, dict[Question, Any]]:
-    """Output `(*lead, R, T, 1, E)`, log-sum-exp `(*lead, R, T, 1)`, None where it is yet to be computed, and answers.
+    """Output `(*lead, R, T, 1, E)`, log-sum-exp in parts or in one, None where it is yet to be computed, and answers.
 
-    Only our own kernel answers questions on the way.
+    Only our own kernel gives it in parts, `(*lead, R, T, 1, 2)`, and answers questions on the way.
     """
     if choice.name != "fused":
-        output, logsumexp, *found = problem.attend(value, drop, seed, questions)
-        answers = problem.answered(logsumexp, questions, found) if questions else []
-        return output, logsumexp, dict(zip(questions, answers, strict=True))
+        output, parts, *found = problem.attend(value, drop, seed, questions)
+        answers = problem.known(questions, found) if questions else []
+        return output, parts, dict(zip(questions, answers, strict=True))
     output, logsumexp = problem.xp.fused(problem, value)
     return output, exact(problem, logsumexp), {}
 

@@ -77,9 +77,18 @@ class Layout:
         return self._split_heads(xp, array, len(xp.shape(array)) - trailing - 1)
 
     def query(self, xp: Backend, query: Array) -> Operand:
+        """One for each head and example, also where only key or value has examples: so scores have all axes."""
         array = self.from_heads(xp, query, 2)
         sizes = xp.shape(array)
-        return self.operand(xp, xp.reshape(array, (*sizes[:-1], 1, sizes[-1])), 1)
+        return self.whole(xp, self.operand(xp, xp.reshape(array, (*sizes[:-1], 1, sizes[-1])), 1))
+
+    def whole(self, xp: Backend, operand: Operand) -> Operand:
+        """What there is of each query, with all the leading axes."""
+        sizes, features = xp.shape(operand.array), len(xp.shape(operand.array)) - len(operand.axes)
+        wanted = (*self.lead, self.repeats)
+        if all(varies(size) or not varies(full) for size, full in zip(sizes, wanted, strict=False)):
+            return operand
+        return self.operand(xp, xp.broadcast_to(operand.array, (*wanted, *sizes[len(wanted) :])), features)
 
     def key(self, xp: Backend, key: Array) -> Operand:
         """Keys and values: `(..., G, S, D)`, one for each group of query heads."""

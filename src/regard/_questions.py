@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from regard._backends.protocol import Array, Backend
-from regard._blockwise import Attend, Output, Scores, log_weights, product, weighted
+from regard._blockwise import Attend, Output, Scores, Softmax, in_parts, product, softmax, weighted
 from regard._layout import Layout
 from regard._rules import Where
 
@@ -27,12 +27,26 @@ _LOWEST = -1e30  # a logarithm with which 0 log 0 is 0, not NaN
 
 
 class Tile(NamedTuple):
-    """Scores S, log P = S - L and weights P, each `(*lead, R, t, s)`, of some queries and keys."""
+    """Scores S, their softmax and weights P, `(*lead, R, t, s)`, of some queries and all the keys that they may see.
+
+    `share` is log sum_j P_ij, less than 0 where sinks take a part; None for 0.
+    """
 
     scores: Array
-    logarithm: Array
+    softmax: Softmax
     weights: Array
     where: Where
+    share: Array | None
+
+    @classmethod
+    def of(cls, xp: Backend, scores: Array, where: Where, share: Array | None = None) -> Tile:
+        found = softmax(xp, scores)
+        weights = found.weights if share is None else found.weights * xp.exp(share)
+        return cls(scores, found, weights, where, share)
+
+    def log_sum(self) -> Array:
+        """log of what exp(S - m) is divided by: `rest`, and what the sinks add."""
+        return self.softmax.rest if self.share is None else self.softmax.rest - self.share
 
 
 class Question(Protocol):
@@ -47,17 +61,17 @@ class Question(Protocol):
 
 @dataclass(frozen=True)
 class Ask:
-    """Several questions about a tile, in one pass over the scores. The log-sum-exp follows the scores' operands."""
+    """Several questions about a tile, in one pass over the scores. With sinks, `share` follows the scores' operands."""
 
     scores: Scores
     questions: tuple[Question, ...]
+    shared: bool = False
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> list[Array]:
-        scores = self.scores(xp, operands, where, masked)
         own = self.scores.operands
-        logarithm = log_weights(xp, scores, operands[own])
-        tile = Tile(scores, logarithm, xp.exp(logarithm), where)
-        extras = iter(operands[own + 1 :])
+        share = operands[own] if self.shared else None
+        tile = Tile.of(xp, self.scores(xp, operands, where, masked), where, share)
+        extras = iter(operands[own + self.shared :])
         return [
             piece
             for question in self.questions
@@ -73,16 +87,12 @@ class AttendAndAsk:
     questions: tuple[Question, ...]
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> list[Array]:
-        scores = self.attend.scores(xp, operands, where, masked)
-        softmax = xp.softmax(xp.preserved(scores))
-        weights, total, logsumexp = softmax
-        output = self.attend.output(xp, softmax, operands, where, masked)
-        if total is not None:
-            weights = weights / total
-        if masked or self.attend.scores.bias is not None:
-            weights = xp.where(logsumexp == -math.inf, 0.0, weights)
-        tile = Tile(scores, log_weights(xp, scores, logsumexp), weights, where)
-        return [output, logsumexp, *(piece for question in self.questions for piece in question(xp, tile, ()))]
+        tile = Tile.of(xp, self.attend.scores(xp, operands, where, masked), where)
+        output = self.attend.output(xp, tile.weights, operands, where, masked)
+        largest, rest = tile.softmax.largest, tile.softmax.rest
+        output = xp.where(rest[..., None] == -math.inf, 0.0, output)
+        answers = (xp.stop_gradient(piece) for question in self.questions for piece in question(xp, tile, ()))
+        return [output, in_parts(xp, largest, rest), *answers]
 
 
 def _by_query(layout: Layout, dtype: str, *features: int) -> Output:
@@ -109,11 +119,30 @@ class _OfQueries:
 
 @dataclass(frozen=True)
 class Entropy(_OfQueries):
-    """-sum_j P_ij log P_ij, in nats."""
+    """-sum_j P_ij log P_ij, in nats; log P = S - m - log sum exp(S - m), less what the sinks take."""
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
-        entropy = -xp.sum(tile.weights * xp.maximum(tile.logarithm, _LOWEST), -1)
+        rest = tile.log_sum()
+        seen = xp.where(rest == -math.inf, 0.0, rest)
+        sum_of_weights = 1.0 if tile.share is None else xp.exp(tile.share)
+        entropy = seen * sum_of_weights - xp.sum(tile.weights * xp.maximum(tile.softmax.shifted, _LOWEST), -1)
         return [xp.where(entropy < 0, 0.0, entropy)]  # of a row with one weight of 1, rounded
+
+
+@dataclass(frozen=True)
+class LogSumExp:
+    """The log-sum-exp of each row in parts, see `in_parts`: `(*lead, R, T, 1, 2)`, in block space."""
+
+    extras: ClassVar[int] = 0
+
+    def outputs(self, layout: Layout, dtype: str) -> list[Output]:
+        return [_by_query(layout, dtype, 2)]
+
+    def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
+        return [in_parts(xp, tile.softmax.largest, tile.log_sum())]
+
+    def answer(self, xp: Backend, layout: Layout, results: Sequence[Array]) -> Array:
+        return results[0]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import functools
 import math
 import numbers
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from regard._backends.protocol import Array, Backend
 from regard._blockwise import Drop, Scores
 from regard._layout import Layout, Operand
 from regard._problem import Problem
-from regard._questions import Question
+from regard._questions import LogSumExp, Question
 from regard.weights import STATISTICS, AttentionWeights
 
 
@@ -137,8 +138,7 @@ def attention(
     questions = questions if sinks is None else ()  # sinks change the weights after the kernel
     output, logsumexp, answers = _kernels.run(chosen, problem, values, drop, seed, questions)
     if sinks is not None:
-        logsumexp = problem.logsumexp() if logsumexp is None else logsumexp
-        output, logsumexp = _with_sinks(problem, output, logsumexp, sinks)
+        output, logsumexp, problem = _with_sinks(problem, output, logsumexp, sinks)
     output = problem.layout.to_caller(xp, output, (problem.layout.queries, xp.shape(value)[-1]))
     weights = AttentionWeights(problem, logsumexp, chosen.name, chosen.reason, answers)
     return Attention(xp.cast(output, xp.dtype_name(query)), weights)
@@ -152,12 +152,21 @@ def _questions(names: Sequence[str]) -> tuple[Question, ...]:
 def _at_once(query: Any, key: Any, value: Any, causal: bool, scale: float | None, kernel: str) -> Attention | None:
     """The short way, for short inputs: the fused kernel first, and all else when the weights are asked about."""
     xp = backend_of(query)
-    found = None if xp is None else xp.plain(query, key, value, causal, scale)
-    if xp is None or found is None:
+    if xp is None:
+        return None
+    found = xp.plain(query, key, value, causal, scale, functools.partial(_by_blocks, xp, causal, scale))
+    if found is None:
         return None
     output, logsumexp = found
     later = functools.partial(_afterwards, xp, query, key, value, causal, scale, logsumexp, xp.has_gradient(output))
     return Attention(output, AttentionWeights(later, None, "fused", _kernels.reason(kernel, xp)))
+
+
+def _by_blocks(xp: Backend, causal: bool, scale: float | None, query: Array, key: Array, value: Array) -> Array:
+    """The output alone, as its caller counts axes."""
+    problem, values = make_problem(xp, query, key, value, causal=causal, scale=scale)
+    output = problem.layout.to_caller(xp, problem.attend(values)[0], (problem.layout.queries, xp.shape(value)[-1]))
+    return xp.cast(output, problem.given)
 
 
 def _afterwards(
@@ -168,7 +177,7 @@ def _afterwards(
         query, key, value = (xp.stop_gradient(array) for array in (query, key, value))
     with xp.recording():
         problem, _ = make_problem(xp, query, key, value, causal=causal, scale=scale)
-    return problem, _kernels.exact(problem, xp.reshape(logsumexp, problem.rows_shape))
+    return problem, _kernels.exact(problem, xp.reshape(logsumexp, (*problem.rows_shape, 1)))
 
 
 def make_problem(
@@ -270,17 +279,21 @@ def _of(xp: Backend, leaf: Any, like: Array) -> Array:
     return xp.asarray(leaf if backend_of(leaf) is not None else np.asarray(leaf), like)
 
 
-def _with_sinks(problem: Problem, output: Array, logsumexp: Array, sinks: Any) -> tuple[Array, Array]:
-    """L' = log(exp L + exp sink), and the output shrinks by exp(L - L'): plain arithmetic of O(T)."""
+def _with_sinks(problem: Problem, output: Array, logsumexp: Array | None, sinks: Any) -> tuple[Array, Array, Problem]:
+    """L' = log(exp L + exp sink), and output and weights shrink by exp(L - L'): plain arithmetic of O(T)."""
     xp, place = problem.xp, problem.layout
+    if logsumexp is None:
+        [logsumexp] = problem.ask([LogSumExp()])
     sinks = unwrapped(sinks)
     _check.leaf("sinks", xp, backend_of(sinks), sinks, problem.query.array)
     sinks = _of(xp, sinks, problem.query.array)
     _check.per_head("sinks", xp, place, sinks, 0)
     sinks = xp.cast(place.from_heads(xp, sinks[..., None, None], 2), problem.dtype)
-    seen = logsumexp != -math.inf
-    before = xp.where(seen, logsumexp, 0.0)
+    along = xp.sum(logsumexp, -1)[..., 0]
+    before = xp.where(along == -math.inf, 0.0, along)
     largest = xp.maximum(before, sinks)
-    total = largest + xp.log(xp.exp(before - largest) + xp.exp(sinks - largest))
-    output = output * xp.cast(xp.where(seen, xp.exp(before - total), 0.0), xp.dtype_name(output))[..., None]
-    return output, xp.where(seen, total, -math.inf)
+    share = before - largest - xp.log(xp.exp(before - largest) + xp.exp(sinks - largest))
+    output = output * xp.cast(xp.exp(share), xp.dtype_name(output))[..., None]
+    *others, last = (logsumexp[..., part] for part in range(xp.shape(logsumexp)[-1]))
+    logsumexp = xp.concatenate([each[..., None] for each in (*others, last - share)], -1)
+    return output, logsumexp, replace(problem, share=place.operand(xp, share))

@@ -10,8 +10,8 @@ import numpy as np
 
 from regard import _check
 from regard._backends import backend_named, backend_of
-from regard._backends.protocol import Array
-from regard._blockwise import Block, log_weights
+from regard._backends.protocol import SMALL, Array
+from regard._blockwise import Block, weights_of
 from regard._indexing import Index, Selection, arranged, for_heads, read, select, taken
 from regard._layout import Layout, Operand, itemsize, nbytes
 from regard._problem import Problem
@@ -21,6 +21,7 @@ from regard._questions import (
     Entropy,
     GradientWeighted,
     Largest,
+    LogSumExp,
     Mass,
     Max,
     MaxScore,
@@ -28,6 +29,7 @@ from regard._questions import (
     Product,
     Question,
     Received,
+    Tile,
     TransposedProduct,
 )
 from regard._rules import Where
@@ -88,18 +90,21 @@ class AttentionWeights(Tensorlike):
     def _flatten(self) -> tuple[tuple, tuple]:
         """Its arrays, and all else, which can be compared and hashed: what JAX takes it apart into."""
         problem = self._problem
-        operands = (problem.query, problem.key, *problem.leaves)
+        share = () if problem.share is None else (problem.share,)
+        operands = (problem.query, problem.key, *share, *problem.leaves)
         arrays = (*(operand.array for operand in operands), self._logsumexp)
         axes = tuple(operand.axes for operand in operands)
-        return arrays, (problem.xp, problem.layout, problem.scores, axes, problem.given, self.kernel, self.reason)
+        rest = (bool(share), problem.given, self.kernel, self.reason)
+        return arrays, (problem.xp, problem.layout, problem.scores, axes, *rest)
 
     @classmethod
     def _unflatten(cls, rest: tuple, arrays: tuple) -> AttentionWeights:
         """The reverse of `_flatten`."""
-        xp, layout, scores, axes, given, kernel, reason = rest
+        xp, layout, scores, axes, shared, given, kernel, reason = rest
         *placed, logsumexp = arrays
         query, key, *leaves = (Operand(array, along) for array, along in zip(placed, axes, strict=True))
-        return cls(Problem(xp, layout, scores, query, key, tuple(leaves), given), logsumexp, kernel, reason)
+        share = leaves.pop(0) if shared else None
+        return cls(Problem(xp, layout, scores, query, key, tuple(leaves), given, share), logsumexp, kernel, reason)
 
     @property
     def _arrays(self) -> list[Array]:
@@ -138,7 +143,7 @@ class AttentionWeights(Tensorlike):
     @property
     def logsumexp(self) -> Array:
         """log sum_j exp S_ij of each row, `(..., H, T)`; -inf for a query that may see no key."""
-        return self._problem.layout.to_caller(self._xp, self._along(), (self._layout.queries,))
+        return self._layout.to_caller(self._xp, self._xp.sum(self._along(), -1), (self._layout.queries,))
 
     @property
     def _problem(self) -> Problem:
@@ -167,11 +172,24 @@ class AttentionWeights(Tensorlike):
         return lazily(self, name) if found is None and self._xp.name == "torch" else found
 
     def _along(self) -> Array:
-        """The log-sum-exp in block space; computed at the first question where nobody knew it."""
+        """The log-sum-exp in block space, in one number or in parts; computed where nobody knew it."""
         problem = self._problem
         if self._logsumexp is None:
-            self._logsumexp = problem.logsumexp()
+            [self._logsumexp] = problem.ask([LogSumExp()])
         return problem.connected(self._logsumexp)
+
+    def _parts(self) -> Array:
+        """The log-sum-exp as largest score and logarithm of the sum, see `_blockwise.in_parts`.
+
+        In one number, as a fused kernel gives it, it is good enough for weights only while it is small.
+        """
+        xp, known = self._xp, self._logsumexp
+        if known is not None and xp.shape(known)[-1] == 1:
+            values = xp.concrete(known)
+            if values is None or np.abs(values, where=values > -math.inf, out=np.zeros_like(values)).max() > SMALL:
+                self._logsumexp = None
+        along = self._along()
+        return along if xp.shape(along)[-1] == 2 else xp.concatenate([along, along * 0.0], -1)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -240,7 +258,6 @@ class AttentionWeights(Tensorlike):
         xp, place = self._xp, self._layout
         rows, columns = np.atleast_1d(queries), np.atleast_1d(keys)
         operands = [taken(xp, operand, rows, columns) for operand in self._problem.operands]
-        along = taken(xp, place.operand(xp, self._along()), rows, columns)
         where = Where(
             xp.asarray(rows.astype(np.int32)[:, None], operands[0]),
             xp.asarray(columns.astype(np.int32)[None, :], operands[0]),
@@ -248,21 +265,37 @@ class AttentionWeights(Tensorlike):
             tuple((0, size) for size in (*place.lead, place.repeats)),
         )
         full = (*place.lead, place.repeats, len(rows), len(columns))
-        return place.to_caller(xp, self._evaluated(operands, along, where, full), (*np.shape(queries), *np.shape(keys)))
+        complete = len(columns) == place.keys and bool((columns == np.arange(len(columns))).all())
+        along = self._beside(complete)
+        along = None if along is None else taken(xp, along, rows, columns)
+        found = self._evaluated(operands, along, where, full, complete)
+        return place.to_caller(xp, found, (*np.shape(queries), *np.shape(keys)))
 
     def _all(self) -> Array:
         """The tile that is everything, also where a graph knows sizes only as it runs."""
         xp, place = self._xp, self._layout
         operands = [operand.array for operand in self._problem.operands]
         where = Block((0,) * len(place.space), place.space, True).where(xp, operands[0], place.shift)
-        return place.to_caller(
-            xp, self._evaluated(operands, self._along(), where, place.space), (place.queries, place.keys)
-        )
+        along = self._beside(complete=True)
+        found = self._evaluated(operands, None if along is None else along.array, where, place.space, complete=True)
+        return place.to_caller(xp, found, (place.queries, place.keys))
 
-    def _evaluated(self, operands: Sequence[Array], logsumexp: Array, where: Where, sizes: tuple) -> Array:
+    def _beside(self, complete: bool) -> Operand | None:
+        """What a tile needs beside scores: of complete rows what sinks leave, of others their log-sum-exp in parts."""
+        if complete and not self._problem.empty:
+            return self._problem.share
+        return self._layout.operand(self._xp, self._parts(), 1)
+
+    def _evaluated(
+        self, operands: Sequence[Array], along: Array | None, where: Where, sizes: tuple, complete: bool
+    ) -> Array:
         xp = self._xp
         with xp.quiet():
-            weights = xp.exp(log_weights(xp, self._problem.scores(xp, operands, where, True), logsumexp))
+            scores = self._problem.scores(xp, operands, where, True)
+            if complete and not self._problem.empty:
+                weights = Tile.of(xp, scores, where, along).weights
+            else:
+                weights = weights_of(xp, scores, along)
         return xp.in_order(xp.broadcast_to(xp.cast(weights, self._problem.given), sizes))
 
     def heads(self, heads: Any) -> AttentionWeights:
@@ -283,14 +316,16 @@ class AttentionWeights(Tensorlike):
             return self
         xp, place = self._xp, self._layout
         operands = [self._problem.query, self._problem.key, *self._problem.leaves]
-        chosen = [select(xp, place, operand, selection) for operand in operands]
-        along = self._logsumexp
-        if along is not None:
-            along = select(xp, place, place.operand(xp, along), selection).array
+        query, key, *leaves = (select(xp, place, operand, selection) for operand in operands)
+        share, along = self._problem.share, self._logsumexp
         outer = selection.sizes(place.outer)
         layout = Layout(outer or (1,), 1, place.queries, place.keys, outer)
-        rules = (self._problem.scores, chosen[0], chosen[1], tuple(chosen[2:]))
-        problem = Problem(xp, layout, *rules, given=self._problem.given)
+        if share is not None:
+            share = layout.whole(xp, select(xp, place, share, selection))
+        if along is not None:
+            along = layout.whole(xp, select(xp, place, place.operand(xp, along, 1), selection)).array
+        rules = (self._problem.scores, layout.whole(xp, query), key, tuple(leaves))
+        problem = Problem(xp, layout, *rules, given=self._problem.given, share=share)
         return AttentionWeights(problem, along, kernel=self.kernel, reason=self.reason)
 
     def dense(self, max_bytes: int = 2**30) -> Array:
@@ -357,7 +392,7 @@ class AttentionWeights(Tensorlike):
         unknown = [question for question in questions if question not in self._answers]
         if not unknown:
             return [self._answers[question] for question in questions]
-        asked = self._problem.ask(self._along(), unknown, extras or [])
+        asked = self._problem.ask(unknown, extras or [])
         answers = {**self._answers, **dict(zip(unknown, asked, strict=True))}
         return [answers[question] for question in questions]
 

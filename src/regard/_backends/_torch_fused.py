@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch.autograd import forward_ad
 
 from regard._backends import _torch_varlen
+from regard._backends.protocol import SMALL
 
 fused_name = "PyTorch's fused kernel"
 
@@ -99,16 +101,21 @@ def fused_obstacle(problem: Any, value: Any) -> str | None:
         return f"a tensor on {device}"
     if not all(hasattr(torch.ops.aten, name) for name in _KERNELS[device].needs):
         return f"PyTorch {torch.__version__}, which lacks the kernel"
+    if transformed():
+        return "a transform of torch.func or forward-mode differentiation, which the kernel does not know"
     if device != "cpu" and problem.dtype == "float64":
         return "float64, which the kernel for GPUs does not know"
     return None
 
 
-def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None) -> tuple[Any, Any] | None:
+def plain(
+    query: Any, key: Any, value: Any, causal: bool, scale: float | None, again: Callable
+) -> tuple[Any, Any] | None:
     """Output `(B, H, T, E)` and log-sum-exp `(B, H, T)` in one call, where nothing has to be put right; else None.
 
-    The output has the kernel's own gradient; the log-sum-exp has none. At 128 positions the kernel takes 300
-    microseconds, and Python's lines are slow behind it, which leaves the caches to them empty: so there are few here.
+    The output has the kernel's own gradient, or that of `again`; the log-sum-exp has none. At 128 positions the kernel
+    takes 300 microseconds, and Python's lines are slow behind it, which leaves the caches to them empty: so there are
+    few here.
     """
     if not (type(query) is type(key) is type(value) is torch.Tensor and query.is_cpu and key.is_cpu and value.is_cpu):
         return None
@@ -133,13 +140,21 @@ def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None) -
         or not query.is_floating_point()
         or _flash is None
         or torch.compiler.is_compiling()
+        or transformed()
     ):
         return None
+    if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad or value.requires_grad):
+        return _Plain.apply(causal, scale, again, query, key, value)
     return _flash(query, key, value, 0.0, causal, scale=scale)
 
 
+def transformed() -> bool:
+    """Whether a transform of torch.func is at work, or forward-mode differentiation: the kernels know neither."""
+    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
+
+
 # Under this name the call takes 5 microseconds less than under torch.ops.aten.
-_flash = getattr(torch, "_scaled_dot_product_flash_attention_for_cpu", None)
+_flash: Any = getattr(torch, "_scaled_dot_product_flash_attention_for_cpu", None)
 LOSSLESS = 16  # keys, from which on the CPU's kernel loses no NaN: what fills its vectors
 
 
@@ -171,7 +186,7 @@ def fused(problem: Any, value: Any) -> tuple[Any, Any]:
         output, logsumexp, _ = _forward(problem, value, keep=False)
     if _lost(problem, logsumexp):
         return problem.attend(value)
-    return output, logsumexp
+    return output, logsumexp[..., None]
 
 
 def _by_document(problem: Any, value: Any, kernel: Callable | None = None) -> tuple[Any, None]:
@@ -335,7 +350,7 @@ def _heads(array: Any, block: Any, batch: Sequence[int], trailing: int) -> Any:
 
 
 class _Fused(torch.autograd.Function):
-    """The kernel with its own backward; where the log-sum-exp or a bias has a gradient, the blocks' backward."""
+    """The kernel with its own backward pass, where that serves, else the blocks' (`_kernels_own`)."""
 
     @staticmethod
     def forward(ctx: Any, problem: Any, value_axes: Any, *arrays: Any) -> Any:
@@ -347,19 +362,58 @@ class _Fused(torch.autograd.Function):
         return output, logsumexp
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_output: Any, of_logsumexp: Any) -> Any:
         *arrays, output, logsumexp = ctx.saved_tensors
         wanted = ctx.needs_input_grad[2:]
-        value = type(ctx.problem.query)(arrays[2], ctx.value_axes)
-        if of_logsumexp is None and not any(wanted[3:]):
-            found = (
-                *_backward(ctx.problem, value, ctx.parts, output, logsumexp, of_output),
-                *(None,) * (len(arrays) - 3),
-            )
-        else:
-            found = ctx.problem.gradients(value, output, logsumexp, of_output, of_logsumexp, wanted)
-        return (None, None, *found)
+        if of_output is None and of_logsumexp is None:
+            return (None,) * (2 + len(wanted))
+        problem, value = ctx.problem.of(arrays), type(ctx.problem.query)(arrays[2], ctx.value_axes)
+        if of_logsumexp is None and not any(wanted[3:]) and _kernels_own(of_output, logsumexp):
+            found = _backward(problem, value, ctx.parts, output, logsumexp, of_output)
+            return (None, None, *found, *(None,) * (len(wanted) - 3))
+        return (None, None, *problem.gradients(value, (of_output, of_logsumexp), wanted))
+
+
+class _Plain(torch.autograd.Function):
+    """The same in one call, from the caller's arrays; `again` computes the output by blocks."""
+
+    @staticmethod
+    def forward(ctx: Any, causal: bool, scale: float | None, again: Callable, *arrays: Any) -> Any:
+        output, logsumexp = _flash(*arrays, 0.0, causal, scale=scale)
+        ctx.causal, ctx.scale, ctx.again = causal, scale, again
+        ctx.save_for_backward(*arrays, output, logsumexp)
+        ctx.mark_non_differentiable(logsumexp)
+        return output, logsumexp
+
+    @staticmethod
+    def backward(ctx: Any, of_output: Any, _: Any) -> Any:
+        *arrays, output, logsumexp = ctx.saved_tensors
+        if _kernels_own(of_output, logsumexp):
+            query, key, value = arrays
+            given = (of_output.contiguous(), query, key, value, output, logsumexp, None, ctx.causal, ctx.scale)
+            return (None, None, None, *_cpu_backward(*given))
+        in_turn = torch.is_grad_enabled()
+        with torch.enable_grad():
+            inputs = [
+                array.view_as(array) if array.requires_grad else array.clone().requires_grad_() for array in arrays
+            ]
+            found = torch.autograd.grad(ctx.again(*inputs), inputs, of_output, create_graph=in_turn)
+        return (None, None, None, *found)
+
+
+def _kernels_own(gradient: Any, logsumexp: Any) -> bool:
+    """Whether the kernel's backward pass serves: it has no gradient in turn, knows none of several gradients at once,
+    and computes weights from a log-sum-exp in one rounded number, which is wrong for large ones.
+    """
+    return (
+        not torch.is_grad_enabled()
+        and not torch._C._functorch.is_functorch_wrapped_tensor(gradient)
+        and (torch.compiler.is_compiling() or not _large(logsumexp))
+    )
+
+
+def _large(logsumexp: Any) -> bool:
+    return bool(((logsumexp.abs() > SMALL) & (logsumexp != -math.inf)).any())
 
 
 def _backward(problem: Any, value: Any, parts: list[_Part], output: Any, logsumexp: Any, of_output: Any) -> tuple:

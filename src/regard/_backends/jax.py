@@ -106,16 +106,11 @@ def matmul(left: Any, right: Any) -> Any:
     return jnp.matmul(left, right, precision=lax.Precision.HIGHEST)
 
 
-def softmax(scores: Any) -> tuple[Any, Any, Any]:
-    largest = max(scores, -1)
+def softmax(scores: Any, empty: bool) -> tuple[Any, Any, Any, None]:
+    largest = max(stop_gradient(scores), -1)
     largest = jnp.where(largest == -jnp.inf, 0.0, largest)
     exponentials = jnp.exp(scores - largest)
-    total = sum(exponentials, -1)
-    return exponentials, total, largest + jnp.log(total)
-
-
-def preserved(array: Any) -> Any:
-    return array
+    return exponentials, sum(exponentials, -1), largest, None
 
 
 def outer(left: Any, right: Any) -> Any:
@@ -158,7 +153,7 @@ def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
 def sweep(task: Any, operands: Any) -> tuple:
     """Blocks of one shape share one loop, whose body is compiled once."""
     if task.grid.whole:
-        return tuple(task.evaluate(operands, task.grid.blocks[0]))
+        return tuple(_evaluate(task, operands, task.grid.blocks[0]))
     results = tuple(
         jnp.full(output.shape, 0.0 if output.merge == "add" else -jnp.inf, output.dtype_name) for output in task.outputs
     )
@@ -172,10 +167,15 @@ def _kind(block: Any) -> tuple:
     return (block.sizes, block.masked)
 
 
+def _evaluate(task: Any, operands: Any, block: Any) -> Any:
+    """A block, of which derivatives of any kind keep nothing but its operands: they compute it again."""
+    return jax.checkpoint(lambda operands: task.evaluate(operands, block), prevent_cse=task.grid.whole)(operands)
+
+
 def _loop(task: Any, operands: Any, results: tuple, blocks: list) -> tuple:
     def step(results: tuple, starts: Any) -> tuple:
         here = blocks[0].moved(tuple(starts[axis] for axis in range(len(blocks[0].starts))))
-        pieces = task.evaluate(operands, here)
+        pieces = _evaluate(task, operands, here)
         merged = (
             _merge(output, result, piece, here)
             for output, result, piece in zip(task.outputs, results, pieces, strict=True)
@@ -227,18 +227,22 @@ def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
 
 
 def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
-    function = jax.custom_vjp(lambda *operands: run(operands))
+    """JAX differentiates the blocks itself, forwards and backwards and as often as one likes, see `_evaluate`."""
+    return tuple(run(tuple(operands)))
 
-    def forward(*operands: Any) -> tuple:
-        results = run(operands)
-        return results, (operands, results)
 
-    def backward(saved: tuple, cotangents: tuple) -> tuple:
-        wanted = [jnp.issubdtype(operand.dtype, jnp.floating) for operand in saved[0]]
-        return tuple(pull(*saved, cotangents, wanted))
+def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
+    @jax.custom_jvp
+    def known(results: tuple, operands: tuple) -> tuple:
+        return results
 
-    function.defvjp(forward, backward)
-    return function(*operands)
+    @known.defjvp
+    def rule(primals: tuple, tangents: tuple) -> tuple:
+        results, operands = primals
+        _, of_results = jax.jvp(lambda *operands: tuple(run(operands)), operands, tangents[1])
+        return results, of_results
+
+    return known(tuple(map(stop_gradient, results)), tuple(operands))
 
 
 @functools.cache
@@ -255,7 +259,7 @@ def has_gradient(array: Any) -> bool:
     return True  # whatever was computed while tracing
 
 
-def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None) -> None:
+def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None, again: Any) -> None:
     return None
 
 
@@ -283,20 +287,21 @@ def fused(problem: Any, value: Any, implementation: str = "cudnn") -> tuple[Any,
     JAX gives no gradient for its log-sum-exp, and a zero in its place would be silent.
     """
 
-    def run(arrays: Any) -> tuple:
-        query, key, values = arrays
-        return _dot_product_attention(problem, query, key, values, implementation)
+    arrays = (problem.query.array, problem.key.array, value.array)
+    query, key, values = map(stop_gradient, arrays)
+    results = _dot_product_attention(problem, query, key, values, implementation)
 
-    def pull(arrays: Any, results: Any, cotangents: Any, wanted: Any) -> tuple:
-        query, key, values = arrays
+    def by_blocks(arrays: Any) -> tuple:
         again = dataclasses.replace(
             problem,
-            query=dataclasses.replace(problem.query, array=query),
-            key=dataclasses.replace(problem.key, array=key),
+            query=dataclasses.replace(problem.query, array=arrays[0]),
+            key=dataclasses.replace(problem.key, array=arrays[1]),
         )
-        return again.gradients(dataclasses.replace(value, array=values), *results, *cotangents, wanted)
+        output, parts = again.attend(dataclasses.replace(value, array=arrays[2]))
+        return output.astype(results[0].dtype), parts[..., 0] + parts[..., 1]
 
-    return differentiable(run, pull, (problem.query.array, problem.key.array, value.array))
+    output, logsumexp = tied(results, by_blocks, None, arrays)
+    return output, logsumexp[..., None]
 
 
 def _dot_product_attention(problem: Any, query: Any, key: Any, values: Any, implementation: str) -> tuple[Any, Any]:

@@ -117,16 +117,11 @@ def topk(array: Any, count: int) -> tuple[Any, Any]:
     return np.take_along_axis(values, order, -1), np.take_along_axis(largest, order, -1).astype(np.int32)
 
 
-def softmax(scores: Any) -> tuple[Any, Any, Any]:
+def softmax(scores: Any, empty: bool) -> tuple[Any, Any, Any, None]:
     largest = max(scores, -1)
     largest[largest == -np.inf] = 0.0
     exponentials = np.exp(np.subtract(scores, largest, out=scores), out=scores)
-    total = sum(exponentials, -1)
-    return exponentials, total, largest + log(total)
-
-
-def preserved(array: Any) -> Any:
-    return array.copy()
+    return exponentials, sum(exponentials, -1), largest, None
 
 
 def outer(left: Any, right: Any) -> Any:
@@ -220,6 +215,10 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
     return run(operands)
 
 
+def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
+    return tuple(results)
+
+
 def register(container: Any) -> None:
     return None
 
@@ -232,7 +231,7 @@ def has_gradient(array: Any) -> bool:
     return True  # there are none that it could lack
 
 
-def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None) -> None:
+def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None, again: Any) -> None:
     return None
 
 

@@ -13,6 +13,9 @@ from typing import Any, Protocol
 
 Array = Any
 
+SMALL = 64.0
+"""The largest log-sum-exp that, in one rounded number of float32, is good enough to make weights of (to 4e-6)."""
+
 
 class Backend(Protocol):
     """What a module of `regard._backends` offers."""
@@ -55,10 +58,10 @@ class Backend(Protocol):
     def tanh(self, array: Array) -> Array: ...
     def sqrt(self, array: Array) -> Array: ...
     def abs(self, array: Array) -> Array: ...
-    # Along the last axis: exp(S - c) with a c for each row, their sum, and the log-sum-exp, which is -inf where all of
-    # a row is; the others may be anything there. No sum means that it is 1. `scores` may be overwritten.
-    def softmax(self, scores: Array) -> tuple[Array, Array | None, Array]: ...
-    def preserved(self, array: Array) -> Array: ...  # what may be overwritten in its place
+    # Along the last axis: exp(S - m), their sum, and m, the largest score of each row, or 0 where all of a row is -inf,
+    # as it may be with `empty`; m passes for constant. Or weights that sum to 1 (anything in an empty row), None, m,
+    # and the logarithm of the sum, -inf in an empty row; then m has a gradient. `scores` may be overwritten.
+    def softmax(self, scores: Array, empty: bool) -> tuple[Array, Array | None, Array, Array | None]: ...
     def where(self, condition: Array, yes: Any, no: Any) -> Array: ...
     def maximum(self, left: Any, right: Any) -> Array: ...
     def minimum(self, left: Any, right: Any) -> Array: ...
@@ -74,17 +77,19 @@ class Backend(Protocol):
     def fraction(self, bits: Array) -> Array: ...  # in [0, 1), float32
 
     # The short way of one call, from the caller's arrays to `(output, log-sum-exp)`; None where it does not serve.
+    # `again(query, key, value)` is the output by blocks, for gradients that the short way has none of.
     def plain(
-        self, query: Array, key: Array, value: Array, causal: bool, scale: float | None
+        self, query: Array, key: Array, value: Array, causal: bool, scale: float | None, again: Callable
     ) -> tuple[Array, Array] | None: ...
 
-    # Fused kernels; a framework without one has a fused_obstacle that says so. They take a _problem.Problem.
+    # Fused kernels; a framework without one has a fused_obstacle that says so. They take a _problem.Problem, and give
+    # the output and the log-sum-exp as one number or in parts, `(*lead, R, T, 1, 1 or 2)`, or None.
     fused_name: str
 
     def fused_obstacle(self, problem: Any, value: Any) -> str | None: ...
     def fused(self, problem: Any, value: Any) -> tuple[Array, Array]: ...
 
-    # Blocks and gradients.
+    # Blocks and gradients. `run` takes the operands to results; `pull(operands, cotangents, wanted)` are its gradients.
     def cut(self, array: Array, block: Any, axes: tuple) -> Array: ...
     def sweep(self, task: Any, operands: Sequence[Array]) -> tuple[Array, ...]: ...
     def loops(self) -> bool: ...  # blocks of one shape share a loop that is compiled, so shapes should be few
@@ -92,3 +97,7 @@ class Backend(Protocol):
     def has_gradient(self, array: Array) -> bool: ...  # False: connect it before it is used
     def vjp(self, function: Callable, operands: Sequence[Array], cotangents: Sequence[Array]) -> tuple: ...
     def differentiable(self, run: Callable, pull: Callable, operands: Sequence[Array]) -> tuple[Array, ...]: ...
+    # Results that are known already, with the gradients that those of `run` have.
+    def tied(
+        self, results: Sequence[Array], run: Callable, pull: Callable, operands: Sequence[Array]
+    ) -> tuple[Array, ...]: ...

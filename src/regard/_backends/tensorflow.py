@@ -24,7 +24,6 @@ tanh = tf.tanh
 sqrt = tf.sqrt
 maximum = tf.maximum
 minimum = tf.minimum
-matmul = tf.matmul
 reshape = tf.reshape
 broadcast_to = tf.broadcast_to
 stop_gradient = tf.stop_gradient
@@ -111,23 +110,40 @@ def take(array: Any, indices: Any, axis: int) -> Any:
     return tf.gather(array, indices, axis=axis)
 
 
-def softmax(scores: Any) -> tuple[Any, Any, Any]:
+def softmax(scores: Any, empty: bool) -> tuple[Any, None, Any, Any]:
     """The library's, which is normalised: its largest weight is exp(0) over the sum. It takes at most five axes."""
     if scores.shape.rank > 5:
         *axes, rows, columns = shape(scores)
-        results = softmax(reshape(scores, (-1, rows, columns)))
-        return reshape(results[0], (*axes, rows, columns)), results[1], reshape(results[2], (*axes, rows, 1))
-    weights, largest = tf.nn.softmax(scores), max(scores, -1)
-    logsumexp = where(largest == -np.inf, largest, largest - tf.math.log(max(weights, -1)))
-    return weights, None, logsumexp
+        weights, _, largest, rest = softmax(reshape(scores, (-1, rows, columns)), empty)
+        largest, rest = (reshape(array, (*axes, rows, 1)) for array in (largest, rest))
+        return reshape(weights, (*axes, rows, columns)), None, largest, rest
+    largest = max(scores, -1)
+    nothing = largest == -np.inf
+    if empty:  # of which the library makes NaN, also of gradients that are 0
+        scores, largest = where(nothing, 0.0, scores), where(nothing, 0.0, largest)
+    weights = tf.nn.softmax(scores)
+    rest = -tf.math.log(max(weights, -1))
+    return weights, None, largest, where(nothing, -np.inf, rest) if empty else rest
 
 
-def preserved(array: Any) -> Any:
-    return array
+def matmul(left: Any, right: Any) -> Any:
+    return tf.matmul(*_as_many(left, right))
 
 
 def outer(left: Any, right: Any) -> Any:
-    return tf.matmul(left, right, transpose_b=True)
+    return tf.matmul(*_as_many(left, right), transpose_b=True)
+
+
+def _as_many(left: Any, right: Any) -> tuple[Any, Any]:
+    """Both with all leading axes: TensorFlow's own broadcasting in a product has given wrong numbers on CPUs."""
+    leading = left.shape[:-2], right.shape[:-2]
+    if leading[0] == leading[1] and leading[0].is_fully_defined():
+        return left, right
+    if not all(axes.is_fully_defined() for axes in leading):
+        sizes = tf.broadcast_dynamic_shape(tf.shape(left)[:-2], tf.shape(right)[:-2])
+    else:
+        sizes = tf.constant(tf.broadcast_static_shape(*leading).as_list(), tf.int32)
+    return tuple(tf.broadcast_to(array, tf.concat([sizes, tf.shape(array)[-2:]], 0)) for array in (left, right))
 
 
 def in_order(array: Any) -> Any:
@@ -402,9 +418,13 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
         # Without the stop, an outer tape records the blocks too, and keeps all tiles.
         results = run(tuple(tf.stop_gradient(operand) for operand in operands))
         wanted = [operand.dtype.is_floating for operand in operands]
-        return results, lambda *cotangents: tuple(pull(operands, results, cotangents, wanted))
+        return results, lambda *cotangents: tuple(pull(operands, cotangents, wanted))
 
     return tuple(function(*operands))
+
+
+def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
+    return differentiable(lambda _: tuple(tf.stop_gradient(result) for result in results), pull, operands)
 
 
 def register(container: Any) -> None:
@@ -419,7 +439,7 @@ def has_gradient(array: Any) -> bool:
     return True  # whatever was computed under a tape
 
 
-def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None) -> None:
+def plain(query: Any, key: Any, value: Any, causal: bool, scale: float | None, again: Any) -> None:
     return None
 
 

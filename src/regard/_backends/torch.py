@@ -185,16 +185,11 @@ def exp(array: Any) -> Any:
     return (array * _LOG2_E).exp2_() if array.dtype == torch.float32 else torch.exp(array)
 
 
-def softmax(scores: Any) -> tuple[Any, Any, Any]:
-    largest = max(scores, -1)
+def softmax(scores: Any, empty: bool) -> tuple[Any, Any, Any, None]:
+    largest = max(scores.detach(), -1)
     largest = largest.masked_fill(largest == -torch.inf, 0.0)
     exponentials = exp(scores.sub_(largest))
-    total = sum(exponentials, -1)
-    return exponentials, total, largest + total.log()
-
-
-def preserved(array: Any) -> Any:
-    return array.clone()
+    return exponentials, sum(exponentials, -1), largest, None
 
 
 _CHUNK, _SHORT = 8, 1024  # keys
@@ -275,27 +270,39 @@ def loops() -> bool:
 
 
 def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
+    """Where gradients are recorded, those of a block have gradients in turn, for what they are made of."""
+    again = torch.is_grad_enabled()
     with torch.enable_grad():
-        leaves = [operand.detach().requires_grad_() for operand in operands]
-        results = function(*leaves)
+        inputs = [
+            operand.view_as(operand) if again and operand.requires_grad else operand.detach().requires_grad_()
+            for operand in operands
+        ]
+        results = function(*inputs)
         pairs = [(r, c.to(r.dtype)) for r, c in zip(results, cotangents, strict=True) if r.requires_grad]
-        return torch.autograd.grad([r for r, _ in pairs], leaves, [c for _, c in pairs], materialize_grads=True)
+        if not pairs:
+            return tuple(torch.zeros_like(operand) for operand in operands)
+        return torch.autograd.grad(
+            [r for r, _ in pairs], inputs, [c for _, c in pairs], create_graph=again, materialize_grads=True
+        )
 
 
 class _Differentiable(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, run: Any, pull: Any, *operands: Any) -> Any:
-        results = run(operands)
-        ctx.pull, ctx.inputs = pull, len(operands)
-        ctx.save_for_backward(*operands, *results)
-        ctx.set_materialize_grads(False)
-        return results
+    generate_vmap_rule = True
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    def forward(run: Any, pull: Any, *operands: Any) -> Any:
+        return run(operands)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, ctx.pull, *operands = inputs
+        ctx.save_for_backward(*operands)
+        ctx.mark_non_differentiable(*(result for result in output if not result.is_floating_point()))
+        ctx.set_materialize_grads(False)
+
+    @staticmethod
     def backward(ctx: Any, *cotangents: Any) -> Any:
-        operands, results = ctx.saved_tensors[: ctx.inputs], ctx.saved_tensors[ctx.inputs :]
-        return (None, None, *ctx.pull(operands, results, cotangents, ctx.needs_input_grad[2:]))
+        return (None, None, *ctx.pull(ctx.saved_tensors, cotangents, ctx.needs_input_grad[2:]))
 
 
 def register(container: Any) -> None:
@@ -314,3 +321,7 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
     if not (torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)):
         return run(operands)
     return _Differentiable.apply(run, pull, *operands)
+
+
+def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
+    return differentiable(lambda _: tuple(result.detach() for result in results), pull, operands)
