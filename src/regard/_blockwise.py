@@ -161,12 +161,17 @@ class Softmax(NamedTuple):
 
 
 def softmax(xp: Backend, scores: Array) -> Softmax:
+    shifted, exponentials, total, largest = _exponentials(xp, scores)
+    return Softmax(largest, logarithm(xp, total), shifted, exponentials / divisor(xp, total))
+
+
+def _exponentials(xp: Backend, scores: Array) -> tuple[Array, Array, Array, Array]:
+    """S - m, exp(S - m), their sum, and m; it passes for constant, since nothing depends on its choice."""
     largest = xp.stop_gradient(xp.max(scores, -1))
     largest = xp.where(largest == -math.inf, 0.0, largest)
     shifted = scores - largest
     exponentials = xp.exp(shifted)
-    total = xp.sum(exponentials, -1)
-    return Softmax(largest, logarithm(xp, total), shifted, exponentials / divisor(xp, total))
+    return shifted, exponentials, xp.sum(exponentials, -1), largest
 
 
 def divisor(xp: Backend, total: Array) -> Array:
@@ -196,16 +201,22 @@ def weights_of(xp: Backend, scores: Array, parts: Array) -> Array:
 class Attend:
     """Output and log-sum-exp, in parts, of a block: softmax, then the weighted sum of the values.
 
-    The last operands are the seed, where weights are dropped, and the values.
+    The last operands are the seed, where weights are dropped, and the values. `in_verbs` is for what is differentiated:
+    then the softmax is not the framework's, whose gradient takes more passes over a tile.
     """
 
     scores: Scores
     drop: Any = None
     careful: bool = False
+    in_verbs: bool = False
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
         scores = self.scores(xp, operands, where, masked)
-        weights, total, largest, rest = xp.softmax(scores, masked or self.scores.bias is not None)
+        rest = None
+        if self.in_verbs:
+            _, weights, total, largest = _exponentials(xp, scores)
+        else:
+            weights, total, largest, rest = xp.softmax(scores, masked or self.scores.bias is not None)
         output = self.output(xp, weights, operands, where, masked)
         if total is not None:
             output = output / divisor(xp, total)[..., None]

@@ -96,7 +96,7 @@ class Problem:
             both = replace(sweep, function=AttendAndAsk(attend, tuple(questions)), outputs=outputs)
 
         def pull(arrays: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
-            return gradients(sweep, arrays, wanted, cotangents[:2])
+            return gradients(_in_verbs(sweep), arrays, wanted, cotangents[:2])
 
         return self.xp.differentiable(partial(self._swept, both), pull, tuple(operand.array for operand in operands))
 
@@ -107,7 +107,7 @@ class Problem:
         of_output, of_logsumexp = cotangents
         of_query, of_key, of_value, *of_leaves = wanted
         found = gradients(
-            sweep,
+            _in_verbs(sweep),
             tuple(operand.array for operand in operands),
             (of_query, of_key, *of_leaves, of_value),
             (
@@ -197,3 +197,8 @@ class Problem:
             answers.append(question.answer(self.xp, self.layout, results[taken : taken + several]))
             taken += several
         return answers
+
+
+def _in_verbs(sweep: Sweep) -> Sweep:
+    """An attention to be differentiated."""
+    return replace(sweep, function=replace(sweep.function, in_verbs=True))  # type: ignore[type-var]

@@ -21,7 +21,7 @@ def arrays(heads=6, groups=6, queries=37, keys=41, width=16, dtype=torch.float64
 @pytest.mark.parametrize("scale", [None, 0.3])
 def test_it_gives_what_blocks_give(groups, causal, scale):
     query, key, value = arrays(groups=groups, queries=41)
-    assert _torch_fused.plain(query, key, value, causal, scale) is not None
+    assert _torch_fused.plain(query, key, value, causal, scale, None) is not None
     ours, weights = regard.attention(query, key, value, causal=causal, scale=scale)
     theirs, others = regard.attention(query, key, value, causal=causal, scale=scale, kernel="blockwise")
     torch.testing.assert_close(ours, theirs)
@@ -76,7 +76,7 @@ def test_from_16_keys_on_the_kernel_loses_no_nan(length, dtype):
         for at in (0, length // 2, length - 1):
             inputs = [torch.randn(1, 1, length, 8).to(dtype) for _ in range(3)]
             inputs[of][0, 0, at, 3] = math.nan
-            output, _ = _torch_fused.plain(*inputs, False, None)
+            output, _ = _torch_fused.plain(*inputs, False, None, None)
             seen = output.isnan().all(-1)[0, 0]
             assert seen[at]
             assert seen.all() if of == 1 else seen.sum() == 1
@@ -98,11 +98,11 @@ ODD = {
 
 @pytest.mark.parametrize("odd", ODD)
 def test_what_is_out_of_the_ordinary_goes_the_long_way(odd):
-    assert _torch_fused.plain(*ODD[odd](*arrays()), False, None) is None
+    assert _torch_fused.plain(*ODD[odd](*arrays()), False, None, None) is None
 
 
 def test_causal_with_other_lengths_goes_the_long_way_since_the_kernel_counts_from_the_other_corner():
-    assert _torch_fused.plain(*arrays(), True, None) is None
+    assert _torch_fused.plain(*arrays(), True, None, None) is None
 
 
 def test_a_kernel_that_does_not_exist_is_told_here_too():

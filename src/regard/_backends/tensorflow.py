@@ -119,7 +119,7 @@ def softmax(scores: Any, empty: bool) -> tuple[Any, None, Any, Any]:
         return reshape(weights, (*axes, rows, columns)), None, largest, rest
     largest = max(scores, -1)
     nothing = largest == -np.inf
-    if empty:  # of which the library makes NaN, also of gradients that are 0
+    if empty:  # of which the library makes NaN
         scores, largest = where(nothing, 0.0, scores), where(nothing, 0.0, largest)
     weights = tf.nn.softmax(scores)
     rest = -tf.math.log(max(weights, -1))
