@@ -79,6 +79,13 @@ class Sweep:
     operand_axes: tuple[tuple[bool, ...], ...]
     outputs: tuple[Output, ...]
 
+    def __call__(self, operands: Sequence[Array]) -> tuple[Array, ...]:
+        """The results; where an axis is of size 0, of nothing."""
+        if not self.grid.empty:
+            return self.xp.sweep(self, operands)
+        zeros = (self.xp.zeros(output.shape, output.dtype_name, operands[0]) for output in self.outputs)
+        return tuple(array + output.nothing for array, output in zip(zeros, self.outputs, strict=True))
+
     def evaluate(self, operands: Sequence[Array], block: Block) -> Sequence[Array]:
         pieces = [self.xp.cut(array, block, axes) for array, axes in zip(operands, self.operand_axes, strict=True)]
         where = block.where(self.xp, operands[0], self.grid.shift)
@@ -272,7 +279,11 @@ class Pullback:
 def gradients(sweep: Sweep, operands: Sequence[Array], wanted: Sequence[bool], cotangents: Sequence[Any]) -> tuple:
     """What a sweep's results' cotangents (None for no gradient) give for its operands, None where not wanted."""
     xp = sweep.xp
-    given = tuple(number for number, cotangent in enumerate(cotangents) if cotangent is not None)
+    given = tuple(
+        number
+        for number, (output, cotangent) in enumerate(zip(sweep.outputs, cotangents, strict=True))
+        if cotangent is not None and "float" in output.dtype_name
+    )
     places = tuple(place for place, want in enumerate(wanted) if want)
     if not given or not places:
         return (None,) * len(operands)
@@ -293,7 +304,7 @@ def gradients(sweep: Sweep, operands: Sequence[Array], wanted: Sequence[bool], c
 
 def differentiable(sweep: Sweep, operands: Sequence[Array]) -> tuple[Array, ...]:
     """The results of a sweep, with gradients wherever the framework has them, and theirs in turn."""
-    return sweep.xp.differentiable(partial(sweep.xp.sweep, sweep), partial(pulled_back, sweep), operands)
+    return sweep.xp.differentiable(sweep, partial(pulled_back, sweep), operands)
 
 
 def pulled_back(sweep: Sweep, operands: Sequence[Array], cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:

@@ -153,15 +153,16 @@ def _chosen(at: Any, size: Any) -> np.ndarray | None:
     return None if whole else np.arange(size)[at]
 
 
-def _positions(at: Any, size: Any) -> np.ndarray:
-    return np.arange(_check.known_size(WHO, size))[at] if isinstance(at, slice) else at
+def _positions(at: Any, size: Any) -> np.ndarray | range:
+    """Of a slice a range, which `torch.compile` can look at."""
+    return range(_check.known_size(WHO, size))[at] if isinstance(at, slice) else at
 
 
 def _length(chosen: np.ndarray | None, size: Any) -> Any:
     return size if chosen is None else len(chosen)
 
 
-def taken(xp: Any, operand: Operand, queries: np.ndarray, keys: np.ndarray) -> Array:
+def taken(xp: Any, operand: Operand, queries: np.ndarray | range, keys: np.ndarray | range) -> Array:
     """Some rows and columns of an operand."""
     array, axes = operand.array, operand.axes
     for axis, chosen in ((len(axes) - 2, queries), (len(axes) - 1, keys)):
@@ -170,10 +171,14 @@ def taken(xp: Any, operand: Operand, queries: np.ndarray, keys: np.ndarray) -> A
     return array
 
 
-def _along_axis(xp: Any, array: Array, chosen: np.ndarray | None, axis: int) -> Array:
+def _along_axis(xp: Any, array: Array, chosen: np.ndarray | range | None, axis: int) -> Array:
     """A slice where the indices are consecutive (nothing is copied then), else a gather."""
     if chosen is None:
         return array
+    if isinstance(chosen, range):
+        if chosen.step == 1 and len(chosen):
+            return array[(slice(None),) * axis + (slice(chosen.start, chosen.stop),)]
+        chosen = np.asarray(chosen, np.int64)
     chosen = np.atleast_1d(chosen)
     if len(chosen) and chosen[-1] - chosen[0] + 1 == len(chosen) and (np.diff(chosen) == 1).all():
         return array[(slice(None),) * axis + (slice(int(chosen[0]), int(chosen[-1]) + 1),)]

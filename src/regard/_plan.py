@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,9 @@ TILE_BYTES = {"numpy": 4 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 
 SHORT = 1 << 18  # scores of one example that are computed at once, whatever else there is
 FEWEST_ROWS, NARROW_ROWS = 16, 64
 MOST_ROWS = {"numpy": 512, "torch": 256, "jax": 256, "tensorflow": 512}
+
+# Python's own, where all is known: NumPy's become tensors under `torch.compile`.
+_NUMBERS: Any = SimpleNamespace(maximum=max, minimum=min)
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,11 @@ class Grid:
     rows: tuple[tuple[Rows, ...], ...]
     keys: int
     shift: int
+    blocks: tuple[Block, ...] = field(init=False, compare=False)  # no cached property: its lock stops `torch.compile`
 
-    @property
-    def whole(self) -> bool:
-        """Whether there is one block, which is everything."""
-        return len(self.blocks) == 1 and self.blocks[0].sizes[-1] == self.keys
-
-    @cached_property
-    def blocks(self) -> tuple[Block, ...]:
+    def __post_init__(self) -> None:
         chunks = itertools.product(*self.lead_spans)
-        return tuple(
+        blocks = tuple(
             Block(
                 (*(start for start, _ in chunk), 0, rows.start, rows.low),
                 (*(size for _, size in chunk), self.repeats, rows.size, rows.width),
@@ -59,6 +57,16 @@ class Grid:
             for chunk, several in zip(chunks, self.rows, strict=True)
             for rows in several
         )
+        object.__setattr__(self, "blocks", blocks)
+
+    @property
+    def empty(self) -> bool:
+        return self.keys == 0 or len(self.blocks) == 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is one block, which is everything."""
+        return len(self.blocks) == 1 and self.blocks[0].sizes[-1] == self.keys
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,7 @@ class DynamicGrid:
     mask: Any
     size: Any
     blocks = None
+    empty = False  # for all that is known
 
     @property
     def lead_spans(self) -> tuple:
@@ -233,7 +242,7 @@ def _seen(layout: Layout, start: int, size: int, mask: Any, leaves: Sequence[Any
     if mask is None:
         return Rows(start, size, 0, layout.keys, False)
     span = Span(start, start + size, layout.shift, layout.keys)
-    low, high = (int(bound) for bound in mask.bounds(np, span, leaves))
+    low, high = (int(bound) for bound in mask.bounds(_NUMBERS, span, leaves))
     low = min(max(low, 0), layout.keys - least_width)
     high = min(max(high, low + least_width), layout.keys)  # what sees nothing looks at one key, and masks it
     masked = not mask.full(span, (low, high), leaves)

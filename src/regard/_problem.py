@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,7 @@ class Problem:
         def pull(arrays: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
             return gradients(_in_verbs(sweep), arrays, wanted, cotangents[:2])
 
-        return self.xp.differentiable(partial(self._swept, both), pull, tuple(operand.array for operand in operands))
+        return self.xp.differentiable(both, pull, tuple(operand.array for operand in operands))
 
     def gradients(self, value: Operand, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
         """What the cotangents of output and log-sum-exp give for query, key, value and the rules' arrays, by blocks."""
@@ -134,18 +133,13 @@ class Problem:
         ]
         return self.sweep(Attend(self.scores, drop, careful), operands, outputs, self.grid()), operands
 
-    def _swept(self, sweep: Sweep, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        """The results of a sweep; where there are no weights, of none."""
-        if not self.empty:
-            return self.xp.sweep(sweep, arrays)
-        like = self.query.array
-        return tuple(self.xp.zeros(out.shape, out.dtype_name, like) + out.nothing for out in sweep.outputs)
-
     def spoiled(self, value: Operand) -> bool:
         """Whether inf or NaN is among the values, or may be."""
         known = self.xp.concrete(value.array)
+        if known is None:
+            return True
         with np.errstate(over="ignore", invalid="ignore"):
-            return known is None or not math.isfinite(np.sum(known, dtype=np.float64))
+            return not math.isfinite(np.sum(known, dtype=np.float64))
 
     def ask(self, questions: Sequence[Question], extras: Sequence[Operand] = ()) -> list[Any]:
         """The answers, as the caller counts axes, in one pass."""
@@ -185,7 +179,7 @@ class Problem:
         def pull(arrays: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
             return gradients(sweep, arrays, wanted, cotangents)
 
-        return partial(self._swept, sweep), pull, operands
+        return sweep, pull, operands
 
     def _outputs(self, questions: Sequence[Question]) -> list[Output]:
         return [output for question in questions for output in question.outputs(self.layout, self.dtype)]

@@ -124,7 +124,7 @@ def attention(
             return found
     query, key, value = (unwrapped(array) for array in (query, key, value))
     xp = get_backend(_check.WHO, query=query, key=key, value=value)
-    query, key, value = (xp.asarray(array, array) for array in (query, key, value))
+    query, key, value = xp.promoted(*(xp.asarray(array, array) for array in (query, key, value)))
     _check.types(xp, query=query, key=key, value=value)
     _check.dropout(xp, dropout, seed, query)
     _check.kernel(kernel, _kernels.NAMES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -256,20 +257,28 @@ class AttentionWeights(Tensorlike):
     def _tile(self, queries: Any, keys: Any) -> Array:
         """The weights of some queries and keys, numbers from 0; an axis of which a number is taken goes away."""
         xp, place = self._xp, self._layout
-        rows, columns = np.atleast_1d(queries), np.atleast_1d(keys)
+        rows, columns = (each if isinstance(each, range) else np.atleast_1d(each) for each in (queries, keys))
         operands = [taken(xp, operand, rows, columns) for operand in self._problem.operands]
         where = Where(
-            xp.asarray(rows.astype(np.int32)[:, None], operands[0]),
-            xp.asarray(columns.astype(np.int32)[None, :], operands[0]),
+            self._places(rows)[:, None],
+            self._places(columns)[None, :],
             place.shift,
             tuple((0, size) for size in (*place.lead, place.repeats)),
         )
         full = (*place.lead, place.repeats, len(rows), len(columns))
-        complete = len(columns) == place.keys and bool((columns == np.arange(len(columns))).all())
+        complete = columns == range(place.keys) if isinstance(columns, range) else _is_all(columns, place.keys)
         along = self._beside(complete)
         along = None if along is None else taken(xp, along, rows, columns)
         found = self._evaluated(operands, along, where, full, complete)
-        return place.to_caller(xp, found, (*np.shape(queries), *np.shape(keys)))
+        ends = ((len(each),) if isinstance(each, range) else np.shape(each) for each in (queries, keys))
+        return place.to_caller(xp, found, tuple(itertools.chain(*ends)))
+
+    def _places(self, chosen: np.ndarray | range) -> Array:
+        """Positions as an array of the framework, int32."""
+        xp, like = self._xp, self._problem.query.array
+        if isinstance(chosen, range) and chosen.step == 1:
+            return xp.arange(chosen.start, len(chosen), like)
+        return xp.asarray(np.asarray(chosen, np.int32), like)
 
     def _all(self) -> Array:
         """The tile that is everything, also where a graph knows sizes only as it runs."""
@@ -616,6 +625,10 @@ def _restored(framework: str, rest: tuple, arrays: tuple) -> AttentionWeights:
 def _bins(size: int, bins: int) -> np.ndarray:
     """The bin of each of `size` positions: bin b begins at floor(b size / bins)."""
     return ((np.arange(size) + 1) * bins - 1) // size
+
+
+def _is_all(chosen: np.ndarray, size: Any) -> bool:
+    return len(chosen) == size and bool((chosen == np.arange(len(chosen))).all())
 
 
 def _readable(size: float) -> str:

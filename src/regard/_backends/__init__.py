@@ -6,7 +6,6 @@ nobody imported cannot have made an array.
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
@@ -19,8 +18,17 @@ FRAMEWORKS = ("numpy", "torch", "jax", "tensorflow")
 
 
 def backend_named(framework: str) -> Backend:
-    """The verbs of a framework, which is imported with them."""
-    return importlib.import_module(f"regard._backends.{framework}")  # type: ignore[return-value]
+    """The verbs of a framework, which is imported with them; by statements, which `torch.compile` follows."""
+    found: Any
+    if framework == "torch":
+        from regard._backends import torch as found
+    elif framework == "jax":
+        from regard._backends import jax as found
+    elif framework == "tensorflow":
+        from regard._backends import tensorflow as found
+    else:
+        from regard._backends import numpy as found
+    return found
 
 
 backend_named.autograph_info__ = None  # type: ignore[attr-defined]  # TensorFlow's AutoGraph leaves it alone, and is silent

@@ -140,6 +140,7 @@ def plain(
         or not query.is_floating_point()
         or _flash is None
         or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu")
         or transformed()
     ):
         return None
@@ -150,7 +151,11 @@ def plain(
 
 def transformed() -> bool:
     """Whether a transform of torch.func is at work, or forward-mode differentiation: the kernels know neither."""
-    return torch._C._functorch.maybe_current_level() is not None or forward_ad._current_level >= 0
+    return torch._C._functorch.maybe_current_level() is not None or forward_mode()
+
+
+def forward_mode() -> bool:
+    return forward_ad._current_level >= 0
 
 
 # Under this name the call takes 5 microseconds less than under torch.ops.aten.
@@ -383,10 +388,13 @@ class _Plain(torch.autograd.Function):
         ctx.causal, ctx.scale, ctx.again = causal, scale, again
         ctx.save_for_backward(*arrays, output, logsumexp)
         ctx.mark_non_differentiable(logsumexp)
+        ctx.set_materialize_grads(False)
         return output, logsumexp
 
     @staticmethod
     def backward(ctx: Any, of_output: Any, _: Any) -> Any:
+        if of_output is None:
+            return (None,) * 6
         *arrays, output, logsumexp = ctx.saved_tensors
         if _kernels_own(of_output, logsumexp):
             query, key, value = arrays
@@ -408,6 +416,7 @@ def _kernels_own(gradient: Any, logsumexp: Any) -> bool:
     return (
         not torch.is_grad_enabled()
         and not torch._C._functorch.is_functorch_wrapped_tensor(gradient)
+        and not torch._C._functorch.is_legacy_batchedtensor(gradient)
         and (torch.compiler.is_compiling() or not _large(logsumexp))
     )
 

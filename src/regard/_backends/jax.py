@@ -34,7 +34,12 @@ stop_gradient = lax.stop_gradient
 
 
 def quiet() -> Any:
-    return contextlib.nullcontext()
+    """Axes of size one in front may be left out in here, also where the caller forbids it."""
+    return jax.numpy_rank_promotion("allow")
+
+
+def promoted(*arrays: Any) -> tuple:
+    return arrays
 
 
 def is_array(value: Any) -> bool:
@@ -169,7 +174,12 @@ def _kind(block: Any) -> tuple:
 
 def _evaluate(task: Any, operands: Any, block: Any) -> Any:
     """A block, of which derivatives of any kind keep nothing but its operands: they compute it again."""
-    return jax.checkpoint(lambda operands: task.evaluate(operands, block), prevent_cse=task.grid.whole)(operands)
+
+    def evaluate(operands: Any) -> Any:
+        with quiet():
+            return task.evaluate(operands, block)
+
+    return jax.checkpoint(evaluate, prevent_cse=task.grid.whole)(operands)
 
 
 def _loop(task: Any, operands: Any, results: tuple, blocks: list) -> tuple:
@@ -240,7 +250,7 @@ def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
     def rule(primals: tuple, tangents: tuple) -> tuple:
         results, operands = primals
         _, of_results = jax.jvp(lambda *operands: tuple(run(operands)), operands, tangents[1])
-        return results, of_results
+        return known(results, operands), of_results  # whose derivatives are known in turn
 
     return known(tuple(map(stop_gradient, results)), tuple(operands))
 

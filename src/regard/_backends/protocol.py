@@ -38,7 +38,8 @@ class Backend(Protocol):
     def zeros(self, shape: Sequence[int], dtype_name: str, like: Array) -> Array: ...
     def arange(self, start: Any, count: Any, like: Array) -> Array: ...
     def stop_gradient(self, array: Array) -> Array: ...
-    def quiet(self) -> AbstractContextManager: ...  # no warning of inf and NaN that the caller passed in
+    def promoted(self, *arrays: Array) -> tuple: ...  # in the types that mixed precision, if it is on, computes in
+    def quiet(self) -> AbstractContextManager: ...  # no warning of inf and NaN, no mixed precision
 
     def register(self, container: Any) -> None: ...  # a class that holds arrays, for compilers that take it apart
 

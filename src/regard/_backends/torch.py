@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from regard._backends import native
-from regard._backends._torch_fused import fused, fused_name, fused_obstacle, plain
+from regard._backends._torch_fused import forward_mode, fused, fused_name, fused_obstacle, plain, transformed
 
 __all__ = ["fused", "fused_name", "fused_obstacle", "plain"]
 
@@ -89,8 +89,8 @@ def asarray(value: Any, like: Any) -> Any:
 
 
 def concrete(array: Any) -> Any:
-    if torch.compiler.is_compiling() or array.device.type != "cpu" or _elsewhere(array):
-        return None  # under compilation there are no values yet, and on an accelerator reading them would wait
+    if torch.compiler.is_compiling() or transformed() or array.device.type != "cpu" or _elsewhere(array):
+        return None  # while tracing there are no values yet, and on an accelerator reading them would wait
     array = array.detach().resolve_neg()
     return array.numpy() if array.dtype != torch.bfloat16 else array.float().numpy()
 
@@ -114,7 +114,25 @@ def arange(start: Any, count: Any, like: Any) -> Any:
 
 
 def quiet() -> Any:
-    return contextlib.nullcontext()
+    """Without autocast, which would take products of float32 for products of half precision."""
+    kind = _autocast()
+    return contextlib.nullcontext() if kind is None else torch.autocast(kind, enabled=False)
+
+
+def _autocast() -> str | None:
+    """The kind of device on which autocast is at work."""
+    return next((kind for kind in ("cpu", "cuda") if torch.is_autocast_enabled(kind)), None)
+
+
+def promoted(*arrays: Any) -> tuple:
+    """As autocast hands them to PyTorch's own attention: of its type, but for float64."""
+    kind = arrays[0].device.type
+    if not (kind in ("cpu", "cuda") and torch.is_autocast_enabled(kind)):
+        return arrays
+    wanted = torch.get_autocast_dtype(kind)
+    return tuple(
+        array.to(wanted) if array.is_floating_point() and array.dtype != torch.float64 else array for array in arrays
+    )
 
 
 def stop_gradient(array: Any) -> Any:
@@ -231,8 +249,14 @@ def segment_max(array: Any, segments: Any, count: int, axis: int) -> Any:
     return result.scatter_reduce(axis, places, array, "amax")
 
 
+_ALL = slice(None)
+
+
 def cut(array: Any, block: Any, axes: tuple) -> Any:
-    return array[block.index(axes)]
+    for axis, part in enumerate(block.index(axes)):
+        if part != _ALL and part.stop - part.start != array.shape[axis]:  # several gradients at once know no aliases
+            array = array.narrow(axis, part.start, part.stop - part.start)
+    return array
 
 
 def mix(bits: Any, coordinate: Any) -> Any:
@@ -249,6 +273,11 @@ def fraction(bits: Any) -> Any:
 
 
 def sweep(task: Any, operands: Any) -> tuple:
+    with quiet():
+        return _swept(task, operands)
+
+
+def _swept(task: Any, operands: Any) -> tuple:
     if task.grid.whole:
         return tuple(task.evaluate(operands, task.grid.blocks[0]))
     results: list[Any] = [None] * len(task.outputs)
@@ -272,6 +301,9 @@ def loops() -> bool:
 def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
     """Where gradients are recorded, those of a block have gradients in turn, for what they are made of."""
     again = torch.is_grad_enabled()
+    if transformed() or torch.compiler.is_compiling():
+        results, pull, *_ = torch.func.vjp(function, *operands)
+        return pull(tuple(c.to(r.dtype) for r, c in zip(results, cotangents, strict=True)))
     with torch.enable_grad():
         inputs = [
             operand.view_as(operand) if again and operand.requires_grad else operand.detach().requires_grad_()
@@ -314,14 +346,18 @@ def recording() -> Any:
 
 
 def has_gradient(array: Any) -> bool:
-    return array.requires_grad
+    return array.requires_grad or transformed()
 
 
 def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
-    if not (torch.is_grad_enabled() and any(operand.requires_grad for operand in operands)):
+    """In forward mode by PyTorch itself, block by block: there is nothing to keep for later."""
+    tracked = transformed() or any(operand.requires_grad for operand in operands)
+    if not (torch.is_grad_enabled() and tracked) or forward_mode():
         return run(operands)
     return _Differentiable.apply(run, pull, *operands)
 
 
 def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
+    if forward_mode():
+        return run(operands)
     return differentiable(lambda _: tuple(result.detach() for result in results), pull, operands)
