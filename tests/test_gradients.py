@@ -313,3 +313,28 @@ def test_memory_of_one_gradient_serves_the_next(differentiable):
     again = library_gradients(backend, case, ["entropy"], "float32")
     for name in first:
         np.testing.assert_array_equal(backend.numpy(first[name]), backend.numpy(again[name]))
+
+
+def test_largest_weights_of_rectangles_have_gradients_where_several_blocks_make_one(differentiable):
+    """The largest of a rectangle is one weight, whichever block it is in."""
+    random = np.random.default_rng(0)
+    with differentiable.scope("float64"):
+        query, key = (differentiable.array(random.normal(size=(1, 1100, 2)), "float64") for _ in range(2))
+
+        def mine(query, key):
+            weights = regard.attention(query, key, key, kernel="blockwise").weights
+            pooled = weights.pool(1, 2, "max")
+            return differentiable.total(pooled, pooled)
+
+        found = differentiable.gradients(mine, query, key)
+        scores = differentiable.numpy(query)[0] @ differentiable.numpy(key)[0].T / 2**0.5
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        of_scores = np.zeros_like(scores)
+        for columns in (slice(0, 550), slice(550, 1100)):
+            row, column = np.unravel_index(weights[:, columns].argmax(), (1100, 550))
+            largest = weights[row, columns.start + column]
+            of_scores[row] += 2 * largest * -largest * weights[row]
+            of_scores[row, columns.start + column] += 2 * largest * largest
+        wanted = of_scores @ differentiable.numpy(key)[0] / 2**0.5
+        np.testing.assert_allclose(differentiable.numpy(found[0])[0], wanted, rtol=1e-6, atol=1e-9)

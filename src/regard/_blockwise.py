@@ -257,20 +257,28 @@ class Drop:
 
 @dataclass(frozen=True)
 class Pullback:
-    """The gradients of a block function for some of its operands; the cotangents are operands behind the others."""
+    """The gradients of a block function for some of its operands; the cotangents are operands behind the others.
+
+    Behind them are those results of all blocks together that are the largest of theirs, `largest` of the results: only
+    the block that has it has a gradient.
+    """
 
     function: Callable
     wanted: tuple[int, ...]
     given: tuple[int, ...]
+    largest: tuple[int, ...] = ()
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> Sequence[Array]:
-        inputs = list(operands[: len(operands) - len(self.given)])
-        cotangents = operands[len(inputs) :]
+        inputs = list(operands[: len(operands) - len(self.given) - len(self.largest)])
+        cotangents = operands[len(inputs) : len(inputs) + len(self.given)]
+        together = dict(zip(self.largest, operands[len(operands) - len(self.largest) :], strict=True))
 
         def function(*chosen: Array) -> tuple:
             for place, array in zip(self.wanted, chosen, strict=True):
                 inputs[place] = array
-            results = self.function(xp, inputs, where, masked)
+            results = list(self.function(xp, inputs, where, masked))
+            for number, largest in together.items():
+                results[number] = xp.where(results[number] == largest, results[number], 0.0)
             return tuple(results[number] for number in self.given)
 
         return xp.vjp(function, [inputs[place] for place in self.wanted], cotangents)
@@ -287,17 +295,20 @@ def gradients(sweep: Sweep, operands: Sequence[Array], wanted: Sequence[bool], c
     places = tuple(place for place, want in enumerate(wanted) if want)
     if not given or not places:
         return (None,) * len(operands)
+    largest = tuple(number for number in given if sweep.outputs[number].merge == "max")
+    together = [xp.stop_gradient(array) for array in (sweep(operands) if largest else ())]
     back = Sweep(
         xp,
-        Pullback(sweep.function, places, given),
+        Pullback(sweep.function, places, given, largest),
         sweep.grid,
-        (*sweep.operand_axes, *(sweep.outputs[number].axes for number in given)),
+        (*sweep.operand_axes, *(sweep.outputs[number].axes for number in (*given, *largest))),
         tuple(
             Output(xp.shape(operands[place]), sweep.operand_axes[place], xp.dtype_name(operands[place]))
             for place in places
         ),
     )
-    pulled = differentiable(back, (*operands, *(cotangents[number] for number in given)))
+    beside = (*(cotangents[number] for number in given), *(together[number] for number in largest))
+    pulled = differentiable(back, (*operands, *beside))
     found = dict(zip(places, pulled, strict=True))
     return tuple(found.get(place) for place in range(len(operands)))
 

@@ -187,7 +187,10 @@ class AttentionWeights(Tensorlike):
         xp, known = self._xp, self._logsumexp
         if known is not None and xp.shape(known)[-1] == 1:
             values = xp.concrete(known)
-            if values is None or np.abs(values, where=values > -math.inf, out=np.zeros_like(values)).max() > SMALL:
+            if (
+                values is None
+                or np.abs(values, where=values > -math.inf, out=np.zeros_like(values)).max(initial=0) > SMALL
+            ):
                 self._logsumexp = None
         along = self._along()
         return along if xp.shape(along)[-1] == 2 else xp.concatenate([along, along * 0.0], -1)
