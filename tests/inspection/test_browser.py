@@ -87,6 +87,22 @@ def test_chosen_head_and_token_are_marked(tmp_path):
     assert not page.find("div", id="explorer")[0].keys() & {"hidden"}
 
 
+@pytest.mark.parametrize(
+    ("largest", "said"),
+    [
+        (0.27, "0.500 (twice the even share; the largest weight here is 0.270; even would be 0.250)"),
+        (0.7, "0.700 (the largest weight here; even would be 0.250)"),
+    ],
+)
+def test_the_scale_says_what_even_would_be(tmp_path, largest, said):
+    weights = np.full((1, 1, 4, 4), (1 - largest) / 3)
+    weights[..., 1] = largest
+    attention = TokenAttention(Example("a", "b", "b", 0.5), list("abcd"), weights)
+    page, console = opened(full(attention=[attention]), tmp_path)
+    assert console == []
+    assert said in page.text
+
+
 def test_pooled_input_says_so(tmp_path):
     weights = softmax_weights(1, 2, 300)
     attention = TokenAttention(Example("a", "b", "b", 0.5), [f"t{i}" for i in range(300)], weights)

@@ -85,7 +85,7 @@ class Look:
             start = self.looked.decides if self.start is None else self.start
             # The token itself is always 1; what the layers add to it is what is asked for.
             found = to_numpy(seen.relevance(start))[0].astype(np.float64)
-            found[start] -= 1
+            found[start] = max(found[start] - 1, 0.0)
         else:
             rows = [weights.received(None if self.start is None else [self.start]) for weights in self._layers]
             found = np.mean([self._heads(to_numpy(row)[0]).mean(0) for row in rows], 0)

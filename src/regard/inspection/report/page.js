@@ -305,7 +305,8 @@
   function drawRamp() {
     const canvas = byId("ramp"), context = canvas.getContext("2d");
     for (let x = 0; x < 256; x++) { context.fillStyle = css(colour((x / 255) ** 2)); context.fillRect(x, 0, 1, 1); }
-    byId("ramp-top").textContent = `${write(top)} (${largestOf(matrix) < top ? "twice the even share; the" : "the"} largest weight here${largestOf(matrix) < top ? ` is ${write(largestOf(matrix))}` : ""}; even would be ${write(evenOf(matrix))})`;
+    const largest = largestOf(matrix), is = largest < top ? "twice the even share; the largest weight here is " + write(largest) : "the largest weight here";
+    byId("ramp-top").textContent = `${write(top)} (${is}; even would be ${write(evenOf(matrix))})`;
   }
 
   function draw(newExample) {
