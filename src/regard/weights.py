@@ -53,7 +53,8 @@ class AttentionWeights(Tensorlike):
     type of the query.
 
     Gradients: log-sum-exp, entropy, received, mass, distance, products, largest weights, pooled maps and tiles carry
-    gradients to query, key, bias and sinks in PyTorch, TensorFlow and JAX, by computing each tile once more.
+    gradients of any order to query, key, bias and sinks in PyTorch, TensorFlow and JAX, by computing each tile once
+    more; forward mode works in PyTorch and JAX.
 
     Under `jax.jit` it can be returned and passed (it is a pytree; `jax.vmap` would change its shape unseen, so let it
     map over the answers); under `tf.function` and `torch.compile` ask your
