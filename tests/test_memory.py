@@ -72,6 +72,25 @@ def run(arrays, task):
             tape.watch(arrays)
             total = tf.reduce_sum(loss(*arrays))
         return tape.gradient(total, arrays)
+    if task == "twice":  # the gradients of the squared length of a gradient, which a penalty needs
+        def loss(*given):
+            output, weights = regard.attention(*given)
+            return (output ** 2).sum() + weights.entropy().sum() if framework != "tensorflow" else (
+                tf.reduce_sum(output ** 2) + tf.reduce_sum(weights.entropy())
+            )
+        if framework == "torch":
+            given = [x.clone().requires_grad_() for x in arrays]
+            [first] = torch.autograd.grad(loss(*given), given[:1], create_graph=True)
+            return torch.autograd.grad((first ** 2).sum(), given)
+        if framework == "jax":
+            return ready(jax.jit(jax.grad(lambda *g: (jax.grad(loss)(*g) ** 2).sum(), argnums=(0, 1, 2)))(*arrays))
+        with tf.GradientTape() as outer:
+            outer.watch(arrays)
+            with tf.GradientTape() as inner:
+                inner.watch(arrays[0])
+                total = loss(*arrays)
+            total = tf.reduce_sum(inner.gradient(total, arrays[0]) ** 2)
+        return outer.gradient(total, arrays)
     return ready(question(regard.attention(*arrays).weights, task))
 
 found = []
@@ -118,7 +137,16 @@ def extra(framework, *steps, program=PROGRAM):
 
 def results(task, n):
     """Bytes of what the task returns and keeps, at most: outputs, gradients, log-sum-exps."""
-    return {"forward": 1, "backward": 8}.get(task, 3) * n * 64 * 4
+    return {"forward": 1, "backward": 8, "twice": 16}.get(task, 3) * n * 64 * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", FRAMEWORKS[1:])
+def test_second_derivatives_take_memory_linear_in_the_length(framework):
+    """One matrix would take 256 MB at 8,192 and four times as much at 16,384."""
+    tiny, short, long = extra(framework, ("twice", 500), ("twice", 8192), ("twice", 16384))
+    assert short - tiny <= 128 * MB + results("twice", 8192)
+    assert long - tiny <= 128 * MB + results("twice", 16384)
 
 
 @pytest.mark.slow
