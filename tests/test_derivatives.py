@@ -316,3 +316,13 @@ def test_a_gradient_that_is_none_stays_none(options):
     query.requires_grad_()
     NoGradient.apply(regard.attention(query, key, value, **options)[0]).sum().backward()
     assert query.grad is None
+
+
+@pytest.mark.parametrize("call", [lambda q: regard.attention(q, q, q)[0], lambda q: regard.attention(q, q, q)[1].max()])
+def test_tensorflows_forward_mode_is_refused(call):
+    query = frameworks.ALL["tensorflow"].array(np.ones((2, 3, 4)))
+    with (
+        tf.autodiff.ForwardAccumulator(query, query),
+        pytest.raises(regard.errors.UnsupportedError, match="need backward differentiation in TensorFlow; got tf.autodiff"),
+    ):
+        call(query)

@@ -173,13 +173,18 @@ def _kind(block: Any) -> tuple:
 
 
 def _evaluate(task: Any, operands: Any, block: Any) -> Any:
-    """A block, of which derivatives of any kind keep nothing but its operands: they compute it again."""
+    """A block, of which derivatives keep nothing but its operands: they compute it again.
+
+    Twice, since the backward pass of what is computed again is not itself: with once, second derivatives taken
+    backwards keep n x n numbers, with twice third ones.
+    """
 
     def evaluate(operands: Any) -> Any:
         with quiet():
             return task.evaluate(operands, block)
 
-    return jax.checkpoint(evaluate, prevent_cse=task.grid.whole)(operands)
+    again = functools.partial(jax.checkpoint, prevent_cse=task.grid.whole)
+    return again(again(evaluate))(operands)
 
 
 def _loop(task: Any, operands: Any, results: tuple, blocks: list) -> tuple:

@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager.forwardprop_util import pack_tangents
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+from regard.errors import UnsupportedError
 
 from regard._backends import native
 
@@ -417,6 +420,12 @@ def vjp(function: Any, operands: Any, cotangents: Any) -> tuple:
 
 @_as_it_is
 def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
+    if pack_tangents(list(operands)).tangents:
+        raise UnsupportedError(
+            "attention: need backward differentiation in TensorFlow; got tf.autodiff.ForwardAccumulator; use "
+            "tf.GradientTape, one inside the other for second derivatives."
+        )
+
     @tf.custom_gradient
     def function(*operands: Any) -> tuple:
         # Without the stop, an outer tape records the blocks too, and keeps all tiles.
