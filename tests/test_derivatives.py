@@ -323,6 +323,6 @@ def test_tensorflows_forward_mode_is_refused(call):
     query = frameworks.ALL["tensorflow"].array(np.ones((2, 3, 4)))
     with (
         tf.autodiff.ForwardAccumulator(query, query),
-        pytest.raises(regard.errors.UnsupportedError, match="need backward differentiation in TensorFlow; got tf.autodiff"),
+        pytest.raises(regard.errors.UnsupportedError, match="need backward differentiation in TensorFlow"),
     ):
         call(query)

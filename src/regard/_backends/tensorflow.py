@@ -11,9 +11,8 @@ import tensorflow as tf
 from tensorflow.python.eager.forwardprop_util import pack_tangents
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from regard.errors import UnsupportedError
-
 from regard._backends import native
+from regard.errors import UnsupportedError
 
 name = "tensorflow"
 
