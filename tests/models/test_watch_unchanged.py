@@ -69,7 +69,7 @@ def alone_and_watched(model, mode, *inputs, **options):
     "options",
     [{}, {"norm_first": True}, {"nested": False}, {"batch_first": False}, {"nhead": 1}, {"bias": False},
      {"activation": "gelu"}, {"activation": torch.tanh}, {"dtype": torch.float64}],
-    ids=str,
+    ids=lambda options: " ".join(f"{name}={getattr(value, '__name__', value)}" for name, value in options.items()),
 )  # fmt: skip
 def test_a_transformer_encoder_answers_the_same(options, mode):
     model = encoder(**options)
