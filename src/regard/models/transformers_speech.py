@@ -119,9 +119,10 @@ def speak(model: Any, ids: torch.Tensor, mask: torch.Tensor, seed: int = 0) -> l
     # transformers 5.23 puts layers together before examples, and then takes them apart the other way round.
     across = across.reshape(-1, count, *across.shape[2:]).transpose(0, 1)
     step, tokens = model.config.reduction_factor, mask.sum(1).tolist()
-    most = int(ids.shape[1] * ratio / step) * step
+    most = [int(own * ratio / step) * step for own in tokens]  # by itself; a batch goes on for its longest
+    lengths = [min(int(length), limit) for length, limit in zip(lengths, most, strict=True)]
     return [
-        Spoken(spectrograms[n, : lengths[n]], across[n, :, :, : lengths[n] // step, : tokens[n]], lengths[n] < most)
+        Spoken(spectrograms[n, : lengths[n]], across[n, :, :, : lengths[n] // step, : tokens[n]], lengths[n] < most[n])
         for n in range(count)
     ]
 

@@ -304,15 +304,27 @@ def transcribe(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str]:
     with torch.inference_mode(), quiet_transformers():
         if is_spelling(processor):
             return _spell(model, processor, batch)
-        seconds = max(map(len, sounds)) / processor.feature_extractor.sampling_rate
-        most = min(math.ceil(TOKENS * seconds) + 8, longest_text(model.config) - 8)
-        written = model.generate(**batch, max_new_tokens=most)
+        most = [_most_tokens(model, len(sound) / processor.feature_extractor.sampling_rate) for sound in sounds]
+        written = model.generate(**batch, max_new_tokens=max(most))
+        begin = int(written[0, 0]) == model.config.decoder_start_token_id
+        # A batch goes on for its longest; what a sound says does not depend on what is beside it.
+        written = [row[: begin + own].tolist() for row, own in zip(written, most, strict=True)]
     return [text.strip() for text in processor.batch_decode(written, skip_special_tokens=True)]
 
 
+def _most_tokens(model: Any, seconds: float) -> int:
+    """How many tokens a sound of so many seconds may have."""
+    return min(math.ceil(TOKENS * seconds) + 8, longest_text(model.config) - 8)
+
+
 def sees_padding(model: Any) -> bool:
-    """Tell whether a model normalises over all of a sound, the padding of a batch included, as wav2vec2-base does."""
-    return getattr(model.config, "feat_extract_norm", None) == "group"
+    """Tell whether a model normalises over all of a sound, the padding of a batch included.
+
+    wav2vec2-base does, and Moonshine.
+    """
+    import torch
+
+    return any(isinstance(module, torch.nn.GroupNorm) for module in model.modules())
 
 
 def _spell(model: Any, processor: Any, batch: Any) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -187,16 +188,21 @@ collator = _pictures.collator
 
 
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
-    """Make a picture of each class that is asked for; the same again for the same list."""
+    """Make a picture of each class that is asked for: the first of a class, the second, ... whatever is beside them."""
     import torch
 
     model.eval()
     numbers = [model.number(name, f"input {n}") for n, name in enumerate(inputs, start=1)]
     found: list[Prediction] = []
+    before: Counter[int] = Counter()
+    seeds = []
+    for number in numbers:
+        seeds.append(before[number])
+        before[number] += 1
     with display.bar("predict", len(inputs)) as advance:
         for start in range(0, len(inputs), BATCH):
             batch = numbers[start : start + BATCH]
-            made = model.generate(torch.tensor(batch), seeds=list(range(start, start + len(batch))))
+            made = model.generate(torch.tensor(batch), seeds=seeds[start : start + BATCH])
             arrays = made.permute(0, 2, 3, 1).cpu().numpy()
             found += [{"picture": _generated.made(array)} for array in arrays]
             advance(len(batch))

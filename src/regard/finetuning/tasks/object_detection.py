@@ -248,12 +248,27 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
         for start in range(0, len(inputs), BATCH):
             files = [_text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH])]
             pictures = [open_picture(file)[0] for file in files]
-            batch = processor(images=pictures, return_tensors="pt").to(model.device)
-            sizes = [picture.size[::-1] for picture in pictures]
-            answers = processor.post_process_object_detection(model(**batch), threshold=FLOOR, target_sizes=sizes)
+            answers = _answers(model, processor, pictures)
             found += [_prediction(model, *pair) for pair in zip(answers, pictures, strict=True)]
             advance(len(files))
     return found
+
+
+def _answers(model: Any, processor: Any, pictures: Sequence[Any]) -> list[dict[str, Any]]:
+    """What is found in each picture; those of one size together, since a backbone sees the padding beside a picture."""
+    import torch
+
+    prepared = [processor(images=[picture], return_tensors="pt").to(model.device) for picture in pictures]
+    alike: dict[Any, list[int]] = {}
+    for number, each in enumerate(prepared):
+        alike.setdefault(each["pixel_values"].shape, []).append(number)
+    found: dict[int, dict[str, Any]] = {}
+    for numbers in alike.values():
+        batch = {name: torch.cat([prepared[n][name] for n in numbers]) for name in prepared[numbers[0]]}
+        sizes = [pictures[n].size[::-1] for n in numbers]
+        answers = processor.post_process_object_detection(model(**batch), threshold=FLOOR, target_sizes=sizes)
+        found.update(zip(numbers, answers, strict=True))
+    return [found[number] for number in range(len(pictures))]
 
 
 def _prediction(model: Any, answer: dict[str, Any], picture: Any) -> Prediction:
