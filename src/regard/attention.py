@@ -280,19 +280,28 @@ def _of(xp: Backend, leaf: Any, like: Array) -> Array:
 
 
 def _with_sinks(problem: Problem, output: Array, logsumexp: Array | None, sinks: Any) -> tuple[Array, Array, Problem]:
-    """L' = log(exp L + exp sink), and output and weights shrink by exp(L - L'): plain arithmetic of O(T)."""
+    """The same with one more score for each head, `(H,)`."""
     xp, place = problem.xp, problem.layout
-    if logsumexp is None:
-        [logsumexp] = problem.ask([LogSumExp()])
     sinks = unwrapped(sinks)
     _check.leaf("sinks", xp, backend_of(sinks), sinks, problem.query.array)
     sinks = _of(xp, sinks, problem.query.array)
     _check.per_head("sinks", xp, place, sinks, 0)
-    sinks = xp.cast(place.from_heads(xp, sinks[..., None, None], 2), problem.dtype)
+    return with_score(problem, output, logsumexp, place.from_heads(xp, sinks[..., None, None], 2))
+
+
+def with_score(problem: Problem, output: Array, logsumexp: Array | None, score: Array) -> tuple[Array, Array, Problem]:
+    """The same with one more score that has no value, for each row in block space, `(*lead, R, T or 1, 1)`.
+
+    L' = log(exp L + exp score), and output and weights shrink by exp(L - L'): plain arithmetic of O(T).
+    """
+    xp, place = problem.xp, problem.layout
+    score = xp.cast(score, problem.dtype)
+    if logsumexp is None:
+        [logsumexp] = problem.ask([LogSumExp()])
     along = xp.sum(logsumexp, -1)[..., 0]
     before = xp.where(along == -math.inf, 0.0, along)
-    largest = xp.maximum(before, sinks)
-    share = before - largest - xp.log(xp.exp(before - largest) + xp.exp(sinks - largest))
+    largest = xp.maximum(before, score)
+    share = before - largest - xp.log(xp.exp(before - largest) + xp.exp(score - largest))
     output = output * xp.cast(xp.exp(share), xp.dtype_name(output))[..., None]
     *others, last = (logsumexp[..., part] for part in range(xp.shape(logsumexp)[-1]))
     logsumexp = xp.concatenate([each[..., None] for each in (*others, last - share)], -1)

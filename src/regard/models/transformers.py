@@ -25,7 +25,7 @@ from regard import masks
 from regard._backends.protocol import Array, Backend
 from regard._layout import Layout, Operand
 from regard._rules import Span, Where
-from regard.attention import Attention, attention
+from regard.attention import Attention, attention, with_score
 from regard.errors import UnsupportedError
 from regard.masks import Mask, Segments, Window, _Seamless
 from regard.models.torch import frozen, telling
@@ -103,11 +103,11 @@ def _with_sinks(
     output: torch.Tensor, weights: AttentionWeights, sinks: torch.Tensor
 ) -> tuple[torch.Tensor, AttentionWeights]:
     """The same with one more score for each query, `(B, H, T)`, that has no value."""
-    before = weights.logsumexp
-    total = torch.logaddexp(before, sinks.to(before.dtype))
-    output = output * (before - total).exp()[..., None].to(output.dtype)
     problem = weights._problem
-    return output, AttentionWeights(problem, total.reshape(problem.rows_shape), weights.kernel, weights.reason)
+    score = problem.layout.from_heads(problem.xp, sinks[..., None], 2)
+    by_row = output.reshape(*problem.rows_shape, output.shape[-1])
+    by_row, logsumexp, problem = with_score(problem, by_row, weights._along(), score)
+    return by_row.reshape(output.shape), AttentionWeights(problem, logsumexp, weights.kernel, weights.reason)
 
 
 def _mask_and_bias(mask: Mask | torch.Tensor | None, bias: torch.Tensor | None) -> tuple[Mask | None, Any]:
