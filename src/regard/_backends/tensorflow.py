@@ -143,7 +143,7 @@ def outer(left: Any, right: Any) -> Any:
 def _as_many(left: Any, right: Any) -> tuple[Any, Any]:
     """Both with all leading axes: TensorFlow's own broadcasting in a product has given wrong numbers on CPUs."""
     leading = left.shape[:-2], right.shape[:-2]
-    if leading[0] == leading[1] and leading[0].is_fully_defined():
+    if leading[0].as_list() == leading[1].as_list():  # axes of unknown size are alike: a copy for each would stay
         return left, right
     if not all(axes.is_fully_defined() for axes in leading):
         sizes = tf.broadcast_dynamic_shape(tf.shape(left)[:-2], tf.shape(right)[:-2])
