@@ -2,7 +2,7 @@
 
     python examples/generation/get_data.py [FOLDER]       # default: data/digits
 
-writes FOLDER/train (1,438 pictures of 8 x 8 grey pixels) and FOLDER/test (359). Needs no network.
+writes FOLDER/train (1,437 pictures of 8 x 8 grey pixels) and FOLDER/test (360). Needs no network.
 """
 
 from __future__ import annotations
