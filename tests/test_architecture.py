@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "regard"
 LAYERS = [
     ("regard", "regard.__main__"),
     ("regard.cli",),
+    ("regard.commands",),
     ("regard.finetuning", "regard.finetune"),
     ("regard.inspection",),
     ("regard.models",),
@@ -24,13 +25,13 @@ LAYERS = [
 ]
 # Modules beside those of the plan, by the layer that they belong to.
 BESIDE = {
-    "regard._questions": 7,
-    "regard._indexing": 7,
-    "regard._problem": 7,
-    "regard._kernels": 7,
-    "regard._rules": 7,
-    "regard._layout": 7,
-    "regard._tensors": 7,
+    "regard._questions": 8,
+    "regard._indexing": 8,
+    "regard._problem": 8,
+    "regard._kernels": 8,
+    "regard._rules": 8,
+    "regard._layout": 8,
+    "regard._tensors": 8,
 }
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
 FRAMEWORKS = {
@@ -104,7 +105,11 @@ def upward_imports(source):
                 continue
             target = imported if imported in known else imported.rpartition(".")[0]
             target = target if target in known else imported
-            if target == "regard" and own > 0 and within(name, (*FINE_TUNING, "regard.cli", "regard.inspection")):
+            if (
+                target == "regard"
+                and own > 0
+                and within(name, (*FINE_TUNING, "regard.cli", "regard.commands", "regard.inspection"))
+            ):
                 continue  # the public door, used from above it: `import regard`
             other = layer_of(target)
             if other is None or other < own:
@@ -179,6 +184,8 @@ def package(tmp_path, **modules):
         ("attention", "import importlib\nimportlib.import_module('regard.cli')"),
         ("models/watch", "from ..inspection import measure"),
         ("inspection/plots", "from regard.finetuning.run import Run"),
+        ("finetuning/run", "from regard.commands import shared"),
+        ("commands/shared", "from regard.cli import app"),
         ("unplanned", ""),
     ],
 )
@@ -196,10 +203,19 @@ def test_an_import_that_goes_up_is_found(tmp_path, module, text):
         ("weights", "from . import masks"),
         ("_backends/numpy", "from ..errors import ShapeError"),
         ("cli", "from regard.finetuning import run"),
+        ("cli", "from regard.commands import shared"),
+        ("commands/shared", "from regard.finetuning import run"),
     ],
 )
 def test_an_import_that_goes_down_passes(tmp_path, module, text):
-    assert list(upward_imports(package(tmp_path, masks="", errors="", finetuning__run="", **{module: text}))) == []
+    assert (
+        list(
+            upward_imports(
+                package(tmp_path, masks="", errors="", finetuning__run="", **{"commands__shared": "", module: text})
+            )
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(

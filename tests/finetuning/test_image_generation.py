@@ -15,7 +15,8 @@ from scipy import linalg
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
-from regard.cli import _what_next, app
+from regard.cli import app
+from regard.commands.finetune import what_next
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
 from regard.finetuning.config import Config
@@ -75,7 +76,7 @@ def test_a_run_from_end_to_end(finished, digits, tmp_path, monkeypatch):
     assert real["frechet_distance"] < metrics["baselines"]["mean picture of the class"]["frechet_distance"]
     assert not is_pretrained(finished.path)
     run = Run.load(finished.path)
-    assert f'regard predict {run.path} "0"\n' in _what_next(run)
+    assert f'regard predict {run.path} "0"\n' in what_next(run)
     told = CliRunner().invoke(app, ["evaluate", str(run.path), str(digits / "test")])  # some measures have no interval
     assert told.exit_code == 0, told.output
     assert "frechet distance" in told.stdout

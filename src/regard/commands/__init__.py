@@ -1,0 +1,1 @@
+"""The commands of the command line, one file a group; `regard.cli` gathers them."""

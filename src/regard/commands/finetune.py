@@ -1,0 +1,124 @@
+"""Commands that make a run: init, check, finetune, search."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regard.commands.shared import ConfigFile, Overrides, load, print_table, silence
+from regard.errors import ConfigError
+
+
+def finetune(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with the interrupted run in the output directory")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the run in the output directory")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+) -> None:
+    """Check the data, fine-tune, measure beside baselines, and write a report."""
+    loaded = load(config, overrides)
+    silence()
+    from regard.finetuning.processes import is_first
+    from regard.finetuning.train import finetune as run_it
+
+    try:
+        run = run_it(loaded, resume=resume, overwrite=overwrite, quiet=quiet)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(_how_to_resume(loaded.output, interrupt)) from None
+    if not quiet and is_first():
+        typer.echo(what_next(run))
+
+
+def search(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors")] = False,
+) -> None:
+    """Search for hyperparameters: train with many, and write the configuration that validates best."""
+    loaded = load(config, overrides)
+    silence()
+    from regard.finetuning.search import search as run_it
+
+    found = run_it(loaded, quiet=quiet)
+    if not quiet:
+        values = ", ".join(f"{key} {value}" for key, value in found.values.items())
+        typer.echo(f"\nBest of {found.trials} trials: {found.score:.4f} with {values}")
+        typer.echo(f"Train with it: regard finetune {found.path}")
+
+
+def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
+    if not (Path(output) / "config.yaml").is_file():
+        return "interrupted before anything was written"
+    told = str(interrupt) or f"{output}: interrupted"
+    return f"{told}; go on with: regard finetune {output}/config.yaml --resume"
+
+
+def what_next(run: Any) -> str:
+    path = run.path
+    examples = {"image": "picture.png", "audio": "sound.wav", "label": f'"{run.state["spec"].get("labels", [""])[0]}"'}
+    example = examples.get(run.input, '"a text of your own"')
+    return "\n".join(
+        [
+            f"\nThe report: {path / 'report.html'}",
+            f"The model:  {path / 'model'}{_loader(run)}",
+            "\nTry:",
+            f"  regard predict {path} {example}",
+            f"  regard look {path} {example}",
+            f"  regard evaluate {path} {run.config.data.test if isinstance(run.config.data.test, str) else 'FILE'}",
+        ]
+    )
+
+
+def _loader(run: Any) -> str:
+    """Say how the model is loaded without us."""
+    if run.config.framework != "torch":
+        return "/model.keras (keras.saving.load_model(..., compile=False) loads it, after import keras_hub)"
+    known = run.path / "model" / "config.json"
+    made = json.loads(known.read_text(encoding="utf-8")).get("architectures") if known.is_file() else None
+    return f" (transformers.{made[0]}.from_pretrained loads it)" if made else ""
+
+
+def check(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
+) -> None:
+    """Look at configuration and data without training."""
+    loaded = load(config, overrides)
+    silence()
+    from regard.finetuning.check import check as run_it
+
+    found = run_it(loaded)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        return
+    speed = [["ok", str(found.speed)]] if found.speed else []
+    print_table(
+        f"{config}: {len(found.warnings) or 'no'} warning{'' if len(found.warnings) == 1 else 's'}, ready to train",
+        ["", "what was found"],
+        [["ok" if f.level == "ok" else "warning", f.message] for f in found.findings] + speed,
+        styles={"warning": "yellow"},
+    )
+
+
+def init(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="what to learn, such as text-classification")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the file to write; TASK.yaml if left out")
+    ] = None,
+) -> None:
+    """Write a commented configuration to start from."""
+    from regard.finetuning.tasks import get_task
+
+    path = output or Path(f"{task}.yaml")
+    template = get_task(task).TEMPLATE
+    if path.exists():
+        raise ConfigError(f"{path}: need a new file to write; got one that exists; name another with --output.")
+    path.write_text(template, encoding="utf-8")
+    typer.echo(f"Written: {path}. Fill in your files and columns, then: regard check {path}")

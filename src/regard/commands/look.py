@@ -1,0 +1,105 @@
+"""The command that shows what a model attends to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from regard.commands.shared import print_table, silence, warn_of_cuts
+from regard.errors import ConfigError
+
+
+def look(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="a run directory, a checkpoint's directory or a name on the hub")
+    ],
+    given: Annotated[str, typer.Argument(metavar="INPUT", help="a text, or the file of a picture or a sound (.wav)")],
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            help="weights, received (default), rollout or relevance, through all layers, or alignment (default of "
+            "models that write)",
+        ),
+    ] = None,
+    layer: Annotated[int | None, typer.Option("--layer", help="one layer, from 0; the mean of all if left out")] = None,
+    head: Annotated[int | None, typer.Option("--head", help="one head, from 0; the mean of all if left out")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TOKEN", help="what this token, or its number, attends to")
+    ] = None,
+    faithful: Annotated[
+        bool | None,
+        typer.Option(help="measure how far this explains the decision (on for up to 64 positions, then slow)"),
+    ] = None,
+    html: Annotated[bool, typer.Option("--html", help="also write an interactive page")] = False,
+    png: Annotated[bool, typer.Option("--png", help="also write a picture")] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="the page or picture to write, .html or .png")
+    ] = None,
+) -> None:
+    """Show what a model attends to in a text, a picture or a sound."""
+    from regard.finetuning.frameworks import framework_of
+    from regard.inspection.look import METHODS, Look, position
+
+    silence()
+    paths = _outputs(Path(model) if Path(model).is_dir() else Path(), html, png, output)
+    if method not in (None, *METHODS):
+        raise ConfigError(f"look: need a method, one of {', '.join(METHODS)}; got '{method}'.")
+    opened, processor = _model(model)
+    looked = framework_of(opened).look(opened, processor, given, gradients=method == "relevance")
+    chosen = None if start is None else position(looked.labels, start)
+    mapped = method is None and not (layer is head is None) and chosen is None
+    usual = "alignment" if looked.written and chosen is None else "weights" if mapped else "received"
+    seen = Look(looked, method or usual, layer, head, chosen, given)
+    _print_look(seen)
+    warn_of_cuts(int(looked.cut > 0), 1)
+    measured = faithful or (faithful is None and len(looked.labels) <= 64)
+    found = seen.faithfulness() if measured else None
+    if found is not None:
+        typer.echo(f"As an explanation: {str(found).replace(chr(10), '; ')}.")
+    for path in paths:
+        seen.write(path, found)
+        typer.echo(f"Written: {path}")
+
+
+def _print_look(seen: Any) -> None:
+    """Print words and their seconds, objects and their boxes, an alignment, or the shares of tokens and patches."""
+    looked = seen.looked
+    title = f"{looked.answer} ({seen.which})".strip()
+    if looked.words:
+        times = [[word, f"{first:.2f}", f"{last:.2f}"] for word, first, last in looked.words]
+        print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
+    elif looked.found is not None:
+        parts = [[each.label, f"{each.score:.3f}", *(f"{part:.1%}" for part in each.box)] for each in looked.found]
+        print_table(Path(seen.given).name, ["object", "score", "left", "top", "width", "height"], parts)
+    elif seen.method == "alignment":
+        print_table(title, ["writes", "attends most to"], [list(row) for row in seen.alignment()])
+    else:
+        rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
+        header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
+        print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
+        typer.echo(f"Shares {seen.scale}.")
+
+
+def _model(name: str) -> tuple[Any, Any]:
+    """Model and processor of a run, a checkpoint or a name."""
+    from regard.finetuning.run import STATE, Run
+    from regard.models import transformers_look
+
+    if (Path(name) / STATE).is_file():
+        run = Run.load(name)
+        return run.model, run.processor
+    return transformers_look.load(name)
+
+
+def _shade(share: float, width: int = 20) -> str:
+    return "█" * max(round(share * width), 0) or "·"
+
+
+def _outputs(run: Path, html: bool, png: bool, output: Path | None) -> list[Path]:
+    if output and output.suffix not in (".html", ".png"):
+        raise ConfigError(f"{output}: need a file ending in .html or .png; got '{output.suffix}'; rename it.")
+    chosen = [run / "look.html"] * html + [run / "look.png"] * png
+    return [output] if output else chosen
