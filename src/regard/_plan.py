@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from regard._rules import Span
 TILE_BYTES = {"numpy": 4 << 20, "torch": 4 << 20, "jax": 2 << 20, "tensorflow": 8 << 20}
 SHORT = 1 << 18  # scores of one example that are computed at once, whatever else there is
 FEWEST_ROWS, NARROW_ROWS = 16, 64
+WIDTHS = 16  # of blocks, as many at most where sizes are not known
 MOST_ROWS = {"numpy": 512, "torch": 256, "jax": 256, "tensorflow": 512}
 
 # Python's own, where all is known: NumPy's become tensors under `torch.compile`.
@@ -102,20 +104,41 @@ class DynamicGrid:
         return (self.layout.queries + self.size - 1) // self.size
 
     def block(self, number: Any) -> Block:
-        layout = self.layout
-        start = number * self.size
-        stop = self.xp.minimum(start + self.size, layout.queries)
-        low, high = 0, layout.keys
+        """One of rows, of few widths: something is kept for each."""
+        layout, start = self.layout, number * self.size
+        stop, low, high = self._seen(start)
         if self.mask is not None:
-            unknown = [None] * self.mask.leaves
-            low, high = self.mask.bounds(self.xp, Span(start, stop, layout.shift, layout.keys), unknown)
-            low = self.xp.minimum(self.xp.maximum(low, 0), layout.keys - 1)
-            high = self.xp.maximum(high, low + 1)
+            step = self.xp.maximum(self._widest // WIDTHS, 1)
+            width = self.xp.minimum((high - low + step - 1) // step * step, layout.keys)
+            low = self.xp.minimum(low, layout.keys - width)
+            high = low + width
         return Block(
             (*(0 for _ in layout.lead), 0, start, low),
             (*layout.lead, layout.repeats, stop - start, high - low),
             self.mask is not None,
         )
+
+    @property
+    def _widest(self) -> Any:
+        """How many keys the widest block sees, of the first, the middle and the last."""
+        widths = [high - low for _, low, high in map(self._seen, self._starts)]
+        return functools.reduce(self.xp.maximum, widths)
+
+    @property
+    def _starts(self) -> tuple:
+        last = self.count - 1
+        return 0, last // 2 * self.size, last * self.size
+
+    def _seen(self, start: Any) -> tuple[Any, Any, Any]:
+        """Where rows from `start` on stop, and the keys that they may see: from and to."""
+        layout, xp = self.layout, self.xp
+        stop = xp.minimum(start + self.size, layout.queries)
+        if self.mask is None:
+            return stop, 0, layout.keys
+        span = Span(start, stop, layout.shift, layout.keys)
+        low, high = self.mask.bounds(xp, span, [None] * self.mask.leaves)
+        low = xp.minimum(xp.maximum(low, 0), layout.keys - 1)
+        return stop, low, xp.maximum(high, low + 1)
 
 
 def grid(
@@ -149,7 +172,7 @@ def grid(
     rows = [
         _rows(layout, size, mask, _shares(leaves, known, part), least_width) for part in itertools.product(*lead_spans)
     ]
-    if xp.loops():
+    if xp.keeps_shapes():
         rows = _fewer_widths(layout, rows)
     return Grid(lead_spans, layout.repeats, tuple(rows), layout.keys, layout.shift)
 

@@ -232,7 +232,7 @@ def fraction(bits: Any) -> Any:
     return (bits >> 8).astype(jnp.float32) * 2.0**-24
 
 
-def loops() -> bool:
+def keeps_shapes() -> bool:
     return True
 
 

@@ -207,7 +207,7 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
-def loops() -> bool:
+def keeps_shapes() -> bool:
     return False
 
 

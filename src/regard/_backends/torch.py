@@ -294,7 +294,7 @@ def _swept(task: Any, operands: Any) -> tuple:
     return tuple(results)
 
 
-def loops() -> bool:
+def keeps_shapes() -> bool:
     return False
 
 
