@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from regard.commands.finetune import check, finetune, init, search
 from regard.commands.look import look
 from regard.commands.predict import evaluate, export, predict
-from regard.commands.shared import guarded
+from regard.commands.shared import DEBUG, guarded, sentences
 
 app = typer.Typer(
     help="Fine-tune attention encoders on your own files, trust the result, and look at what it attends to.",
@@ -28,7 +29,9 @@ def main() -> None:
     several times slower, and sleeping at once costs a third of the speed on an idle machine.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
-    app()
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with sentences():
+        app()
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,8 +47,13 @@ def regard(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="print the version")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help=f"also print the traceback of what goes wrong, as {DEBUG}=1 does")
+    ] = False,
 ) -> None:
     """Fine-tune attention encoders on your own files, trust the result, and look at what it attends to."""
+    if debug:
+        os.environ[DEBUG] = "1"
 
 
 for _command in (finetune, search, check, predict, evaluate, export, look, init):

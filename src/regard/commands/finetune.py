@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regard.commands.shared import ConfigFile, Overrides, load, print_table, silence
+from regard.commands.shared import ConfigFile, Overrides, load, print_json, print_table, say, silence
 from regard.errors import ConfigError
 
 
@@ -32,7 +32,7 @@ def finetune(
     except KeyboardInterrupt as interrupt:
         raise KeyboardInterrupt(_how_to_resume(loaded.output, interrupt)) from None
     if not quiet and is_first():
-        typer.echo(what_next(run))
+        say(what_next(run))
 
 
 def search(
@@ -48,8 +48,8 @@ def search(
     found = run_it(loaded, quiet=quiet)
     if not quiet:
         values = ", ".join(f"{key} {value}" for key, value in found.values.items())
-        typer.echo(f"\nBest of {found.trials} trials: {found.score:.4f} with {values}")
-        typer.echo(f"Train with it: regard finetune {found.path}")
+        say(f"\nBest of {found.trials} trials: {found.score:.4f} with {values}")
+        say(f"Train with it: regard finetune {found.path}")
 
 
 def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
@@ -96,7 +96,7 @@ def check(
 
     found = run_it(loaded)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print_json(found.to_dict())
         return
     speed = [["ok", str(found.speed)]] if found.speed else []
     print_table(
@@ -121,4 +121,4 @@ def init(
     if path.exists():
         raise ConfigError(f"{path}: need a new file to write; got one that exists; name another with --output.")
     path.write_text(template, encoding="utf-8")
-    typer.echo(f"Written: {path}. Fill in your files and columns, then: regard check {path}")
+    say(f"Written: {path}. Fill in your files and columns, then: regard check {path}")

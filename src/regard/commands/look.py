@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regard.commands.shared import print_table, silence, warn_of_cuts
+from regard.commands.shared import print_table, say, silence, warn_of_cuts
 from regard.errors import ConfigError
 
 
@@ -58,10 +58,10 @@ def look(
     measured = faithful or (faithful is None and len(looked.labels) <= 64)
     found = seen.faithfulness() if measured else None
     if found is not None:
-        typer.echo(f"As an explanation: {str(found).replace(chr(10), '; ')}.")
+        say(f"As an explanation: {str(found).replace(chr(10), '; ')}.")
     for path in paths:
         seen.write(path, found)
-        typer.echo(f"Written: {path}")
+        say(f"Written: {path}")
 
 
 def _print_look(seen: Any) -> None:
@@ -80,7 +80,7 @@ def _print_look(seen: Any) -> None:
         rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
         header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
         print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
-        typer.echo(f"Shares {seen.scale}.")
+        say(f"Shares {seen.scale}.")
 
 
 def _model(name: str) -> tuple[Any, Any]:

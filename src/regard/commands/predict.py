@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from regard.commands.shared import RunFolder, print_table, silence, warn_of_cuts
+from regard.commands.shared import RunFolder, print_json, print_table, say, silence, warn_of_cuts
 
 
 def predict(
@@ -35,7 +34,7 @@ def predict(
     target = output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl")
     written = predict_file(opened, inputs, target, draw=draw, progress=True)
     warn_of_cuts(written.cut, written.rows)
-    typer.echo(f"{written.rows} predictions: {written.path}")
+    say(f"{written.rows} predictions: {written.path}")
 
 
 def _is_file(text: str) -> bool:
@@ -63,9 +62,9 @@ def _print_predictions(run: Any, predictions: list[dict[str, Any]], output: Path
     from regard.finetuning.tasks import Made
 
     for prediction in predictions:
-        typer.echo(run.task.tell(prediction))
+        say(run.task.tell(prediction))
         for made in (value for value in prediction.values() if isinstance(value, Made)):
-            typer.echo(f"Written: {made.save(output.with_suffix(made.suffix))}")
+            say(f"Written: {made.save(output.with_suffix(made.suffix))}")
     warn_of_cuts(sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions), len(predictions))
 
 
@@ -80,7 +79,7 @@ def evaluate(
     silence()
     scores = Run.load(run).evaluate(file, progress=True)
     if as_json:
-        typer.echo(json.dumps({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()}, indent=2))
+        print_json({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()})
         return
     rows = [
         [k.replace("_", " "), f"{s.value:.3f}", "{:.3f} to {:.3f}".format(*s.interval) if s.interval else ""]
@@ -101,4 +100,4 @@ def export(
     done = run_it(run, output, format=format)  # type: ignore[arg-type]
     lengths = f" of {done.lengths[0]} to {done.lengths[-1]} tokens" if done.lengths else ""
     told = f"{done.inputs} inputs{lengths}, logits differ from the model's by {done.difference:.2g} at most"
-    typer.echo(f"Written: {done.path} ({done.format}; {told})")
+    say(f"Written: {done.path} ({done.format}; {told})")

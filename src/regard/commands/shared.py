@@ -1,15 +1,19 @@
-"""What commands share: arguments, one sentence for an error, tables, and quiet libraries."""
+"""What commands share: arguments, one sentence for an error, what is printed, and quiet libraries."""
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
+from regard._escapes import is_control, printable
 from regard.errors import RegardError
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="what to do; 'regard init TASK' writes one")]
@@ -17,27 +21,70 @@ RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="a run directory")
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="put another value in the configuration")
 ]
-INTERRUPTED = 130
+REFUSED, FAULT, INTERRUPTED = 2, 70, 130
+"""Exit codes: what was asked for cannot be done, Regard has a fault, and Ctrl-C."""
+DEBUG = "REGARD_DEBUG"
+"""The variable of the environment that asks for tracebacks."""
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
-    """Turn our own errors into one sentence and exit code 2, and Ctrl-C into exit code 130."""
+    """Let a command end with a sentence and an exit code, whatever happens; see `sentences`."""
 
     @functools.wraps(command)
     def run(*args: Any, **options: Any) -> None:
-        try:
+        with sentences():
             command(*args, **options)
-        except RegardError as error:
-            _tell(f"regard: {error}")
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt as interrupt:
-            _tell(f"regard: {str(interrupt) or 'interrupted'}")
-            raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
 
     return run
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turn what is raised into one sentence and an exit code; with REGARD_DEBUG set, the traceback is before it."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt as interrupt:
+        _tell(str(interrupt) or "interrupted")
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _close_output()
+        raise SystemExit(1) from None
+    except Exception as error:
+        if os.environ.get(DEBUG, "0") not in ("", "0"):
+            say(traceback.format_exc(), err=True)
+        told = told_of(error)
+        _tell(told or _fault(error))
+        _close_output()
+        raise SystemExit(REFUSED if told else FAULT) from None
+
+
+def told_of(error: Exception) -> str | None:
+    """Return what a person can do something about as a sentence, None for a fault of our own."""
+    if isinstance(error, RegardError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename is not None else ""
+        reason = error.strerror or " ".join(str(error).split())[:200]
+        return f"{where}need files that can be read and written; got '{reason}'; check the path, its rights and room."
+    if isinstance(error, ModuleNotFoundError):
+        return f"need the package {error.name}; got an environment without it; pip install 'regard[finetune]'."
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error):
+        return "need more memory than there is; lower train.batch_size, train.max_tokens or the size of the model."
+    if isinstance(error, UnicodeDecodeError):
+        return f"need text in UTF-8; got byte 0x{error.object[error.start]:02x}; save the file as UTF-8."
+    return None
+
+
+def _fault(error: Exception) -> str:
+    """Name a fault of ours, and where it is."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return (
+        f"this is a fault of regard's, not of what it was given ({told}; {os.path.basename(place.filename)}, line "
+        f"{place.lineno}); set {DEBUG}=1 to see the traceback, and report it."
+    )
 
 
 def _tell(error: str) -> None:
@@ -45,10 +92,30 @@ def _tell(error: str) -> None:
     from regard.finetuning.processes import is_first
 
     if is_first():
-        typer.echo(error, err=True)
+        say(f"regard: {printable(error)}", err=True)
+
+
+def _close_output() -> None:
+    """Let nothing more be written to an output that takes nothing, also not when Python ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print, with the control characters of other people's texts written out."""
+    typer.echo(printable(text, keep="\n\t"), err=err)
+
+
+def print_json(values: Any) -> None:
+    """Print JSON for other programs, which a terminal shows as it is, too."""
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    typer.echo("".join(f"\\u{ord(sign):04x}" if is_control(sign) and sign != "\n" else sign for sign in text))
 
 
 def load(config: str, overrides: list[str] | None) -> Any:
+    """Read a configuration with what `--set` puts in it."""
     from regard.finetuning.config import Config, parse_override
 
     return Config.load(config, dict(map(parse_override, overrides or [])))
@@ -66,6 +133,7 @@ def silence() -> None:
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]], styles: dict[str, str] | None = None) -> None:
+    """Print rows under a header; where nobody looks, none is folded."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -74,13 +142,14 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row), style=(styles or {}).get(row[0]))
+        table.add_row(*(Text(printable(cell)) for cell in row), style=(styles or {}).get(row[0]))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000
-    console.print(Text(title), table)
+    console.print(Text(printable(title)), table)
 
 
 def warn_of_cuts(cut: int, rows: int) -> None:
+    """Say how many texts were cut."""
     if cut:
-        typer.echo(f"regard: {cut} of {rows} texts are longer than the model reads; their ends were cut", err=True)
+        say(f"regard: {cut} of {rows} texts are longer than the model reads; their ends were cut", err=True)

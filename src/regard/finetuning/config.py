@@ -250,7 +250,10 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set: need KEY=VALUE, such as train.epochs=2; got '{text}'; write it so.")
-    return key.strip(), yaml.safe_load(value)
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set: need a value in YAML for '{key}'; got {_yaml_problem(error)}; quote it.") from None
 
 
 def _complete(config: Config, who: str) -> Config:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from regard._escapes import printable
+
 Advance = Callable[..., None]
 
 
@@ -24,7 +26,7 @@ class Display:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line."""
-        self.console.print(text, style=style, markup=False)
+        self.console.print(printable(text, keep="\n"), style=style, markup=False)
 
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -44,7 +46,7 @@ class Display:
             def advance(steps: int = 1, remark: str | None = None) -> None:
                 progress.advance(task, steps)
                 if remark is not None:
-                    progress.update(task, remark=remark)
+                    progress.update(task, remark=printable(remark))
 
             yield advance
 

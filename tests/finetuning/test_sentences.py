@@ -1,0 +1,183 @@
+"""Whatever goes wrong, a person reads one sentence: no traceback, and nothing that steers the terminal."""
+
+import json
+import os
+import pty
+import resource
+import subprocess
+import sys
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from conftest import sentences, write_csv
+from regard.cli import app
+
+REGARD = [sys.executable, "-m", "regard.cli"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+TITLE = "\x1b]0;owned\x07"
+WICKED = [TITLE, "\x9b31m", "\r", "\u202e"]
+
+
+def run(*arguments):
+    """Run a command in this process, with what it would send to a terminal."""
+    return CliRunner().invoke(app, list(map(str, arguments)), env={"COLUMNS": "200"}, color=True)
+
+
+def on_a_terminal(*arguments):
+    """Run a command in a process with a terminal at all its ends; return its exit code and what that was sent."""
+    leader, follower = pty.openpty()
+    with subprocess.Popen(
+        [*REGARD, *map(str, arguments)], stdin=follower, stdout=follower, stderr=follower, env=ENVIRONMENT
+    ) as process:
+        os.close(follower)
+        sent = b"".join(iter(lambda: read(leader), b""))
+    os.close(leader)
+    return process.returncode, sent.decode("utf-8")
+
+
+def read(leader):
+    try:
+        return os.read(leader, 65536)
+    except OSError:  # the other end is closed
+        return b""
+
+
+def sentence(done, code=2):
+    """Return the one line that a person reads."""
+    assert done.exit_code == code, (done.stderr, done.exception)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("regard: ")
+    assert isinstance(done.exception, SystemExit)
+    return done.stderr.removeprefix("regard: ").rstrip()
+
+
+@pytest.fixture
+def config(values, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture
+def wicked(values, tmp_path):
+    """A configuration whose data hold control characters in their labels, their texts and their name."""
+    rows = [(text, f"{label}{''.join(WICKED)}") for text, label in sentences(40, seed=1)]
+    rows.append((f"a film {''.join(WICKED)}", rows[0][1]))
+    write_csv(tmp_path / f"t{TITLE}.csv", rows)
+    values["data"] |= {"train": str(tmp_path / f"t{TITLE}.csv"), "validation": 0.2, "test": 0.2}
+    values["train"] |= {"max_steps": 2, "evaluate_every": 1}
+    values["report"] |= {"attention": 0, "baselines": False}
+    path = tmp_path / "wicked.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def require_tame(told):
+    for part in WICKED[:2] + WICKED[3:]:
+        assert part not in told, ascii(told)
+    assert "\x1b]" not in told
+    assert "\x07" not in told
+
+
+def test_data_do_not_steer_a_terminal(wicked):
+    code, told = on_a_terminal("check", wicked)
+    assert code == 0, told
+    assert "\\x1b]0;owned\\x07" in told
+    require_tame(told)
+
+
+def test_data_do_not_steer_a_terminal_from_any_command(wicked, tmp_path):
+    table = tmp_path / f"t{TITLE}.csv"
+    for arguments in (
+        ("finetune", wicked),
+        ("predict", tmp_path / "run", "a superb film"),
+        ("predict", tmp_path / "run", table),
+        ("look", tmp_path / "run", f"a film{TITLE}"),
+        ("evaluate", tmp_path / "run", table),
+        ("check", wicked, "--json"),
+    ):
+        done = run(*arguments)
+        assert done.exit_code == 0, done.stderr
+        require_tame(done.output)
+    assert any(TITLE in finding["message"] for finding in json.loads(done.stdout)["findings"])
+
+
+def test_errors_do_not_steer_a_terminal(wicked, tmp_path):
+    for arguments in (
+        ("check", tmp_path / f"no{TITLE}.yaml"),
+        ("check", wicked, "--set", f"data.train={tmp_path}/no{TITLE}.csv"),
+        ("check", wicked, "--set", f'data.train="{tmp_path}/no\\e]0;owned.csv"'),
+        ("check", wicked, "--set", 'data.columns.text="no\\e]0;owned"'),
+        ("check", wicked, "--set", f"no{TITLE}=3"),
+        ("evaluate", tmp_path / f"no{TITLE}", "a.csv"),
+    ):
+        told = sentence(run(*arguments))
+        require_tame(told)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["init", "translation", "-o", "NEW"]])
+def test_an_output_without_room_is_told(tmp_path, arguments):
+    given = [*REGARD, *(each.replace("NEW", str(tmp_path / "new.yaml")) for each in arguments)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(given, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=ENVIRONMENT)
+    assert done.returncode == 2
+    told = "regard: need files that can be read and written; got 'No space left on device'; "
+    assert done.stderr == f"{told}check the path, its rights and room.\n"
+
+
+@pytest.fixture
+def full_disk():
+    """Files that cannot grow beyond a few bytes, which is what a full disk does to those who write."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "init translation -o NEW.yaml",
+        "predict RUN TABLE -o NEW.jsonl",
+        "predict RUN TABLE -o NEW.parquet",
+        "predict RUN TABLE -o NEW.csv",
+        "look RUN film -o NEW.html",
+        "look RUN film -o NEW.png",
+        "export RUN -o NEW",
+        "finetune CONFIG",
+    ],
+)
+def test_a_full_disk_is_told(finished, config, tmp_path, arguments, full_disk):
+    places = {"RUN": finished.path, "TABLE": finished.config.data.test, "CONFIG": config}
+    done = run(*(places.get(each, each.replace("NEW", str(tmp_path / "new"))) for each in arguments.split()))
+    assert done.exit_code == 2, (done.stderr, done.exception)
+    assert done.stderr.splitlines()[-1].startswith("regard: ")
+
+
+def test_a_fault_of_ours_is_told_as_one(config, monkeypatch):
+    def broken(*_):
+        raise TypeError(f"unsupported{TITLE}\nof ours")
+
+    monkeypatch.setattr("regard.finetuning.check.prepare", broken)
+    told = sentence(run("check", config), 70)
+    assert told.startswith(
+        "this is a fault of regard's, not of what it was given (TypeError: unsupported\\x1b]0;owned\\x07 of ours; "
+        "test_sentences.py, line "
+    )
+    assert told.endswith("; set REGARD_DEBUG=1 to see the traceback, and report it.")
+    monkeypatch.setenv("REGARD_DEBUG", "1")
+    done = run("check", config)
+    assert done.exit_code == 70
+    assert done.stderr.startswith("Traceback (most recent call last)")
+    assert done.stderr.splitlines()[-1] == f"regard: {told}"
+    require_tame(done.stderr)
+
+
+def test_debug_asks_for_tracebacks(config, tmp_path, monkeypatch):
+    monkeypatch.setenv("REGARD_DEBUG", "0")
+    assert "Traceback" not in run("check", tmp_path / "no.yaml").stderr
+    done = run("--debug", "check", tmp_path / "no.yaml")
+    assert done.exit_code == 2
+    assert "Traceback" in done.stderr
