@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from regard.commands.shared import print_table, say, silence, warn_of_cuts
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
 
 
 def look(
@@ -33,6 +34,7 @@ def look(
         bool | None,
         typer.Option(help="measure how far this explains the decision (on for up to 64 positions, then slow)"),
     ] = None,
+    text: Annotated[bool, typer.Option("--text", help="the input is a text, whatever it looks like")] = False,
     html: Annotated[bool, typer.Option("--html", help="also write an interactive page")] = False,
     png: Annotated[bool, typer.Option("--png", help="also write a picture")] = False,
     output: Annotated[
@@ -44,6 +46,7 @@ def look(
     from regard.inspection.look import METHODS, Look, position
 
     silence()
+    given = _given(given, text)
     paths = _outputs(Path(model) if Path(model).is_dir() else Path(), html, png, output)
     if method not in (None, *METHODS):
         raise ConfigError(f"look: need a method, one of {', '.join(METHODS)}; got '{method}'.")
@@ -62,6 +65,30 @@ def look(
     for path in paths:
         seen.write(path, found)
         say(f"Written: {path}")
+
+
+def _given(given: str, as_text: bool) -> str:
+    """Return the text or the name of the file to look at; - is a text on standard input."""
+    from regard.commands.inputs import PIPE, is_there, looks_like_a_path, missing, require_regular
+    from regard.models.pictures import PICTURES
+    from regard.models.sounds import OTHER_SOUNDS, SOUNDS
+
+    if given == PIPE and not as_text:
+        given, as_text = sys.stdin.read().strip(), True
+    if not given.strip():
+        raise DataError("look: need a text, or the file of a picture or a sound; got an empty text; write one.")
+    if as_text or not (is_there(given) or looks_like_a_path(given)):
+        return given
+    if not is_there(given):
+        raise missing(given)
+    path = Path(given).expanduser()
+    require_regular(path)
+    if path.suffix.lower() not in (*PICTURES, *SOUNDS, *OTHER_SOUNDS):
+        raise DataError(
+            f"{given}: need a text, or the file of a picture or a sound; got a {'folder' if path.is_dir() else 'file'} "
+            "of another kind; give a text as it is, through '-', or say --text."
+        )
+    return str(path)
 
 
 def _print_look(seen: Any) -> None:

@@ -2,55 +2,128 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from regard.commands.shared import RunFolder, print_json, print_table, say, silence, warn_of_cuts
+from regard._escapes import printable
+from regard.commands.shared import RunFolder, print_json, print_table, say, silence, warn_of_cuts, warn_of_empty
+from regard.errors import ConfigError
+
+MANY = 8
+"""More inputs than this are worth a progress bar."""
 
 
 def predict(
     run: RunFolder,
     inputs: Annotated[
-        str,
-        typer.Argument(metavar="TEXT|FILE", help="a text or a picture, or a .csv, .tsv, .jsonl, .parquet or .txt file"),
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="texts, pictures or sounds; tables (.csv, .tsv, .jsonl, .parquet), .txt with one text a line; folders "
+            "of pictures or sounds; or - for lines of standard input",
+        ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="where to write the predictions of a file, or what is made of one input"),
+        typer.Option("--output", "-o", help="where to write predictions: a table, or what is made of one input"),
     ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", metavar="NAME", help="the column of a table to predict from")
+    ] = None,
+    text: Annotated[bool, typer.Option("--text", help="each input is a text, whatever it looks like")] = False,
     draw: Annotated[bool, typer.Option("--draw", help="also write each picture with the objects found in it")] = False,
 ) -> None:
-    """Predict for a text, or for every row of a file in its order."""
+    """Predict for texts, pictures or sounds, or for every row of a file in its order."""
+    from regard.commands.inputs import sort
+    from regard.finetuning.data import SUFFIXES
     from regard.finetuning.run import Run
-    from regard.finetuning.stream import drawn, predict_file
 
     silence()
     opened = Run.load(run)
-    if not _is_file(inputs) or not _holds_rows(inputs, opened):
-        _print_predictions(opened, drawn(opened, [inputs], opened.predict([inputs]), draw), output or _named(inputs))
-        return
-    target = output or Path(inputs).with_name(f"{Path(inputs).stem}.predictions.jsonl")
-    written = predict_file(opened, inputs, target, draw=draw, progress=True)
+    items, tables = sort(inputs, opened, text)
+    targets = _targets(tables, output, alone=not items)
+    for table, target in targets.items():
+        _predict_table(opened, table, target, column, draw)
+    if items and output and output.suffix.lower() in SUFFIXES:
+        _predict_into(opened, items, output, draw)
+    elif items:
+        _predict_items(opened, items, output, draw)
+
+
+def _targets(tables: list[Path], output: Path | None, alone: bool) -> dict[Path, Path]:
+    """Say where the predictions of each table go: beside it, or into one file or a folder that is named."""
+    if output and tables and not (len(tables) == 1 and alone) and not output.is_dir():
+        raise ConfigError(
+            f"--output: need a folder for the predictions of several files; got '{output}'; make it, or leave it out."
+        )
+    names = [f"{_stem(table)}.predictions.jsonl" for table in tables]
+    if output is None or not tables:
+        return {table: table.with_name(name) for table, name in zip(tables, names, strict=True)}
+    if output.is_dir():
+        return {table: output / name for table, name in zip(tables, names, strict=True)}
+    return {tables[0]: output}
+
+
+def _stem(table: Path) -> str:
+    return Path(table.stem).stem if table.suffix.lower() == ".gz" else table.stem
+
+
+def _predict_table(run: Any, table: Path, target: Path, column: str | None, draw: bool) -> None:
+    from regard.commands.inputs import empty_rows
+    from regard.finetuning.stream import predict_file
+
+    written = predict_file(run, table, target, column=column, draw=draw, progress=True)
+    warn_of_cuts(written.cut, written.rows)
+    warn_of_empty(str(table), list(empty_rows(table, column or run.config.data.columns[run.input], run)))
+    say(f"{written.rows} predictions: {written.path}")
+
+
+def _predict_into(run: Any, items: list[str], output: Path, draw: bool) -> None:
+    """Predict for inputs as for the rows of a table that holds them."""
+    from regard.finetuning.data import FILES, write_jsonl
+    from regard.finetuning.stream import predict_file
+
+    column = run.config.data.columns[run.input]
+    values = [str(Path(item).absolute()) for item in items] if run.input in FILES else items
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "inputs.jsonl"
+        write_jsonl(table, [{column: value} for value in values])
+        written = predict_file(run, table, output, draw=draw, progress=True)
     warn_of_cuts(written.cut, written.rows)
     say(f"{written.rows} predictions: {written.path}")
 
 
-def _is_file(text: str) -> bool:
-    """Tell a file from a text; what looks like a file and is none is reported, not classified."""
-    from regard.finetuning.data import SUFFIXES
+def _predict_items(run: Any, items: list[str], output: Path | None, draw: bool) -> None:
+    """Predict for inputs, and print a line for each; of several files, with the name of each before it."""
+    from regard.finetuning.data import FILES
+    from regard.finetuning.stream import drawn
 
-    suffix = Path(text).suffix.lower() if len(text) < 1000 else ""
-    return (suffix in (*SUFFIXES, ".txt") and " " not in text.strip()) or (len(text) < 200 and Path(text).is_file())
+    predictions = drawn(run, items, run.predict(items, progress=len(items) > MANY), draw)
+    named = run.input in FILES and len(items) > 1
+    for number, (item, prediction) in enumerate(zip(items, predictions, strict=True), start=1):
+        say(f"{printable(item)}: " * named + run.task.tell(_plain(prediction)))
+        where = output or _named(item)
+        _save(prediction, where if len(items) == 1 else where.with_name(f"{where.stem}-{number}"))
+    warn_of_cuts(sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions), len(predictions))
 
 
-def _holds_rows(file: str, run: Any) -> bool:
-    """Tell a file of inputs from a file that is one, such as a picture."""
-    from regard.finetuning.data import FILES, SUFFIXES
+def _plain(value: Any, key: str = "") -> Any:
+    """Write out what steers a terminal in a prediction; a text that a model wrote keeps its lines."""
+    if isinstance(value, str):
+        return printable(value, keep="\n" if key in ("output", "text") else "")
+    if isinstance(value, dict):
+        return {printable(name): _plain(each, name) for name, each in value.items()}
+    return [_plain(each, key) for each in value] if isinstance(value, list) else value
 
-    kind = "" if Path(file).is_dir() else Path(file).suffix.lower()
-    return run.input not in FILES or kind in (*SUFFIXES, ".txt", *run.task.FORMATS)
+
+def _save(prediction: dict[str, Any], output: Path) -> None:
+    from regard.finetuning.tasks import Made
+
+    for made in (value for value in prediction.values() if isinstance(value, Made)):
+        say(f"Written: {made.save(output.with_suffix(made.suffix))}")
 
 
 def _named(given: str) -> Path:
@@ -58,26 +131,24 @@ def _named(given: str) -> Path:
     return Path("".join(c if c.isalnum() else "-" for c in Path(given[:100]).stem)[:60])
 
 
-def _print_predictions(run: Any, predictions: list[dict[str, Any]], output: Path) -> None:
-    from regard.finetuning.tasks import Made
-
-    for prediction in predictions:
-        say(run.task.tell(prediction))
-        for made in (value for value in prediction.values() if isinstance(value, Made)):
-            say(f"Written: {made.save(output.with_suffix(made.suffix))}")
-    warn_of_cuts(sum(prediction.get("tokens_cut", 0) > 0 for prediction in predictions), len(predictions))
-
-
 def evaluate(
     run: RunFolder,
     file: Annotated[str, typer.Argument(metavar="FILE", help="a table with the truth in it")],
+    column: Annotated[
+        list[str] | None,
+        typer.Option("--column", metavar="[ROLE=]NAME", help="the table's name of a column, such as label=sentiment"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Measure a run on other data."""
+    from regard.commands.inputs import empty_rows
     from regard.finetuning.run import Run
 
     silence()
-    scores = Run.load(run).evaluate(file, progress=True)
+    opened = Run.load(run)
+    columns = _columns(column or [], opened)
+    scores = opened.evaluate(file, columns=columns, progress=True)
+    warn_of_empty(file, list(empty_rows(Path(file), columns[opened.input], opened)))
     if as_json:
         print_json({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()})
         return
@@ -86,6 +157,17 @@ def evaluate(
         for k, s in scores.items()
     ]
     print_table(file, ["measure", "value", "95 % interval"], rows)
+
+
+def _columns(given: list[str], run: Any) -> dict[str, str]:
+    """Read `--column`: the name of the input's column, or that of another after what the task calls it."""
+    columns = dict(run.config.data.columns)
+    for each in given:
+        role, equals, name = each.partition("=")
+        if equals and role not in columns:
+            raise ConfigError(f"--column: need one of {', '.join(columns)} before the '='; got '{role}'; correct it.")
+        columns |= {role: name} if equals else {run.input: each}
+    return columns
 
 
 def export(

@@ -149,6 +149,13 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
     console.print(Text(printable(title)), table)
 
 
+def warn_of_empty(name: str, rows: list[int]) -> None:
+    """Say how many texts are empty, of which nothing can be said."""
+    if rows:
+        told = f"{name}: {len(rows)} texts are empty (first in row {rows[0]})"
+        say(f"regard: {printable(told)}; what is predicted of them means nothing", err=True)
+
+
 def warn_of_cuts(cut: int, rows: int) -> None:
     """Say how many texts were cut."""
     if cut:

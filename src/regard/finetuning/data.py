@@ -57,7 +57,10 @@ def _other_reader(path: Path, formats: Formats | None) -> Reader | None:
 
 def _require_table(path: Path, suffixes: Sequence[str]) -> None:
     if not path.is_file():
-        raise DataError(f"{path}: need a file to read; got nothing there; {_neighbours(path)}")
+        got = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else ""
+        if got:
+            raise DataError(f"{path}: need a file of type {', '.join(suffixes)}; got {got}; name a file.")
+        raise DataError(f"{path}: need a file to read; got nothing there; {neighbours(path)}")
     if path.suffix.lower() not in suffixes:
         raise DataError(f"{path}: need a file of type {', '.join(suffixes)}; got '{path.suffix}'; convert it.")
 
@@ -347,7 +350,7 @@ def read_lines(path: Path) -> Iterator[str]:
             yield from io.StringIO(text, newline="") if "\r" in text else (text,)
 
 
-def _neighbours(path: Path) -> str:
+def neighbours(path: Path) -> str:
     """Say which files are where one was looked for."""
     folder = path.parent
     if not folder.is_dir():

@@ -102,9 +102,11 @@ class Run:
         """Predict in the order of the inputs, and show how far it is."""
         return self.task.respond(self.model, self.processor, inputs, display)
 
-    def evaluate(self, data: str | Path, *, progress: bool = False) -> dict[str, Score]:
-        """Measure on a file that holds the truth too; see `regard.evaluate`."""
-        columns, spec = self.config.data.columns, self.state["spec"]
+    def evaluate(
+        self, data: str | Path, *, columns: dict[str, str] | None = None, progress: bool = False
+    ) -> dict[str, Score]:
+        """Measure on a file that holds the truth too, with other names of columns if there are; see `regard.evaluate`."""
+        columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
         split = take_columns(read_table(data, self.task.FORMATS), columns, data)
         self.task.inspect_held_out(split, str(data), spec)
         predictions = self.predict(split[self.task.INPUT], progress=progress)

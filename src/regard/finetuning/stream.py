@@ -35,7 +35,13 @@ class Written:
 
 
 def predict_file(
-    run: Run | str | Path, source: str | Path, target: str | Path, *, draw: bool = False, progress: bool = False
+    run: Run | str | Path,
+    source: str | Path,
+    target: str | Path,
+    *,
+    column: str | None = None,
+    draw: bool = False,
+    progress: bool = False,
 ) -> Written:
     """Predict for each row of a file and write the rows in their order, with the predictions beside them.
 
@@ -46,6 +52,7 @@ def predict_file(
         source: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the run's column, or `.txt`, one input a line.
         target: the `.csv`, `.tsv`, `.jsonl` or `.parquet` file to write; it has its name once it is whole. Pictures
             and sounds that are predicted are files in a folder of the same name beside it, and are named in it.
+        column: the column to predict from, if it is not called as in the run's own data.
         draw: also write each picture with what was found in it.
         progress: show a progress bar.
 
@@ -58,7 +65,7 @@ def predict_file(
     """
     run, display = Run.load(run), Display(quiet=not progress)
     folder = Path(target).with_suffix("")
-    column = run.config.data.columns[run.input]
+    column = column or run.config.data.columns[run.input]
     with TableWriter(Path(target)) as writer:
         total = _count(source, column, run)
         rows = cut = 0

@@ -1,0 +1,160 @@
+"""What a command is given: a text, a file, a folder, or what comes through a pipe; what looks like a file is one."""
+
+from __future__ import annotations
+
+import re
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from regard.errors import DataError
+from regard.finetuning.data import FILES, SUFFIXES, neighbours, stream
+from regard.models.pictures import PICTURES
+from regard.models.sounds import OTHER_SOUNDS, SOUNDS
+
+PIPE = "-"
+LINES = ".txt"
+OTHERS = (
+    ".ndjson .json .xls .xlsx .xlsm .ods .numbers .feather .arrow .orc .avro .dat .data .log .md .rst .html .htm .xml "
+    ".yaml .yml .toml .ini .pdf .doc .docx .odt .rtf .tex .epub .srt .vtt .tmx .eml .heic .avif .svg .gz .bz2 .xz .zst "
+    ".zip .tar .tgz .7z .rar .npy .npz .pickle .pkl .pt .h5 .hdf5 .db .sqlite .sql .py .ipynb .aac .aiff .wma .mp4 .mkv"
+)
+"""What names of files end in that are read by other programs."""
+ENDINGS = {*SUFFIXES, *PICTURES, *SOUNDS, *OTHER_SOUNDS, LINES, *OTHERS.split()}
+ENDING = re.compile(r"[\w-]{2,}(\.[\w-]+)*\.([a-z][a-z0-9]{1,3}|[A-Z][A-Z0-9]{1,3})")
+"""A name with an ending that nobody here knows; not U.S.A., 3.5 or e.g."""
+ROOTS = ("./", "../", "~/", ".\\", "..\\")
+DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+ADDRESS = re.compile(r"[a-z][a-z0-9+]+://\S+")
+
+
+def looks_like_a_path(text: str) -> bool:
+    """Tell whether somebody meant a file, where there may be none.
+
+    Words with a slash between them are a text (`and/or`), unless their folder is there; a text of several words that
+    ends in the name of a file is a text.
+    """
+    if not text.strip() or "\n" in text or len(text) > 4096:
+        return False
+    ending = Path(text).suffix.lower()
+    rooted = text.startswith((*ROOTS, "/")) or bool(DRIVE.match(text))
+    if re.search(r"\s", text):
+        return rooted and ending in ENDINGS
+    return (
+        (rooted and len(text) > 1)
+        or text == "~"
+        or ending in ENDINGS
+        or bool(ADDRESS.fullmatch(text))
+        or bool(ENDING.fullmatch(re.split(r"[/\\]", text)[-1]))
+        or _in_a_folder(text)
+    )
+
+
+def _in_a_folder(text: str) -> bool:
+    """Tell whether there is the folder of a name without an ending, or it is written as one."""
+    folder, slash, name = text.rpartition("/")
+    return bool(slash) and ((not name and folder[-1:].isalnum()) or "_" in text or Path(folder).is_dir())
+
+
+def is_there(text: str) -> bool:
+    """Tell whether a text names something on this disk."""
+    try:
+        return bool(text.strip()) and len(text) < 4096 and Path(text).expanduser().exists()
+    except (OSError, ValueError):
+        return False
+
+
+def require_regular(path: Path) -> None:
+    """Raise DataError for pipes and devices, which nobody shall wait for."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{path}: need a file or a folder; got a pipe or a device; give '-' to read standard input.")
+
+
+def sort(given: Sequence[str], run: Any, as_text: bool) -> tuple[list[str], list[Path]]:
+    """Part what was given into what a run answers one by one, and tables with rows of it.
+
+    Args:
+        given: texts, files, folders, or `-` for standard input, one input a line.
+        run: the run, whose task says what an input is.
+        as_text: take all for texts.
+
+    Raises:
+        DataError: a file is not there, or is none that can be read; an input is empty.
+    """
+    items: list[str] = []
+    tables: list[Path] = []
+    for number, each in enumerate(given, start=1):
+        if as_text or (each != PIPE and not is_there(each) and not _must_be_there(each, run)):
+            items.append(_text(each, number, run))
+        elif each == PIPE:
+            items += _lines()
+        elif not is_there(each):
+            raise missing(each)
+        else:
+            path = Path(each).expanduser()
+            require_regular(path)
+            inside, table = _from_disk(path, run)
+            items += inside
+            tables += table
+    return items, tables
+
+
+def _must_be_there(text: str, run: Any) -> bool:
+    return bool(text.strip()) and (run.input in FILES or looks_like_a_path(text))
+
+
+def _text(text: str, number: int, run: Any) -> str:
+    if not text.strip():
+        raise DataError(f"predict: need a {run.input} to work on; got an empty one, input {number}; leave it out.")
+    if run.input in FILES:
+        raise DataError(f"predict: need files for this run; got --text; leave it out, and name the {run.input}'s file.")
+    return text
+
+
+def missing(text: str) -> DataError:
+    """Say that there is no file where one was looked for."""
+    if ADDRESS.fullmatch(text):
+        return DataError(f"{text}: need a file on this disk; got an address; fetch it, or say --text if it is a text.")
+    told = neighbours(Path(text).expanduser()).rstrip(".")
+    return DataError(f"{text}: need a file to read; got nothing there; {told}; say --text if it is a text.")
+
+
+def _lines() -> list[str]:
+    """Read standard input, an input a line."""
+    content = sys.stdin.buffer.read()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"-: need text in UTF-8 on standard input; got byte 0x{content[error.start]:02x} at line "
+            f"{content[: error.start].count(10) + 1}; convert it, for example with 'iconv -f latin1 -t utf-8'."
+        ) from None
+    found = [line for line in lines if line.strip()]
+    if not found:
+        raise DataError("-: need an input a line on standard input; got none; write some.")
+    return found
+
+
+def _from_disk(path: Path, run: Any) -> tuple[list[str], list[Path]]:
+    """Tell a file that is an input, such as a picture, from one that holds some; take a folder's files one by one."""
+    kind = path.suffix.lower()
+    endings = {"image": PICTURES, "audio": (*SOUNDS, *OTHER_SOUNDS)}.get(run.input)
+    if endings is None or (kind in (*SUFFIXES, LINES, *filter(None, run.task.FORMATS)) and not path.is_dir()):
+        return [], [path]
+    if not path.is_dir():
+        return [str(path)], []
+    found = sorted(str(file) for file in path.rglob("*") if file.suffix.lower() in endings and file.is_file())
+    if not found:
+        raise DataError(f"{path}: need a folder with files of type {', '.join(endings)}; got none; name another.")
+    return found, []
+
+
+def empty_rows(path: Path, column: str, run: Any) -> Iterator[int]:
+    """Yield the numbers of the rows of a table without anything in their text."""
+    if run.input not in FILES:
+        for number, row in enumerate(stream(path, column, run.task.FORMATS), start=1):
+            if not str(row.get(column) or "").strip():
+                yield number
