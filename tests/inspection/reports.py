@@ -5,6 +5,8 @@ import base64
 import numpy as np
 
 from regard.inspection.report import (
+    Calibration,
+    ClassScore,
     Confusion,
     Curve,
     Example,
@@ -12,6 +14,7 @@ from regard.inspection.report import (
     Metric,
     Picture,
     Report,
+    Source,
     Table,
     TokenAttention,
 )
@@ -39,6 +42,12 @@ def full(**changes):
             Metric("log_loss", 0.2412, (0.2117, 0.2743), {"majority": 0.6931}, higher_is_better=False),
             Metric("reviews a second", 412.37),
         ],
+        "date": "28 November 2026",
+        "sources": [Source("train", "reviews.csv", 4321, "abcdef0123456789" * 4)],
+        "hardware": [("Memory", "16 GB")],
+        "classes": [ClassScore("recalled", 0.7123, 0.3333, 0.4541, 87)],
+        "calibration": Calibration([(0.621, 0.6, 40), (0.955, 0.888, 60)], 0.042, 1.37, 0.099),
+        "right": [Example("Rightly judged.", "praise", "praise", 0.75)],
         "curves": [
             Curve("Loss", "step", "nats", {"training": [(0, 0.69), (50, 0.41), (100, 0.2)], "validation": [(100, 0.3)]})
         ],

@@ -14,6 +14,8 @@ from reports import PIXEL, TOKENS, bare, full, softmax_weights
 
 from regard.errors import ShapeError
 from regard.inspection.report import (
+    Calibration,
+    ClassScore,
     Confusion,
     Curve,
     Example,
@@ -21,14 +23,17 @@ from regard.inspection.report import (
     Metric,
     Picture,
     Sound,
+    Source,
     Table,
     TokenAttention,
+    Verdict,
     charts,
     measures,
     packing,
     render_report,
     write_report,
 )
+from regard.inspection.report.verdict import judge
 
 HOSTILE = "</script></style><img src=x onerror=alert(1)>{{ 7*7 }}<!--\"' & \u2028 <b>"
 
@@ -59,6 +64,7 @@ SAID = """
 Film reviews|91.8 %|90.2 %|93.3 %|51.1 %|84.2 %|0.241|0.212|0.274|0.693|412.4|0.690 → 0.200|541|46|52|561|92.2 %|8.5 %
 587|613|61.4 %|99.3 %|Very sure indeed.|All rows were read.|Seven labels are empty.|1729|2 cores|looked at once
 task: text-classification|it is not by itself an explanation of the decision|the surprise at the truth
+28 November 2026|reviews.csv|4321|abcdef0123456789|recalled|71.2 %|33.3 %|0.454|4.2 %|1.370|9.9 %|95.5 %|88.8 %|Rightly judged.|16 GB
 the share of examples that get the right answer|Where it looked|One point of it.|Largest shares|row 3, column 5|17.3 %
 """
 
@@ -85,14 +91,18 @@ def test_confusion_table_has_true_labels_in_rows():
 
 SECTIONS = {
     "result": {"metrics": []},
-    "data": {"findings": []},
+    "caveats": {"findings": []},
+    "data": {"findings": [], "sources": []},
+    "classes": {"classes": []},
+    "calibration": {"calibration": None},
+    "right": {"right": []},
     "training": {"curves": []},
     "confusion": {"confusion": None},
     "mistakes": {"mistakes": []},
     "attention": {"attention": []},
     "pictures": {"pictures": []},
     "tables": {"tables": []},
-    "facts": {"facts": []},
+    "facts": {"facts": [], "hardware": []},
     "notes": {"notes": []},
     "config": {"config": ""},
 }
@@ -155,6 +165,13 @@ def test_hostile_text_stays_text_everywhere():
         sounds=[Sound(HOSTILE, b"RIFF")],
         tables=[Table(HOSTILE, [HOSTILE], [[HOSTILE]])],
         findings=[Finding("ok", HOSTILE), Finding(HOSTILE, "unknown level")],
+        verdict=Verdict("worse", HOSTILE, [HOSTILE]),
+        date=HOSTILE,
+        sources=[Source(HOSTILE, HOSTILE, 1, HOSTILE)],
+        classes=[ClassScore(HOSTILE, 0.5, 0.5, 0.5, 1)],
+        calibration=Calibration([(0.5, 0.5, 1)], 0.1, what=HOSTILE),
+        right=[example],
+        hardware=[(HOSTILE, HOSTILE)],
         notes=[HOSTILE],
         config=HOSTILE,
     )
@@ -362,21 +379,60 @@ def test_bars_of_shares_reach_to_one():
     assert (model.start, model.stop) == (0.0, 0.5)
 
 
-@pytest.mark.parametrize(
-    ("value", "interval", "higher", "verdict"),
-    [
-        (0.9, (0.8, 0.95), True, "Better than the best baseline (b, 0.700); the whole interval lies above it."),
-        (0.9, (0.6, 0.95), True, "Not clearly different from the best baseline (b, 0.700): the interval contains it."),
-        (0.4, (0.3, 0.5), True, "Worse than the best baseline (b, 0.700); the whole interval lies below it."),
-        (0.2, (0.1, 0.3), False, "Better than the best baseline (a, 0.500); the whole interval lies below it."),
-        (0.9, (0.8, 1.0), False, "Worse than the best baseline (a, 0.500); the whole interval lies above it."),
-        (0.9, None, True, "Better than the best baseline (b, 0.700)."),
-        (0.9, (math.nan, 1.0), True, "Better than the best baseline (b, 0.700)."),
-    ],
-)
-def test_verdict_says_what_the_interval_lets_one_say(value, interval, higher, verdict):
+JUDGED = [
+    (0.9, (0.8, 0.95), True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; 0.200 more (95 % interval 0.100 to 0.250)."),
+    (0.9, (0.6, 0.95), True, "Not clearly better than the baseline b: score 0.900 against 0.700; 0.200 more (95 % interval −0.100 to 0.250), so it may be chance."),
+    (0.4, (0.3, 0.5), True, "A baseline wins: b has score 0.700, this model 0.400; 0.300 less (95 % interval 0.200 to 0.400)."),
+    (0.6, (0.4, 0.8), True, "A baseline is ahead: b has score 0.700, this model 0.600; 0.100 less (95 % interval −0.100 to 0.300), so it may be chance."),
+    (0.2, (0.1, 0.3), False, "Better than both baselines: score 0.200 against 0.500 for a, the best of them; 0.300 less (95 % interval 0.200 to 0.400)."),
+    (0.9, (0.8, 1.0), False, "A baseline wins: a has score 0.500, this model 0.900; 0.400 more (95 % interval 0.300 to 0.500)."),
+    (0.7, None, True, "Not clearly better than the baseline b: score 0.700 against 0.700; 0.000 more, so it may be chance."),
+    (0.9, None, True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; 0.200 more."),
+    (0.9, (math.nan, 1.0), True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; 0.200 more."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "interval", "higher", "sentence"), JUDGED)
+def test_the_page_begins_with_a_verdict(value, interval, higher, sentence):
     metric = Metric("score", value, interval, {"a": 0.5, "b": 0.7, "c": math.nan}, higher_is_better=higher)
-    assert verdict in Page(render_report(full(metrics=[metric]))).text
+    text = Page(render_report(full(metrics=[metric]))).text
+    assert sentence in text
+    assert text.index(sentence) < text.index("Warnings")
+
+
+def test_a_verdict_goes_by_the_interval_of_the_difference():
+    known = {"a": 0.5, "b": 0.7}
+    metric = Metric("Accuracy", 0.72, (0.6, 0.8), known, differences={"a": (0.1, 0.3), "b": (0.01, 0.03)})
+    expected = "Better than both baselines: accuracy 72.0 % against 70.0 % for b, the best of them; 2.0 points more (95 % interval 1.0 to 3.0)."
+    assert judge([metric]).sentence.replace("\u00a0", " ") == expected
+    assert judge([dataclasses.replace(metric, differences={"a": (-0.01, 0.3), "b": (0.01, 0.03)})]).outcome == "unclear"
+    lower = Metric("word_error_rate", 0.2, None, {"a": 0.3}, higher_is_better=False, differences={"a": (-0.15, -0.05)})
+    expected = "Better than the baseline: word_error_rate 20.0 % against 30.0 % for a; 10.0 points less (95 % interval 5.0 to 15.0)."
+    assert judge([lower]).sentence.replace("\u00a0", " ") == expected
+
+
+def test_what_no_model_can_better_does_not_win():
+    metric = Metric(
+        "mel cepstral distortion", 6.0, (5.5, 6.5), {"recordings": 1.0, "others": 9.0}, False, {}, ("recordings",)
+    )
+    verdict = judge([metric])
+    assert verdict.outcome == "better"
+    assert verdict.details == ["No model can better recordings: 1.000."]
+
+
+def test_a_verdict_says_where_a_baseline_is_ahead_and_how_seeds_differ():
+    first = Metric("Accuracy", 0.9, None, {"a": 0.5}, repeats=(0.9, 0.8, 0.85))
+    verdict = judge([first, Metric("Macro F1", 0.6, None, {"a": 0.7})])
+    assert [detail.replace("\u00a0", " ") for detail in verdict.details] == [
+        "By macro F1, a is ahead: 0.700 against 0.600.",
+        "Trained with 3 seeds, accuracy is 80.0 % to 90.0 %: mean 85.0 %, standard deviation 5.0 points.",
+    ]
+
+
+def test_without_baselines_nothing_is_claimed():
+    assert judge([]) is None
+    assert judge([Metric("MCC", 0.5)]).sentence == "Not compared with any baseline: MCC is 0.500."
+    assert judge([Metric("MCC", math.nan, None, {"a": 0.5})]).outcome == "alone"
 
 
 def test_the_page_is_the_same_each_time():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -41,11 +41,17 @@ Prediction = dict[str, Any]
 
 @dataclass(frozen=True)
 class Score:
-    """A measure with its 95 % confidence interval, which nobody computed if it is None."""
+    """A measure with its 95 % confidence interval, which nobody computed if it is None.
+
+    Attributes:
+        draws: the measure of each of many resamples of the rows, if it was computed. They are the same resamples for
+            whatever is measured on as many rows, so that the draws of two models on the same rows make pairs.
+    """
 
     value: float
     interval: tuple[float, float] | None = None
     higher_is_better: bool = True
+    draws: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

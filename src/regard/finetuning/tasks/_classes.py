@@ -185,14 +185,13 @@ def prediction(labels: Sequence[str], logits: np.ndarray) -> Prediction:
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
     """Score with accuracy (Wilson's interval), macro F1 and Matthews' correlation (bootstrapped intervals)."""
     truth, predicted = names_of(split), [p["label"] for p in predictions]
-    counts = confusion(truth, predicted, spec["labels"])
-    draws = resampled(counts)
-    intervals = {
-        "accuracy": wilson(int(np.trace(counts)), len(truth)),
-        "macro_f1": percentiles(macro_f1(draws)),
-        "mcc": percentiles(matthews(draws)),
+    draws = resampled(truth, predicted, spec["labels"])
+    values = measures(truth, predicted)
+    return {
+        "accuracy": share([t == p for t, p in zip(truth, predicted, strict=True)]),
+        "macro_f1": drawn(values["macro_f1"], macro_f1(draws)),
+        "mcc": drawn(values["mcc"], matthews(draws)),
     }
-    return {name: Score(value, intervals[name]) for name, value in measures(truth, predicted).items()}
 
 
 def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> np.ndarray:
@@ -202,11 +201,13 @@ def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[s
     return confusion_matrix(truth, predicted, labels=list(labels))
 
 
-def resampled(counts: np.ndarray) -> np.ndarray:
+def resampled(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> np.ndarray:
     """Draw confusion matrices `(RESAMPLES, K, K)` as other rows from the same source would give them."""
-    rows = counts.sum()
-    draws = np.random.default_rng(0).multinomial(rows, counts.ravel() / rows, size=RESAMPLES)
-    return draws.reshape(-1, *counts.shape)
+    number, size = {label: n for n, label in enumerate(labels)}, len(labels)
+    cells = np.array([number[t] * size + number[p] for t, p in zip(truth, predicted, strict=True)])
+    rng = np.random.default_rng(0)
+    draws = [np.bincount(cells[rng.integers(len(cells), size=len(cells))], minlength=size**2) for _ in range(RESAMPLES)]
+    return np.array(draws).reshape(-1, size, size)
 
 
 def resampled_sums(rows: np.ndarray, chunk: int = 100) -> np.ndarray:
@@ -241,6 +242,18 @@ def matthews(counts: np.ndarray) -> np.ndarray:
     covariance = np.trace(counts, axis1=-2, axis2=-1) * total - (truth * predicted).sum(-1)
     spread = np.sqrt((total**2 - (truth**2).sum(-1)) * (total**2 - (predicted**2).sum(-1)).astype(float))
     return np.where(spread > 0, covariance / np.maximum(spread, 1), 0.0)
+
+
+def drawn(value: float, draws: np.ndarray, higher_is_better: bool = True) -> Score:
+    """Return a score with the interval of what was drawn."""
+    return Score(value, percentiles(draws), higher_is_better, draws)
+
+
+def share(hits: Sequence[bool] | np.ndarray) -> Score:
+    """Return the share of rows that are right, with Wilson's interval."""
+    rows = np.asarray(hits, float)
+    draws = resampled_sums(rows[:, None])[:, 0] / len(rows)
+    return Score(float(rows.mean()), wilson(int(rows.sum()), len(rows)), draws=draws)
 
 
 def percentiles(values: np.ndarray) -> tuple[float, float]:

@@ -151,11 +151,8 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     counts = _counts(truth, _indicators([p["labels"] for p in predictions], labels))
     draws = _classes.resampled_sums(counts)
     resampled = _measures(draws[:, None])
-    scores = {
-        name: Score(float(value), _classes.percentiles(resampled[name])) for name, value in _measures(counts).items()
-    }
-    wilson = _classes.wilson(int(counts[:, -2].sum()), len(counts))
-    return scores | {"subset_accuracy": Score(scores["subset_accuracy"].value, wilson)}
+    scores = {name: _classes.drawn(float(value), resampled[name]) for name, value in _measures(counts).items()}
+    return scores | {"subset_accuracy": _classes.share(counts[:, -2])}
 
 
 def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Prediction:

@@ -129,10 +129,8 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
         "mean_absolute_error": (error, lambda sums: sums[..., 1] / sums[..., 0]),
     }
     return {
-        name: Score(
-            float(of(each.sum(0))),
-            _classes.percentiles(of(_classes.resampled_sums(each))),
-            higher_is_better=not name.endswith("error"),
+        name: _classes.drawn(
+            float(of(each.sum(0))), of(_classes.resampled_sums(each)), higher_is_better=not name.endswith("error")
         )
         for name, (each, of) in rows.items()
     }

@@ -47,10 +47,10 @@ def average_precision(
     precisions = _precisions(evaluation, np.arange(len(truth)))
     point, rng = _means(precisions), np.random.default_rng(0)
     draws = [_means(_precisions(evaluation, rng.integers(len(truth), size=len(truth)))) for _ in range(resamples)]
-    intervals = [_classes.percentiles(column) if resamples else None for column in np.array(draws).T] or [None] * 3
+    columns = np.array(draws).T if resamples else [None] * 3
     scores = {
-        name: Score(value, interval)
-        for name, value, interval in zip(("map", "map_50", "map_75"), point, intervals, strict=True)
+        name: Score(value) if column is None else _classes.drawn(value, column)
+        for name, value, column in zip(("map", "map_50", "map_75"), point, columns, strict=True)
     }
     each = [_means(precisions[:, :, [number]]) for number in range(len(labels))]
     return Precision(scores, {label: (p[0], p[1]) for label, p in zip(labels, each, strict=True)})

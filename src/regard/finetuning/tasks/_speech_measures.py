@@ -63,7 +63,7 @@ def measure(
 def _mean(values: Sequence[float], higher_is_better: bool = True) -> Score:
     rows = np.array(values)[:, None]
     draws = _classes.resampled_sums(rows)[:, 0] / len(rows)
-    return Score(float(rows.mean()), _classes.percentiles(draws), higher_is_better)
+    return _classes.drawn(float(rows.mean()), draws, higher_is_better)
 
 
 @lru_cache(maxsize=1)

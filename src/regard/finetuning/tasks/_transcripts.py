@@ -41,9 +41,9 @@ def error_rates(said: Sequence[str], heard: Sequence[str], kind: Normalizer) -> 
     sums, draws = counts.sum(0), _classes.resampled_sums(counts)
     rates = {"word_error_rate": (0, 1), "character_error_rate": (2, 3)}
     return {
-        name: Score(
+        name: _classes.drawn(
             float(sums[errors] / sums[all_of]),
-            _classes.percentiles(draws[:, errors] / np.maximum(draws[:, all_of], 1)),
+            draws[:, errors] / np.maximum(draws[:, all_of], 1),
             higher_is_better=False,
         )
         for name, (errors, all_of) in rates.items()

@@ -220,8 +220,8 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     scores = _classes.measure(split, predictions, spec)
     found = {"top_1": scores["accuracy"]}
     if len(spec["labels"]) > 5:
-        hits = sum(_among_five(p, label) for p, label in zip(predictions, _classes.names_of(split), strict=True))
-        found["top_5"] = Score(hits / len(split), _classes.wilson(hits, len(split)))
+        hits = [_among_five(p, label) for p, label in zip(predictions, _classes.names_of(split), strict=True)]
+        found["top_5"] = _classes.share(hits)
     return found | {"macro_f1": scores["macro_f1"]}
 
 

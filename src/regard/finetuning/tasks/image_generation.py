@@ -220,10 +220,10 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     judge = _judge(tuple(split["image"]), tuple(_classes.names_of(split)))
     made = judge.pixels([open_picture(io.BytesIO(p["picture"].content))[0] for p in predictions])
     taken = judge.labels(made)
-    hits = sum(label == asked for label, asked in zip(taken, _classes.names_of(split), strict=True))
+    hits = [label == asked for label, asked in zip(taken, _classes.names_of(split), strict=True)]
     frechet, kernel = _generated.distances(judge.features(judge.real), judge.features(made))
     return {
-        "agreement": Score(hits / len(predictions), _classes.wilson(hits, len(predictions))),
+        "agreement": _classes.share(hits),
         "frechet_distance": Score(frechet, higher_is_better=False),
         "kernel_distance": Score(kernel, higher_is_better=False),
     }

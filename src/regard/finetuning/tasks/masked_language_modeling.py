@@ -277,10 +277,10 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     surprise, right, tokens = rows.sum(0)
     draws = _classes.resampled_sums(rows)
     return {
-        "pseudo_perplexity": Score(
-            math.exp(surprise / tokens), _classes.percentiles(np.exp(draws[:, 0] / draws[:, 2])), higher_is_better=False
+        "pseudo_perplexity": _classes.drawn(
+            math.exp(surprise / tokens), np.exp(draws[:, 0] / draws[:, 2]), higher_is_better=False
         ),
-        "guessed_right": Score(right / tokens, _classes.percentiles(draws[:, 1] / draws[:, 2])),
+        "guessed_right": _classes.drawn(right / tokens, draws[:, 1] / draws[:, 2]),
     }
 
 

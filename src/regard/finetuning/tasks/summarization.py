@@ -103,7 +103,7 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     found = [scorer.score(r, p["output"]) for r, p in zip(split["summary"], predictions, strict=True)]
     rows = np.array([[each[kind].fmeasure for kind in ROUGE.values()] for each in found])
     draws = _classes.resampled_sums(rows) / len(rows)
-    return {name: Score(float(rows[:, n].mean()), _classes.percentiles(draws[:, n])) for n, name in enumerate(ROUGE)}
+    return {name: _classes.drawn(float(rows[:, n].mean()), draws[:, n]) for n, name in enumerate(ROUGE)}
 
 
 def baselines(

@@ -170,7 +170,7 @@ def _score(measure: Any, outputs: list[str], references: Sequence[str]) -> Score
     counts = np.array(measure._extract_corpus_statistics(outputs, [list(references)]))
     draws = _classes.resampled_sums(counts).astype(int).tolist()
     scores = [measure._compute_score_from_stats(drawn).score for drawn in draws]
-    return Score(float(measure.corpus_score(outputs, [list(references)]).score), _classes.percentiles(np.array(scores)))
+    return _classes.drawn(float(measure.corpus_score(outputs, [list(references)]).score), np.array(scores))
 
 
 def baselines(

@@ -1,6 +1,8 @@
 """One run, told on one offline HTML page."""
 
 from regard.inspection.report.content import (
+    Calibration,
+    ClassScore,
     Confusion,
     Curve,
     Example,
@@ -9,12 +11,16 @@ from regard.inspection.report.content import (
     Picture,
     Report,
     Sound,
+    Source,
     Table,
     TokenAttention,
+    Verdict,
 )
 from regard.inspection.report.page import render_report, write_report
 
 __all__ = [
+    "Calibration",
+    "ClassScore",
     "Confusion",
     "Curve",
     "Example",
@@ -23,8 +29,10 @@ __all__ = [
     "Picture",
     "Report",
     "Sound",
+    "Source",
     "Table",
     "TokenAttention",
+    "Verdict",
     "render_report",
     "write_report",
 ]

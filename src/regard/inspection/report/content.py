@@ -11,7 +11,12 @@ import numpy as np
 class Metric:
     """One measure of the model beside the same measure of each baseline.
 
-    `interval` is the confidence interval of `value`, 95 % unless the report's notes say otherwise.
+    Attributes:
+        interval: the 95 % confidence interval of `value`.
+        baselines: name -> value.
+        differences: name of a baseline -> the 95 % interval of `value` minus its value, on the same rows.
+        ceilings: the baselines that no model can better, such as the truth itself.
+        repeats: the values of models that were trained with other seeds, this one's first.
     """
 
     name: str
@@ -19,6 +24,59 @@ class Metric:
     interval: tuple[float, float] | None = None
     baselines: dict[str, float] = field(default_factory=dict)
     higher_is_better: bool = True
+    differences: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ceilings: tuple[str, ...] = ()
+    repeats: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a report comes to: `outcome` is `"better"`, `"worse"`, `"unclear"` or `"alone"`, where nothing is beside it."""
+
+    outcome: str
+    sentence: str
+    details: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of data: what it was for, its name, its rows, and the SHA-256 of what it held, where that is known."""
+
+    role: str
+    name: str
+    rows: int
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well one label is found; `threshold` is the probability from which it is given, where each has its own."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far stated probabilities are from how often they are right.
+
+    Attributes:
+        bins: stated probability, share of right answers and number of answers, of all answers in each tenth.
+        error: the expected calibration error: the mean distance of the two, by the number of answers.
+        temperature: what logits are divided by, if anything.
+        uncalibrated: the error without that.
+        what: the answers that are counted, in words.
+    """
+
+    bins: list[tuple[float, float, int]]
+    error: float
+    temperature: float | None = None
+    uncalibrated: float | None = None
+    what: str = "answers"
 
 
 @dataclass(frozen=True)
@@ -60,11 +118,12 @@ class TokenAttention:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing, as the bytes of a PNG file, with what it shows in words."""
+    """A drawing, as the bytes of a PNG file, with what it shows in words; `inside` where it shows the model's inside."""
 
     title: str
     png: bytes
     explanation: str = ""
+    inside: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,19 +153,26 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """One run, told: what it is, how good, how it was trained, where it errs, what it attends to."""
+    """One run, told: what it comes to, how good it is, where it errs, how it was trained, what it attends to."""
 
     title: str
     summary: str
     facts: list[tuple[str, str]]
     metrics: list[Metric]
+    verdict: Verdict | None = None
+    date: str = ""
+    sources: list[Source] = field(default_factory=list)
+    classes: list[ClassScore] = field(default_factory=list)
+    calibration: Calibration | None = None
     curves: list[Curve] = field(default_factory=list)
     confusion: Confusion | None = None
     mistakes: list[Example] = field(default_factory=list)
+    right: list[Example] = field(default_factory=list)
     attention: list[TokenAttention] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     sounds: list[Sound] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    hardware: list[tuple[str, str]] = field(default_factory=list)
     config: str = ""

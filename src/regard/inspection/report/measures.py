@@ -15,6 +15,8 @@ _MEASURES: dict[str, tuple[str, str]] = {
         _SHARE,
         "the share of right answers within each label, averaged over the labels",
     ),
+    "top 1": (_SHARE, "the share of examples whose right answer comes first"),
+    "top 5": (_SHARE, "the share of examples whose right answer is among the first five"),
     "top 5 accuracy": (_SHARE, "the share of examples whose right answer is among the first five"),
     "exact match": (_SHARE, "the share of outputs that equal the reference word for word"),
     "f1": (_PLAIN, "the harmonic mean of precision and recall; 1 is perfect"),
@@ -39,6 +41,12 @@ _MEASURES: dict[str, tuple[str, str]] = {
     "log loss": (_PLAIN, "the surprise at the truth, in nats: confident mistakes cost most, 0 is perfect"),
     "brier score": (_PLAIN, "the mean squared distance of the stated probabilities from the truth; 0 is perfect"),
     "calibration error": (_SHARE, "how far the stated confidence is from the share of right answers, on average"),
+    "guessed right": (_SHARE, "the share of hidden tokens that the model guesses"),
+    "agreement": (_SHARE, "the share of pictures that a classifier takes for what was asked for"),
+    "pseudo perplexity": (
+        _PLAIN,
+        "among how many equally likely tokens the model hesitates at each hidden one; 1 is perfect",
+    ),
     "perplexity": (_PLAIN, "among how many equally likely tokens the model hesitates, on average; 1 is perfect"),
     "bleu": (_PLAIN, "overlap of word sequences with the reference translation, 0 to 100"),
     "chrf": (_PLAIN, "overlap of character sequences with the reference, 0 to 100"),
@@ -63,6 +71,11 @@ _MEASURES: dict[str, tuple[str, str]] = {
     "r2": (_PLAIN, "the share of the truth's variance that is predicted: 1 is perfect, 0 is as good as the mean"),
     "mean average precision": (_PLAIN, "precision over all recalls, averaged over labels and overlaps; 1 is perfect"),
     "iou": (_PLAIN, "overlap of the predicted and the true region, divided by their union; 1 is perfect"),
+    "frechet distance": (_PLAIN, "distance between the statistics of generated and of real images; 0 is identical"),
+    "kernel distance": (
+        _PLAIN,
+        "distance between generated and real images, whatever their statistics; 0 is identical",
+    ),
     "fid": (_PLAIN, "distance between the statistics of generated and of real images; 0 is identical"),
 }
 

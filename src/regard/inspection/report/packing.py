@@ -17,10 +17,11 @@ MAX_FINE_BYTES = 2**20  # up to which two bytes are spent on a weight
 
 @dataclass(frozen=True)
 class Piece:
-    """A token as it is shown; `joined` where it continues the word before it."""
+    """A token as it is shown; `joined` where it continues the word before it, `special` for a tokeniser's mark."""
 
     text: str
     joined: bool = False
+    special: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,15 @@ def pieces(tokens: list[str]) -> list[Piece]:
     shown: list[Piece] = []
     for position, token in enumerate(tokens):
         special = token.startswith(("[", "<")) and token.endswith(("]", ">")) and len(token) > 2
-        if token.startswith("##") and len(token) > 2:
+        if special:
+            shown.append(Piece(token, special=True))
+        elif token.startswith("##") and len(token) > 2:
             shown.append(Piece(token[2:], joined=position > 0))
         elif token.startswith(marks):
             shown.append(Piece(token[1:] or "␣"))
         else:
             before_is_special = position == 0 or tokens[position - 1].startswith(("[", "<"))
-            shown.append(Piece(token or "␣", joined=marked and not special and not before_is_special))
+            shown.append(Piece(token or "␣", joined=marked and not before_is_special))
     return shown
 
 

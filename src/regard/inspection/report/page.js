@@ -6,7 +6,8 @@
 
   // ---- what the page carries -------------------------------------------------------------------------------------
 
-  const examples = [...document.querySelectorAll("script.example")].map((node) => JSON.parse(node.textContent));
+  const whole = [...document.querySelectorAll("script.example")].map((node) => JSON.parse(node.textContent));
+  let examples = whole; // what is shown of them
   const blocks = [...document.querySelectorAll("script.weights")];
   const decoded = new Map();
 
@@ -31,9 +32,32 @@
     return weights;
   }
 
-  // The mean over the chosen layers and heads: one n x n matrix.
+  // Shows all tokens, or those alone that are no marks of a tokeniser; `keep` has their places among all.
+  function showTokens(hidden) {
+    examples = whole.map((example) => {
+      const all = [...example.tokens.keys()], words = all.filter((i) => !example.special[i]);
+      const keep = hidden && words.length ? words : all;
+      return { ...example, keep, tokens: keep.map((i) => example.tokens[i]), joined: keep.map((i) => example.joined[i]) };
+    });
+  }
+
+  // The weights among the tokens that are shown.
   function matrixOf(index, layer, head) {
-    const { layers, heads, tokens } = examples[index], size = tokens.length ** 2, all = weightsOf(index);
+    const { keep } = examples[index], n = whole[index].tokens.length, all = wholeMatrixOf(index, layer, head);
+    if (keep.length === n) return all;
+    return Float32Array.from({ length: keep.length ** 2 }, (_, i) => all[keep[Math.floor(i / keep.length)] * n + keep[i % keep.length]]);
+  }
+
+  // What each token that is shown gives to those that are not.
+  function lostOf(index, layer, head) {
+    const { keep } = examples[index], n = whole[index].tokens.length, all = wholeMatrixOf(index, layer, head);
+    const hidden = [...Array(n).keys()].filter((i) => !keep.includes(i));
+    return keep.map((row) => hidden.reduce((sum, column) => sum + all[row * n + column], 0));
+  }
+
+  // The mean over the chosen layers and heads: one n x n matrix.
+  function wholeMatrixOf(index, layer, head) {
+    const { layers, heads, tokens } = whole[index], size = tokens.length ** 2, all = weightsOf(index);
     const wanted = [];
     for (let l = 0; l < layers; l++)
       for (let h = 0; h < heads; h++)
@@ -67,7 +91,7 @@
 
   // ---- state, and its copy in the address ------------------------------------------------------------------------
 
-  const state = { example: 0, layer: 0, head: -1, token: 0, direction: "given" };
+  const state = { example: 0, layer: 0, head: -1, token: 0, direction: "given", marks: "shown" };
   let matrix = null, top = 1, preview = -1;
 
   const within = (text, low, high, otherwise) => {
@@ -77,6 +101,8 @@
 
   function readAddress() {
     const said = new URLSearchParams(location.hash.slice(1));
+    if (["shown", "hidden"].includes(said.get("marks"))) state.marks = said.get("marks");
+    showTokens(state.marks === "hidden");
     if (said.has("example")) state.example = within(said.get("example"), 0, examples.length, state.example);
     const { layers, heads, tokens } = examples[state.example];
     const every = (text) => (text === "mean" ? "-1" : text);
@@ -84,12 +110,12 @@
     if (said.has("head")) state.head = within(every(said.get("head")), -1, heads, state.head);
     if (said.has("token")) state.token = within(said.get("token"), 0, tokens.length, state.token);
     if (["given", "received"].includes(said.get("direction"))) state.direction = said.get("direction");
-    return ["example", "layer", "head", "token", "direction"].some((name) => said.has(name));
+    return ["example", "layer", "head", "token", "direction", "marks"].some((name) => said.has(name));
   }
 
   function writeAddress() {
     const name = (index) => (index < 0 ? "mean" : index);
-    const hash = `#example=${state.example}&layer=${name(state.layer)}&head=${name(state.head)}&token=${state.token}&direction=${state.direction}`;
+    const hash = `#example=${state.example}&layer=${name(state.layer)}&head=${name(state.head)}&token=${state.token}&direction=${state.direction}${state.marks === "hidden" ? "&marks=hidden" : ""}`;
     try { history.replaceState(null, "", hash); } catch { /* some viewers forbid it; the page works without */ }
   }
 
@@ -129,8 +155,13 @@
     const total = values.reduce((sum, value) => sum + value, 0);
     const start = where[0].toUpperCase() + where.slice(1);
     return state.direction === "given"
-      ? `${start}: ${quoted(token)} attends most to ${list || "nothing"}.`
+      ? `${start}: ${quoted(token)} attends most to ${list || "nothing"}.${hiddenShare(token)}`
       : `${start}: ${quoted(token)} is attended most by ${list || "nothing"}. In all it receives ${fine() ? "" : "about "}${total.toFixed(fine() ? 2 : 1)} of the ${values.length} units given.`;
+  }
+
+  function hiddenShare(token) {
+    const lost = state.marks === "hidden" ? lostOf(state.example, state.layer, state.head)[token] : 0;
+    return lost ? ` The marks that are hidden get ${write(lost)}.` : "";
   }
 
   // ---- drawing ---------------------------------------------------------------------------------------------------
@@ -169,7 +200,10 @@
     const notes = ["Colour grows with the square root of the weight, so that small weights can be seen.", "Layers and heads are counted from 0, as in code.", fine()
       ? "Weights are stored on this page as 16-bit numbers, right to three digits."
       : "Weights are stored on this page in one byte each: quantised to 1/255, so right to ±0.002."];
-    if (tokens.some((token) => /^(\[.+\]|<.+>)$/.test(token))) notes.unshift("Tokens in brackets are marks that the model's tokeniser adds; many heads look at them when they find nothing better.");
+    const marked = whole[state.example].special.some(Boolean);
+    byId("hide-box").hidden = !marked;
+    byId("hide").checked = state.marks === "hidden";
+    if (marked) notes.unshift("Tokens in brackets are marks that the model's tokeniser adds; many heads look at them when they find nothing better.");
     const warnings = [];
     if (block > 1) warnings.push(`This input has ${tokenCount} tokens, too many to show one by one: each box stands for ${block} in a row. A row of weights is the mean of its tokens' rows, a column the sum of its tokens' columns.`);
     if (notFinite) warnings.push(`${notFinite} weights are not finite numbers and are shown as 0.`);
@@ -221,8 +255,8 @@
   // One pixel a weight; the browser scales the canvas.
   // Up to the largest weight, but not below twice the even share: nearly even weights are drawn in the middle of the ramp.
   const largestOf = (values) => values.reduce((a, b) => Math.max(a, b), 0);
-  const evenOf = (values) => 1 / Math.sqrt(values.length);
-  const topOf = (values) => Math.max(largestOf(values), Math.min(1, 2 * evenOf(values)));
+  const even = () => 1 / whole[state.example].tokens.length;
+  const topOf = (values) => Math.max(largestOf(values), Math.min(1, 2 * even()));
 
   function paint(canvas, values, most) {
     const n = Math.sqrt(values.length), context = canvas.getContext("2d");
@@ -306,7 +340,7 @@
     const canvas = byId("ramp"), context = canvas.getContext("2d");
     for (let x = 0; x < 256; x++) { context.fillStyle = css(colour((x / 255) ** 2)); context.fillRect(x, 0, 1, 1); }
     const largest = largestOf(matrix), is = largest < top ? "twice the even share; the largest weight here is " + write(largest) : "the largest weight here";
-    byId("ramp-top").textContent = `${write(top)} (${is}; even would be ${write(evenOf(matrix))})`;
+    byId("ramp-top").textContent = `${write(top)} (${is}; even would be ${write(even())})`;
   }
 
   function draw(newExample) {
@@ -339,6 +373,12 @@
   byId("example").addEventListener("change", (event) => change({ example: +event.target.value, token: 0 }));
   byId("layer").addEventListener("change", (event) => change({ layer: +event.target.value }));
   byId("head").addEventListener("change", (event) => change({ head: +event.target.value }));
+  byId("hide").addEventListener("change", (event) => {
+    const place = examples[state.example].keep[state.token];
+    state.marks = event.target.checked ? "hidden" : "shown";
+    showTokens(event.target.checked);
+    change({ example: state.example, token: Math.max(0, examples[state.example].keep.indexOf(place)) });
+  });
   root.querySelector("fieldset").addEventListener("change", (event) => change({ direction: event.target.value }));
 
   const tokenOf = (event) => event.target.closest(".token");

@@ -7,6 +7,7 @@ import hashlib
 import math
 import os
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -14,13 +15,15 @@ from markupsafe import Markup
 
 import regard
 from regard.inspection.report import charts, measures
-from regard.inspection.report.content import Confusion, Example, Metric, Report
+from regard.inspection.report.content import Confusion, Curve, Example, Metric, Report
 from regard.inspection.report.packing import pack
+from regard.inspection.report.verdict import apart, judge
 
 _FOLDER = Path(__file__).parent
 _LEVELS = {"error": 0, "warning": 1, "ok": 2}
 _MAX_LABELS = 30  # above which the confusion matrix becomes a list of the most frequent confusions
 _MISTAKES_OPEN = 8  # shown at once; the rest unfold
+_MARKS = {"better": "✓", "worse": "✕", "unclear": "≈", "alone": "·"}
 
 
 def _environment() -> Environment:
@@ -31,7 +34,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": measures.percent, "is_finite": math.isfinite}
+    environment.filters |= {"percent": measures.percent, "number": measures.number, "is_finite": math.isfinite}
     return environment
 
 
@@ -39,25 +42,11 @@ def _interval(metric: Metric) -> tuple[float, float] | None:
     return metric.interval if metric.interval and all(map(math.isfinite, metric.interval)) else None
 
 
-def _verdict(metric: Metric) -> str:
-    """How the model stands to its best baseline, as far as the interval lets one say."""
-    known = {name: value for name, value in metric.baselines.items() if math.isfinite(value)}
-    if not known or not math.isfinite(metric.value):
+def _spread(metric: Metric) -> str:
+    """Mean and standard deviation over the seeds, if there are several."""
+    if len(metric.repeats) < 2:
         return ""
-    choose = max if metric.higher_is_better else min
-    name = choose(known, key=lambda baseline: known[baseline])
-    best = f"the best baseline ({name}, {measures.write(metric.name, known[name])})"
-    interval = _interval(metric)
-    low, high = interval or (metric.value, metric.value)
-    whole = "; the whole interval lies {} it" if interval else ""
-    sides = ("above", "below") if metric.higher_is_better else ("below", "above")
-    worse, better = (low, high) if metric.higher_is_better else (-high, -low)
-    bar = known[name] if metric.higher_is_better else -known[name]
-    if worse > bar:
-        return f"Better than {best}{whole.format(sides[0])}."
-    if better < bar:
-        return f"Worse than {best}{whole.format(sides[1])}."
-    return f"Not clearly different from {best}: the interval contains it."
+    return f"{measures.write(metric.name, mean(metric.repeats))} ± {apart(metric, stdev(metric.repeats))}"
 
 
 def _measure(metric: Metric) -> dict[str, Any]:
@@ -71,7 +60,7 @@ def _measure(metric: Metric) -> dict[str, Any]:
         "baselines": {name: measures.write(metric.name, value) for name, value in metric.baselines.items()},
         "higher_is_better": metric.higher_is_better,
         "bars": charts.bars(metric),
-        "verdict": _verdict(metric),
+        "spread": _spread(metric),
     }
 
 
@@ -98,6 +87,17 @@ def _confused_pairs(confusion: Confusion) -> list[dict[str, Any]]:
     return sorted(pairs, key=lambda pair: -pair["count"])[:_MAX_LABELS]
 
 
+def _reliability(report: Report) -> charts.LineChart | None:
+    """The drawing of how often the model is right, by how sure it says it is."""
+    if report.calibration is None:
+        return None
+    series = {
+        "this model": [(stated, right) for stated, right, _ in report.calibration.bins],
+        "ideal": [(0.0, 0.0), (1.0, 1.0)],
+    }
+    return charts.line_chart(Curve("How often it is right", "how sure it says it is", "share that is right", series))
+
+
 def _mistakes(examples: list[Example]) -> list[Example]:
     return sorted(examples, key=lambda example: (math.isnan(example.confidence), -example.confidence))
 
@@ -116,6 +116,7 @@ def _explorer(report: Report) -> list[dict[str, Any]]:
             "heads": packed.heads,
             "format": packed.format,
             "tokens": [piece.text for piece in packed.pieces],
+            "special": [int(piece.special) for piece in packed.pieces],
             "joined": [int(piece.joined) for piece in packed.pieces],
             "tokenCount": packed.token_count,
             "block": packed.block,
@@ -131,13 +132,21 @@ def _content(report: Report) -> dict[str, Any]:
     columns = list(dict.fromkeys(name for metric in report.metrics for name in metric.baselines))
     drawings = [chart for chart in map(charts.line_chart, report.curves) if chart]
     mistakes = _mistakes(report.mistakes)
+    verdict = report.verdict or judge(report.metrics)
+    pictures = [(picture, base64.b64encode(picture.png).decode("ascii")) for picture in report.pictures]
+    findings = sorted(report.findings, key=lambda finding: _LEVELS.get(finding.level, 1))
     many_labels = report.confusion is not None and len(report.confusion.labels) > _MAX_LABELS
     return {
         "report": report,
+        "verdict": verdict,
+        "mark": _MARKS[verdict.outcome] if verdict else "",
+        "repeated": max((len(metric.repeats) for metric in report.metrics), default=0),
         "headline": metrics[0] if metrics else None,
         "metrics": metrics,
         "baseline_names": columns,
-        "findings": sorted(report.findings, key=lambda finding: _LEVELS.get(finding.level, 1)),
+        "warnings": [finding for finding in findings if finding.level != "ok"],
+        "findings": [finding for finding in findings if finding.level == "ok"],
+        "reliability": _reliability(report),
         "charts": drawings,
         "geometry": charts,
         "confusion": _confusion_rows(report.confusion) if report.confusion and not many_labels else [],
@@ -145,7 +154,8 @@ def _content(report: Report) -> dict[str, Any]:
         "mistakes": mistakes[:_MISTAKES_OPEN],
         "more_mistakes": mistakes[_MISTAKES_OPEN:],
         "examples": _explorer(report),
-        "pictures": [(picture, base64.b64encode(picture.png).decode("ascii")) for picture in report.pictures],
+        "pictures": [pair for pair in pictures if not pair[0].inside],
+        "inside": [pair for pair in pictures if pair[0].inside],
         "sounds": [(sound, base64.b64encode(sound.wav).decode("ascii")) for sound in report.sounds],
     }
 
