@@ -31,7 +31,7 @@ def test_what_a_run_leaves(finished):
     left = {path.name for path in finished.path.iterdir()}
     assert left == {
         "attention.json", "config.yaml", "metrics.json", "model",
-        "predictions.jsonl", "report.html", "run.json", "training-curves.png",
+        "predictions.jsonl", "report.html", "resamples.npz", "run.json", "training-curves.png",
     }  # fmt: skip
     assert (finished.path / "training-curves.png").read_bytes().startswith(b"\x89PNG")
     assert Config.load(finished.path / "config.yaml") == finished.config

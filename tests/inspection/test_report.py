@@ -64,7 +64,8 @@ SAID = """
 Film reviews|91.8 %|90.2 %|93.3 %|51.1 %|84.2 %|0.241|0.212|0.274|0.693|412.4|0.690 → 0.200|541|46|52|561|92.2 %|8.5 %
 587|613|61.4 %|99.3 %|Very sure indeed.|All rows were read.|Seven labels are empty.|1729|2 cores|looked at once
 task: text-classification|it is not by itself an explanation of the decision|the surprise at the truth
-28 November 2026|reviews.csv|4321|abcdef0123456789|recalled|71.2 %|33.3 %|0.454|4.2 %|1.370|9.9 %|95.5 %|88.8 %|Rightly judged.|16 GB
+28 November 2026|reviews.csv|4321|abcdef0123456789|recalled|71.2 %|33.3 %|0.454|4.2 %|1.370
+9.9 %|95.5 %|88.8 %|Rightly judged.|16 GB
 the share of examples that get the right answer|Where it looked|One point of it.|Largest shares|row 3, column 5|17.3 %
 """
 
@@ -380,15 +381,23 @@ def test_bars_of_shares_reach_to_one():
 
 
 JUDGED = [
-    (0.9, (0.8, 0.95), True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; 0.200 more (95 % interval 0.100 to 0.250)."),
-    (0.9, (0.6, 0.95), True, "Not clearly better than the baseline b: score 0.900 against 0.700; 0.200 more (95 % interval −0.100 to 0.250), so it may be chance."),
-    (0.4, (0.3, 0.5), True, "A baseline wins: b has score 0.700, this model 0.400; 0.300 less (95 % interval 0.200 to 0.400)."),
-    (0.6, (0.4, 0.8), True, "A baseline is ahead: b has score 0.700, this model 0.600; 0.100 less (95 % interval −0.100 to 0.300), so it may be chance."),
-    (0.2, (0.1, 0.3), False, "Better than both baselines: score 0.200 against 0.500 for a, the best of them; 0.300 less (95 % interval 0.200 to 0.400)."),
-    (0.9, (0.8, 1.0), False, "A baseline wins: a has score 0.500, this model 0.900; 0.400 more (95 % interval 0.300 to 0.500)."),
-    (0.7, None, True, "Not clearly better than the baseline b: score 0.700 against 0.700; 0.000 more, so it may be chance."),
+    (0.9, (0.8, 0.95), True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; "
+     "0.200 more (95 % interval 0.100 to 0.250)."),
+    (0.9, (0.6, 0.95), True, "Not clearly better than the baseline b: score 0.900 against 0.700; "
+     "0.200 more (95 % interval −0.100 to 0.250), so it may be chance."),
+    (0.4, (0.3, 0.5), True, "A baseline wins: b has score 0.700, this model 0.400; "
+     "0.300 less (95 % interval 0.200 to 0.400)."),
+    (0.6, (0.4, 0.8), True, "A baseline is ahead: b has score 0.700, this model 0.600; "
+     "0.100 less (95 % interval −0.100 to 0.300), so it may be chance."),
+    (0.2, (0.1, 0.3), False, "Better than both baselines: score 0.200 against 0.500 for a, the best of them; "
+     "0.300 less (95 % interval 0.200 to 0.400)."),
+    (0.9, (0.8, 1.0), False, "A baseline wins: a has score 0.500, this model 0.900; "
+     "0.400 more (95 % interval 0.300 to 0.500)."),
+    (0.7, None, True, "Not clearly better than the baseline b: score 0.700 against 0.700; "
+     "0.000 more, so it may be chance."),
     (0.9, None, True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; 0.200 more."),
-    (0.9, (math.nan, 1.0), True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; 0.200 more."),
+    (0.9, (math.nan, 1.0), True, "Better than both baselines: score 0.900 against 0.700 for b, the best of them; "
+     "0.200 more."),
 ]  # fmt: skip
 
 
@@ -403,11 +412,17 @@ def test_the_page_begins_with_a_verdict(value, interval, higher, sentence):
 def test_a_verdict_goes_by_the_interval_of_the_difference():
     known = {"a": 0.5, "b": 0.7}
     metric = Metric("Accuracy", 0.72, (0.6, 0.8), known, differences={"a": (0.1, 0.3), "b": (0.01, 0.03)})
-    expected = "Better than both baselines: accuracy 72.0 % against 70.0 % for b, the best of them; 2.0 points more (95 % interval 1.0 to 3.0)."
+    expected = (
+        "Better than both baselines: accuracy 72.0 % against 70.0 % for b, the best of them; "
+        "2.0 points more (95 % interval 1.0 to 3.0)."
+    )
     assert judge([metric]).sentence.replace("\u00a0", " ") == expected
     assert judge([dataclasses.replace(metric, differences={"a": (-0.01, 0.3), "b": (0.01, 0.03)})]).outcome == "unclear"
     lower = Metric("word_error_rate", 0.2, None, {"a": 0.3}, higher_is_better=False, differences={"a": (-0.15, -0.05)})
-    expected = "Better than the baseline: word_error_rate 20.0 % against 30.0 % for a; 10.0 points less (95 % interval 5.0 to 15.0)."
+    expected = (
+        "Better than the baseline: word_error_rate 20.0 % against 30.0 % for a; "
+        "10.0 points less (95 % interval 5.0 to 15.0)."
+    )
     assert judge([lower]).sentence.replace("\u00a0", " ") == expected
 
 

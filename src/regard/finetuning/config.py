@@ -124,12 +124,14 @@ class Reporting(Section):
         baselines: measure simple models beside ours.
         baseline_rows: training rows that a baseline learns from at most.
         mistakes: wrong predictions to show, the most confident first.
+        right: right predictions to show beside them.
         attention: inputs whose attention is drawn token by token.
     """
 
     baselines: bool = True
     baseline_rows: PositiveInt = 20_000
     mistakes: Annotated[int, Field(ge=0)] = 20
+    right: Annotated[int, Field(ge=0)] = 6
     attention: Annotated[int, Field(ge=0)] = 6
 
 

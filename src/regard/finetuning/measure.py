@@ -6,27 +6,33 @@ import io
 import platform
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from regard.finetuning.calibration import settle
 from regard.finetuning.check import Prepared
+from regard.finetuning.concerns import concerns
 from regard.finetuning.config import Config
 from regard.finetuning.data import SUFFIXES, write_jsonl
-from regard.finetuning.frameworks import framework_of, get_framework
+from regard.finetuning.environment import hardware, versions
+from regard.finetuning.facts import facts, sources
 from regard.finetuning.progress import Display
 from regard.finetuning.repeats import summarise
-from regard.finetuning.run import ATTENTION, METRICS, STATE, Run, is_pretrained, read_json, write_json
+from regard.finetuning.run import ATTENTION, DRAWS, METRICS, PREDICTIONS, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Prediction, Score, get_task
+from regard.finetuning.tasks._classes import percentiles
 from regard.inspection.history import History
 from regard.inspection.report.card import model_card
-from regard.inspection.report.content import Curve, Finding, Metric, Picture, Report, Table
+from regard.inspection.report.content import Curve, Metric, Picture, Report, Table
+from regard.inspection.report.measures import write
+from regard.inspection.report.verdict import judge
 
 if TYPE_CHECKING:
     from regard.finetuning.train import Clock
-
-PACKAGES = ("regard", "torch", "transformers", "datasets", "scikit-learn", "numpy")
 
 
 def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Run:
@@ -35,9 +41,11 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
     task, name = get_task(config.task), "test" if "test" in prepared.splits else "validation"
     split = prepared.splits[name]
     with clock("evaluate"):
+        fitted = settle(run, prepared, display)
         predictions = task.respond(run.model, run.processor, split[task.INPUT], display)
         scores = task.measure(split, predictions, spec)
-    write_jsonl(path / "predictions.jsonl", map(task.record, split, predictions))
+    write_jsonl(path / PREDICTIONS, map(task.record, split, predictions))
+    keep_draws(path, scores)
     baselines: dict[str, dict[str, Score]] = {}
     if config.report.baselines:
         with clock("baselines"):
@@ -45,18 +53,69 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
             baselines = {rival: task.measure(split, answers, spec) for rival, answers in rivals.items()}
     repeated = summarise(path, prepared, {measure: score.value for measure, score in scores.items()})
     with clock("report"):
-        report = _report(run, prepared, name, predictions, scores, baselines, clock)
+        metrics = _compared(scores, baselines, repeated, getattr(task, "CEILINGS", ()))
+        report = _report(run, prepared, name, predictions, metrics, clock)
         report.tables.extend(_spread(repeated))
         _draw(path, report)
         _write_card(path / "model", report, prepared)
-    metrics = _metrics(name, len(split), scores, baselines, clock)
-    write_json(path / METRICS, metrics | ({"repeats": repeated} if repeated else {}))
+    measured = _measured(name, len(split), scores, baselines, clock) | _told(report)
+    extra = {"fitted": fitted} if fitted else {}
+    write_json(path / METRICS, measured | extra | ({"repeats": repeated} if repeated else {}))
     _close(path, config, clock)
     _tell(display, report)
     return Run(path)
 
 
-def _metrics(
+def keep_draws(path: Path, scores: dict[str, Score]) -> None:
+    """Keep the measures of the resamples, so that runs on the same rows can be compared in pairs."""
+    draws = {measure: score.draws for measure, score in scores.items() if score.draws is not None}
+    np.savez_compressed(path / DRAWS, **cast(Any, draws))
+
+
+def _compared(
+    scores: dict[str, Score],
+    baselines: dict[str, dict[str, Score]],
+    repeated: dict[str, Any],
+    ceilings: Sequence[str],
+) -> list[Metric]:
+    """Put each measure beside those of the baselines."""
+    return [
+        Metric(
+            _title(measure),
+            score.value,
+            score.interval,
+            {rival: of[measure].value for rival, of in baselines.items() if measure in of},
+            higher_is_better=score.higher_is_better,
+            differences=_differences(score, {rival: of[measure] for rival, of in baselines.items() if measure in of}),
+            ceilings=tuple(ceilings),
+            repeats=tuple(repeated.get(measure, {}).get("values", ())),
+        )
+        for measure, score in scores.items()
+    ]
+
+
+def _differences(score: Score, others: dict[str, Score]) -> dict[str, tuple[float, float]]:
+    """Return the interval of each difference, over resamples of the rows that are the same for both."""
+    return {
+        rival: percentiles(score.draws - other.draws)
+        for rival, other in others.items()
+        if score.draws is not None and other.draws is not None
+    }
+
+
+def _told(report: Report) -> dict[str, Any]:
+    """Return what else a report says, for programs."""
+    found: dict[str, Any] = {"verdict": asdict(report.verdict)} if report.verdict else {}
+    if report.calibration:
+        found["calibration"] = asdict(report.calibration)
+    if report.classes:
+        found["classes"] = {
+            each.label: {k: v for k, v in asdict(each).items() if k != "label"} for each in report.classes
+        }
+    return found
+
+
+def _measured(
     name: str, rows: int, scores: dict[str, Score], baselines: dict[str, dict[str, Score]], clock: Clock
 ) -> dict[str, Any]:
     def values(of: dict[str, Score]) -> dict[str, float]:
@@ -85,20 +144,15 @@ def _spread(repeated: dict[str, Any]) -> list[Table]:
     return [Table(f"Over {len(seeds)} seeds", ["measure", "mean", "deviation", *(f"seed {s}" for s in seeds)], rows)]
 
 
-def _versions(config: Config) -> dict[str, str]:
-    packages = dict.fromkeys((*get_framework(config.framework).PACKAGES, *PACKAGES))
-    return {package: version(package) for package in packages}
-
-
 def _close(path: Path, config: Config, clock: Clock) -> None:
     """Mark the run as finished."""
     if not config.train.keep_checkpoints:
         shutil.rmtree(path / "checkpoints", ignore_errors=True)
-    versions = _versions(config) | {"python": platform.python_version()}
+    on = {"versions": versions(config) | {"python": platform.python_version()}, "hardware": hardware()}
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(
         path / STATE,
-        read_json(path / STATE) | {"finished": True, "ended": ended, "seconds": clock.seconds, "versions": versions},
+        read_json(path / STATE) | {"finished": True, "ended": ended, "seconds": clock.seconds, **on},
     )
 
 
@@ -107,35 +161,34 @@ def _report(
     prepared: Prepared,
     name: str,
     predictions: Sequence[Prediction],
-    scores: dict[str, Score],
-    baselines: dict[str, dict[str, Score]],
+    metrics: list[Metric],
     clock: Clock,
 ) -> Report:
     config, split = prepared.config, prepared.splits[name]
     task = get_task(config.task)
     shown = task.illustrate(run.model, run.processor, split, predictions, prepared.check.spec, config)
-    metrics = [
-        Metric(
-            _title(measure),
-            s.value,
-            s.interval,
-            {rival: of[measure].value for rival, of in baselines.items() if measure in of},
-            higher_is_better=s.higher_is_better,
-        )
-        for measure, s in scores.items()
-    ]
+    found = concerns(run, prepared, name, metrics, shown)
     return Report(
         title=f"{run.path.name}: {config.task}",
         summary=_summary(metrics[0], name, len(split)),
-        facts=_facts(run, prepared, clock),
+        facts=facts(run, prepared, clock.seconds),
         metrics=metrics,
+        verdict=judge(metrics),
+        date=_today(),
+        sources=sources(config, prepared.check.rows, run.state),
+        hardware=list(hardware().items()),
         curves=curves(run.state["history"]),
         pictures=[*shown.pop("pictures", []), *_attention_in_training(run.path)],
-        findings=[*prepared.check.findings, *_warnings(run.path)],
-        notes=[*shown.pop("notes", []), *_notes(prepared, name, bool(baselines))],
+        findings=[*found, *prepared.check.findings],
+        notes=[*shown.pop("notes", []), *_notes(prepared, any(metric.baselines for metric in metrics))],
         config=config.dump(),
         **shown,
     )
+
+
+def _today() -> str:
+    now = datetime.now(UTC)
+    return f"{now.day} {now:%B %Y}"
 
 
 def _attention_in_training(path: Path) -> list[Picture]:
@@ -147,12 +200,7 @@ def _attention_in_training(path: Path) -> list[Picture]:
     drawn = io.BytesIO()
     plots.attention_history(History.load(path / ATTENTION), path=drawn)
     told = "The same validation rows each time. Drift is the share of the weight that lies elsewhere than at the start."
-    return [Picture("How each head attended during training", drawn.getvalue(), told)]
-
-
-def _warnings(path: Path) -> list[Finding]:
-    found = History.load(path / ATTENTION).warnings(is_pretrained(path)) if (path / ATTENTION).is_file() else []
-    return [Finding("warning", warning) for warning in found]
+    return [Picture("How each head attended during training", drawn.getvalue(), told, inside=True)]
 
 
 def _title(measure: str) -> str:
@@ -170,51 +218,16 @@ def _title(measure: str) -> str:
 
 
 def _summary(first: Metric, name: str, rows: int) -> str:
-    told = f"{first.name} {first.value:.3f} on {rows:,} {'held-out' if name == 'test' else 'validation'} rows"
+    kept = "rows that the model never saw" if name == "test" else "validation rows, which also chose the checkpoint"
+    told = f"{first.name} {write(first.name, first.value)} on {rows:,} {kept}"
     if first.interval:
-        told += f" (95 % interval {first.interval[0]:.3f} to {first.interval[1]:.3f})"
-    rivals = ", ".join(f"{value:.3f} for {rival}" for rival, value in first.baselines.items())
+        told += " (95 % interval {} to {})".format(*(write(first.name, bound) for bound in first.interval))
+    rivals = ", ".join(f"{write(first.name, value)} for {rival}" for rival, value in first.baselines.items())
     return f"{told}, against {rivals}." if rivals else f"{told}."
 
 
-def _facts(run: Run, prepared: Prepared, clock: Clock) -> list[tuple[str, str]]:
-    config, state = prepared.config, run.state
-    parameters = framework_of(run.model).parameters(run.model)
-    fresh = ", ".join(state["newly_initialised"])
-    rows = ", ".join(f"{name} {count:,}" for name, count in prepared.check.rows.items())
-    return [
-        ("Model", config.model),
-        (
-            "Parameters",
-            f"{parameters:,}, {_trained(config, state)}" + (f"; new at the start: {fresh}" if fresh else ""),
-        ),
-        ("Rows", rows),
-        ("Training", f"{state['steps']} steps of {config.train.batch_size * config.train.accumulate} rows"),
-        (
-            "Learning rate",
-            f"{config.train.learning_rate:g}, {config.train.schedule}, warm-up {config.train.warmup:.0%}",
-        ),
-        ("Precision", state["precision"]),
-        ("Time", ", ".join(f"{phase} {seconds:.0f} s" for phase, seconds in clock.seconds.items())),
-        ("Seed", str(config.seed)),
-        ("Framework", config.framework),
-        ("Versions", ", ".join(f"{package} {number}" for package, number in _versions(config).items())),
-    ]
-
-
-def _trained(config: Config, state: dict[str, Any]) -> str:
-    kind, rank = config.adapter.kind, config.adapter.rank
-    return (
-        "all trained"
-        if kind == "none"
-        else f"{state['trained']:,} of them or beside them trained ({kind}, rank {rank})"
-    )
-
-
-def _notes(prepared: Prepared, name: str, compared: bool) -> list[str]:
+def _notes(prepared: Prepared, compared: bool) -> list[str]:
     notes = ["The model was saved, loaded in a process of its own, and gave the same answers."]
-    if name == "validation":
-        notes.append("There is no test split: the scores are of the split that chose the checkpoint, so they flatter.")
     limit = prepared.config.report.baseline_rows
     if compared and limit < prepared.check.rows["train"]:
         notes.append(f"The baselines learned from {limit:,} of the training rows.")
@@ -273,3 +286,5 @@ def _tell(display: Display, report: Report) -> None:
         display.say(f"  {metric.name:<22} {metric.value:.3f}{interval}")
         for rival, value in metric.baselines.items():
             display.say(f"    {rival:<42} {value:.3f}")
+    if report.verdict:
+        display.say(f"  {report.verdict.sentence}", style=None if report.verdict.outcome == "better" else "yellow")

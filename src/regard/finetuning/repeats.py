@@ -10,6 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from regard.finetuning import processes
+from regard.finetuning.calibration import settle
 from regard.finetuning.check import Prepared
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
@@ -45,6 +46,7 @@ def _seeds(prepared: Prepared) -> list[int]:
 
 def _measure(folder: Path, prepared: Prepared, display: Display) -> None:
     config, run = prepared.config, Run.load(folder)
+    settle(run, prepared, display)
     task, split = get_task(config.task), prepared.splits.get("test", prepared.splits["validation"])
     predictions = task.respond(run.model, run.processor, split[task.INPUT], display)
     scores = task.measure(split, predictions, prepared.check.spec)

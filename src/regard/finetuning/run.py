@@ -17,6 +17,7 @@ from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Prediction, Score, Task, get_task
 
 STATE, CONFIG, METRICS, ATTENTION = "run.json", "config.yaml", "metrics.json", "attention.json"
+PREDICTIONS, DRAWS, CALIBRATION = "predictions.jsonl", "resamples.npz", "calibration.json"
 
 
 @dataclass(frozen=True)

@@ -444,6 +444,7 @@ def _learned(trainer: Trainer) -> dict[str, Any]:
     model: Any = trainer.model
     return {
         "steps": trainer.state.global_step,
+        "planned": trainer.state.max_steps,
         "history": trainer.state.log_history,
         "precision": "bfloat16 with float32 weights" if trainer.args.bf16 else "float32",
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),

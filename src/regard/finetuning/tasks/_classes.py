@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import normalize
-from regard.finetuning.tasks import Prediction, Score, Spec
-from regard.inspection.report.content import Confusion, Example, Finding
+from regard.finetuning.tasks import Prediction, Score, Spec, _calibration
+from regard.inspection.report.content import ClassScore, Confusion, Example, Finding
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -309,6 +310,43 @@ def tally(outputs: Any, spec: Spec) -> np.ndarray:
 def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
     """Return accuracy and macro F1."""
     return {"accuracy": float(np.trace(tally) / tally.sum()), "macro_f1": float(macro_f1(tally))}
+
+
+def fit(logits: np.ndarray, truth: np.ndarray, config: Config) -> dict[str, Any]:
+    """Fit a temperature on logits of validation rows and the numbers of their labels, if the options ask for it."""
+    temperature = _calibration.fit_temperature(logits, truth) if config.options["calibrate"] else None
+    return {} if temperature is None else {"temperature": temperature}
+
+
+def numbers_of(split: Dataset, labels: Sequence[str]) -> np.ndarray:
+    """Return the number of each row's label."""
+    number = {label: n for n, label in enumerate(labels)}
+    return np.array([number[label] for label in names_of(split)])
+
+
+def by_label(truth: Any, predicted: Any, labels: Sequence[str], thresholds: Mapping[str, float]) -> list[ClassScore]:
+    """Return precision, recall, F1 and support of each label, of names or of indicators."""
+    from sklearn.metrics import classification_report
+
+    names = list(labels)
+    kinds = {"labels": names} if np.ndim(truth) == 1 else {"target_names": names}
+    found = classification_report(truth, predicted, **kinds, zero_division=0, output_dict=True)
+    return [
+        ClassScore(
+            name, *(float(found[name][key]) for key in ("precision", "recall", "f1-score")),
+            support=int(found[name]["support"]), threshold=thresholds.get(name),
+        )
+        for name in names
+    ]  # fmt: skip
+
+
+def right(examples: Sequence[Example], count: int) -> list[Example]:
+    """Return right answers, the surest of each label in turn."""
+    of_label: dict[str, list[Example]] = {}
+    for each in sorted((e for e in examples if e.predicted == e.truth), key=lambda e: -e.confidence):
+        of_label.setdefault(each.truth, []).append(each)
+    turns = zip_longest(*of_label.values())
+    return [each for turn in turns for each in turn if each is not None][:count]
 
 
 def tell(prediction: Prediction) -> str:

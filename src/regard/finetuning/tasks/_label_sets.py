@@ -11,8 +11,8 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import Prediction, Score, Spec, _classes
-from regard.inspection.report.content import Example, Finding, Table
+from regard.finetuning.tasks import Prediction, Score, Spec, _calibration, _classes
+from regard.inspection.report.content import Example, Finding
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -156,10 +156,10 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
 
 
 def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Prediction:
-    """Return the labels more probable than not, and the probabilities of all."""
-    odds = 1 / (1 + np.exp(-logits.astype(float)))
-    probabilities = {label: round(float(p), 6) for label, p in zip(labels, odds, strict=True)}
-    return {"labels": [label for label, p in probabilities.items() if p > 0.5], "probabilities": probabilities}
+    """Return the labels more probable than their thresholds, and the probabilities of all."""
+    probabilities = {label: round(float(p), 6) for label, p in zip(labels, _chances(logits), strict=True)}
+    given = [label for label, p in probabilities.items() if p > _calibration.threshold_of(model, label)]
+    return {"labels": given, "probabilities": probabilities}
 
 
 def baselines(
@@ -195,22 +195,36 @@ def choose(examples: Sequence[Example], count: int, readable: Callable[[Example]
     return _classes.choose(examples, count, readable)
 
 
+right = _classes.right
+
+
 def mistakes(examples: Sequence[Example]) -> list[Example]:
     """Return the wrong answers, the most confident first."""
     return _classes.mistakes(examples)
 
 
 def details(
-    split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
+    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
 ) -> dict[str, Any]:
-    """Return precision, recall and F1 of each label."""
+    """Return the scores of each label, and how far the probabilities are right."""
+    labels, thresholds = spec["labels"], _calibration.fitted(model).get("thresholds", {})
+    truth = _indicators(sets_of(split, spec["separator"]), labels)
+    answers = _indicators([p["labels"] for p in predictions], labels)
+    return {
+        "classes": _classes.by_label(truth, answers, labels, thresholds),
+        "calibration": _calibration.measure(model, predictions, truth),
+    }
+
+
+def fit(logits: np.ndarray, split: Dataset, spec: Spec, config: Config) -> dict[str, Any]:
+    """Fit a temperature and a threshold for each label, as the options ask for it."""
     truth = _indicators(sets_of(split, spec["separator"]), spec["labels"])
-    answers = _indicators([p["labels"] for p in predictions], spec["labels"])
-    rows = []
-    for number, label in enumerate(spec["labels"]):
-        hits, given, there = (
-            x.sum() for x in (truth[:, number] & answers[:, number], answers.T[number], truth.T[number])
-        )
-        shares = hits / max(given, 1), hits / max(there, 1), 2 * hits / max(given + there, 1)
-        rows.append([label, str(there), *(f"{share:.3f}" for share in shares)])
-    return {"tables": [Table("Labels", ["label", "rows", "precision", "recall", "F1"], rows)]}
+    found = _classes.fit(logits, truth, config)
+    if config.options["thresholds"] == "validation":
+        stated = _chances(logits / found.get("temperature", 1.0))
+        found["thresholds"] = _calibration.fit_thresholds(stated, truth, spec["labels"])
+    return found
+
+
+def _chances(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(float)))

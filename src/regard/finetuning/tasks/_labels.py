@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import Prediction, Spec, _classes
+from regard.finetuning.tasks import Prediction, Spec, _calibration, _classes
 from regard.inspection.report.content import Example, Finding
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PROBLEM = "single_label_classification"
 METRIC = "macro_f1"
 
 loss, tally, validate, measure = _classes.loss, _classes.tally, _classes.validate, _classes.measure
-choose, mistakes = _classes.choose, _classes.mistakes
+choose, mistakes, right = _classes.choose, _classes.mistakes, _classes.right
 
 
 def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Spec, list[Finding]]:
@@ -50,8 +50,7 @@ def shown_of(split: Dataset, spec: Spec) -> list[str]:
 
 def targets(split: Dataset, spec: Spec) -> list[int]:
     """Return the number of each row's label."""
-    number = {label: n for n, label in enumerate(spec["labels"])}
-    return [number[label] for label in _classes.names_of(split)]
+    return _classes.numbers_of(split, spec["labels"]).tolist()
 
 
 def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Prediction:
@@ -77,7 +76,17 @@ def example(text: str, truth: str, answer: Prediction) -> Example:
 
 
 def details(
-    split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
+    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
 ) -> dict[str, Any]:
-    """Return the confusion matrix."""
-    return {"confusion": _classes.confusion_of(examples, spec["labels"])}
+    """Return the confusion matrix, the scores of each label, and how far the probabilities are right."""
+    labels = spec["labels"]
+    return {
+        "confusion": _classes.confusion_of(examples, labels),
+        "classes": _classes.by_label(_classes.names_of(split), [p["label"] for p in predictions], labels, {}),
+        "calibration": _calibration.measure(model, predictions, _classes.numbers_of(split, labels)),
+    }
+
+
+def fit(logits: np.ndarray, split: Dataset, spec: Spec, config: Config) -> dict[str, Any]:
+    """Fit a temperature, if the options ask for it."""
+    return _classes.fit(logits, _classes.numbers_of(split, spec["labels"]), config)

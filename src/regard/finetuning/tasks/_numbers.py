@@ -175,8 +175,18 @@ def mistakes(examples: Sequence[Example]) -> list[Example]:
     return sorted(examples, key=lambda e: -abs(float(e.truth) - float(e.predicted)))
 
 
+def right(examples: Sequence[Example], count: int) -> list[Example]:
+    """Return the answers that come nearest."""
+    return list(reversed(mistakes(examples)))[:count]
+
+
+def fit(logits: np.ndarray, split: Dataset, spec: Spec, config: Config) -> dict[str, Any]:
+    """Fit nothing: a number says nothing of how sure it is."""
+    return {}
+
+
 def details(
-    split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
+    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
 ) -> dict[str, Any]:
     """Return how predictions and errors vary with the truth."""
     truth, predicted = numbers_of(split), np.array([p["value"] for p in predictions], float)

@@ -110,7 +110,7 @@ class TextToText:
         png = io.BytesIO()
         Look(read(model, processor, row[0]), "alignment", given=row[0]).draw(png)
         told = "Rows are the tokens written, columns those read; the mean of the decoder's attention to the source."
-        return Picture(row[2][:SHOWN], png.getvalue(), f"{told} Reference: {row[1][:SHOWN]}")
+        return Picture(row[2][:SHOWN], png.getvalue(), f"{told} Reference: {row[1][:SHOWN]}", inside=True)
 
     def record(self, row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
         """Put source and truth beside the output."""

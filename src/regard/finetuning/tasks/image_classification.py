@@ -14,7 +14,7 @@ from regard.finetuning.config import Config, Section
 from regard.finetuning.data import normalize
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _pictures, _text
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _calibration, _classes, _labels, _pictures, _text
 from regard.inspection.report.content import Example, Finding, Picture
 from regard.models.pictures import open_picture
 
@@ -58,10 +58,14 @@ class Options(Section):
 
     Attributes:
         class_weights: `balanced` makes each label count the same in the loss, however rare it is.
+        calibrate: divide logits by a temperature that is fitted on the validation rows, before predictions make
+            probabilities of them (Guo et al. 2017, arXiv 1706.04599); it is saved with the model as
+            `config.calibration`, and whoever loads the model without Regard gets the same logits as ever.
         from_scratch: begin with a random model of these sizes; `model` is then a family: `vit`, `deit` or `dinov2`.
     """
 
     class_weights: Literal["none", "balanced"] = "none"
+    calibrate: bool = False
     from_scratch: Scratch | None = None
 
 
@@ -103,11 +107,13 @@ train:
 
 options:
   class_weights: none         # balanced: rare labels count as much as frequent ones
+  calibrate: false            # true: make probabilities what they say, by a temperature fitted on validation
   # from_scratch: {layers: 6, width: 192, heads: 3, image: 32, patch: 4}   # no pretrained model; then model: vit
 
 report:
   baselines: true             # majority class; logistic regression on pixels, and on frozen embeddings
   mistakes: 20
+  right: 6                    # right answers to show beside them
   attention: 6                # pictures whose attention is drawn
 
 seed: 42
@@ -203,14 +209,29 @@ def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
 
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
     """Give each picture its most probable label."""
+    labels, temperature = framework_of(model).labels(model), _calibration.temperature_of(model)
+    return [_classes.prediction(labels, row / temperature) for row in _logits(model, processor, inputs, display)]
+
+
+def fit(model: Any, processor: Any, split: Dataset, spec: Spec, config: Config, display: Display) -> dict[str, Any]:
+    """Fit a temperature on validation rows, if the options ask for it."""
+    if not config.options["calibrate"]:
+        return {}
+    logits = np.array(_logits(model, processor, split["image"], display, "calibrate"))
+    return _classes.fit(logits, _classes.numbers_of(split, spec["labels"]), config)
+
+
+def _logits(
+    model: Any, processor: Any, inputs: Sequence[Any], display: Display, what: str = "predict"
+) -> list[np.ndarray]:
+    """Return the model's logits of each picture."""
     framework, found = framework_of(model), []
-    with display.bar("predict", len(inputs)) as advance:
+    with display.bar(what, len(inputs)) as advance:
         for start in range(0, len(inputs), BATCH):
             files = [
                 _text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH], 1)
             ]
-            logits = framework.logits(model, {"pixel_values": _pictures.pixels(processor, files)})
-            found += [_classes.prediction(framework.labels(model), row) for row in logits]
+            found += list(framework.logits(model, {"pixel_values": _pictures.pixels(processor, files)}))
             advance(len(files))
     return found
 
@@ -273,14 +294,15 @@ def embed(config: Config, processor: Any, files: Sequence[str], display: Display
 def illustrate(
     model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
 ) -> dict[str, Any]:
-    """Return the confusion matrix, the most confident mistakes, and the attention in a few pictures."""
+    """Return how each label fares, right and wrong answers, and the attention in a few pictures."""
     examples = [
         Example(file, truth, p["label"], p["probability"])
         for file, truth, p in zip(split["image"], _classes.names_of(split), predictions, strict=True)
     ]
     drawn = _classes.choose(examples, config.report.attention, lambda example: True)
     return {
-        "confusion": _classes.confusion_of(examples, spec["labels"]),
+        **_labels.details(model, split, predictions, examples, spec),
+        "right": _classes.right(examples, config.report.right),
         "mistakes": _classes.mistakes(examples)[: config.report.mistakes],
         "pictures": [_drawn(model, processor, example) for example in drawn],
     }
@@ -295,7 +317,10 @@ def _drawn(model: Any, processor: Any, example: Example) -> Picture:
     Look(looked, "rollout", start=0, given=example.text).draw(png)
     told = f"{example.predicted} with probability {example.confidence:.2f}; it is {example.truth}"
     return Picture(
-        f"{Path(example.text).name}: {told}", png.getvalue(), "Where its attention goes, through all layers."
+        f"{Path(example.text).name}: {told}",
+        png.getvalue(),
+        "Where its attention goes, through all layers.",
+        inside=True,
     )
 
 

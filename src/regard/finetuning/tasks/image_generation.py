@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 COLUMNS = {"image": "the file of a picture", "label": "the name of its class"}
+TRAINING_PICTURES = "pictures of the training data"
 INPUT = "label"
 FORMATS = {"": _pictures.in_folders}
 BATCH = 64
@@ -234,6 +235,10 @@ def _judge(files: tuple[str, ...], names: tuple[str, ...]) -> _generated.Judge:
     return _generated.Judge([open_picture(file)[0] for file in files], list(names))
 
 
+CEILINGS = (TRAINING_PICTURES,)
+"""Baselines that no model can better."""
+
+
 def baselines(
     train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
@@ -250,7 +255,7 @@ def baselines(
         copied = open_picture(files[name][counts[name] % len(files[name])])[0]
         copies.append({"picture": _generated.made(np.asarray(copied) / 255)})
     blurred = [{"picture": Made(means[name], ".png")} for name in _classes.names_of(test)]
-    return {"mean picture of the class": blurred, "pictures of the training data": copies}
+    return {"mean picture of the class": blurred, TRAINING_PICTURES: copies}
 
 
 def illustrate(
@@ -267,6 +272,7 @@ def illustrate(
             f"Making {name}",
             _generated.making(model, spec["labels"].index(name), seed, MOMENTS),
             "Where the marked patch looks as the picture comes out of the noise: the mean of layers and heads.",
+            inside=True,
         )
         for seed, name in enumerate(spec["labels"][: config.report.attention])
     ]

@@ -281,7 +281,7 @@ def _drawn(model: Any, processor: Any, file: str, said: str) -> Picture:
     png = io.BytesIO()
     Look(looked, given=file).draw(png)
     told = "When each word was heard, by the cross-attention, above how much attention each moment of the encoder gets."
-    return Picture(f"{Path(file).name}: {said}", png.getvalue(), told)
+    return Picture(f"{Path(file).name}: {said}", png.getvalue(), told, inside=True)
 
 
 def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:

@@ -44,6 +44,8 @@ KEPT = 2048
 """Spectrograms that are kept in memory while a model learns."""
 SAME_VOICE = "the recordings, through the vocoder"
 OTHER_WORDS = "recordings of other words"
+CEILINGS = (SAME_VOICE,)
+"""Baselines that no model can better."""
 
 alike = normalize
 
@@ -357,7 +359,7 @@ def _drawn(model: Any, processor: Any, text: str) -> Picture:
     png = io.BytesIO()
     Look(framework_of(model).look(model, processor, text), "alignment", given=text).draw(png)
     told = "Rows are moments of what the model says, columns the tokens of the text; the mean of all heads."
-    return Picture(text, png.getvalue(), told)
+    return Picture(text, png.getvalue(), told, inside=True)
 
 
 def _notes(spec: Spec) -> list[str]:

@@ -20,6 +20,7 @@ from regard.finetuning.tasks import (
     Prediction,
     Score,
     Spec,
+    _calibration,
     _classes,
     _label_sets,
     _labels,
@@ -51,12 +52,19 @@ class Options(Section):
         separator: what stands between the labels of a text where they are no list.
         class_weights: `balanced` makes each label count the same in the loss, however rare it is.
         label_smoothing: share of the truth that is spread over all labels.
+        calibrate: divide logits by a temperature that is fitted on the validation rows, before predictions make
+            probabilities of them (Guo et al. 2017, arXiv 1706.04599); it is saved with the model as
+            `config.calibration`, and whoever loads the model without Regard gets the same logits as ever.
+        thresholds: the probability from which one of several labels is given: for each label the one with the best F1
+            on the `validation` rows, if at least five of them have it and five have not, or `half` for all.
     """
 
     kind: Literal["auto", "single", "multi", "regression"] = "auto"
     separator: Annotated[str, Field(min_length=1)] = ";"
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    calibrate: bool = False
+    thresholds: Literal["validation", "half"] = "validation"
 
 
 TEMPLATE = """\
@@ -109,10 +117,13 @@ options:
   # separator: ";"            # between the labels of a text, where they are no list
   class_weights: none         # balanced: rare labels count as much as frequent ones
   label_smoothing: 0.0        # share of the truth that is spread over all labels
+  calibrate: false            # true: make probabilities what they say, by a temperature fitted on validation
+  # thresholds: validation    # of several labels: each from its own probability, fitted on validation; or half
 
 report:
   baselines: true             # majority class; frozen embeddings with logistic regression
   mistakes: 20
+  right: 6                    # right answers to show beside them
   attention: 6                # inputs whose attention is drawn
 
 seed: 42
@@ -160,7 +171,7 @@ def _require_options(kind: str, config: Config) -> None:
     """Refuse options that mean nothing for what is learned."""
     options, plain = config.options, Options()
     if kind == "regression":
-        for key in ("class_weights", "label_smoothing"):
+        for key in ("class_weights", "label_smoothing", "calibrate"):
             if options[key] != getattr(plain, key):
                 raise ConfigError(
                     f"options.{key}: need labels to apply it to; got numbers; leave it out or set options.kind."
@@ -252,15 +263,29 @@ def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
 
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
     """Give each text its most probable label, its labels, or its number."""
+    logits, cut = _logits(model, processor, inputs, display)
+    kind = PROBLEMS[getattr(getattr(model, "config", None), "problem_type", _labels.PROBLEM)]
+    labels, scaled = framework_of(model).labels(model), logits / _calibration.temperature_of(model)
+    return [{**kind.prediction(model, labels, row), "tokens_cut": n} for row, n in zip(scaled, cut, strict=True)]
+
+
+def _logits(
+    model: Any, processor: Any, inputs: Sequence[Any], display: Display, what: str = "predict"
+) -> tuple[np.ndarray, list[int]]:
+    """Return the model's logits of each text, and how many of its tokens were cut off."""
     texts = [_text.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
     encodings, lengths = _text.tokenize(processor, texts, processor.model_max_length)
-    framework = framework_of(model)
-    kind = PROBLEMS[getattr(getattr(model, "config", None), "problem_type", _labels.PROBLEM)]
-    logits = _text.compute(partial(framework.logits, model), processor, encodings, display, "predict")
-    return [
-        {**kind.prediction(model, framework.labels(model), row), "tokens_cut": length - len(ids)}
-        for row, length, ids in zip(logits, lengths, encodings, strict=True)
-    ]
+    logits = _text.compute(partial(framework_of(model).logits, model), processor, encodings, display, what)
+    return np.asarray(logits), [length - len(ids) for length, ids in zip(lengths, encodings, strict=True)]
+
+
+def fit(model: Any, processor: Any, split: Dataset, spec: Spec, config: Config, display: Display) -> dict[str, Any]:
+    """Fit on validation rows what makes answers of logits; see `Options.calibrate` and `Options.thresholds`."""
+    several = spec.get("kind") == "multi" and config.options["thresholds"] == "validation"
+    if not (config.options["calibrate"] or several):
+        return {}
+    logits, _ = _logits(model, processor, split["text"], display, "calibrate")
+    return _of(spec).fit(logits, split, spec, config)
 
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
@@ -310,8 +335,9 @@ def illustrate(
     )
     looks = [framework_of(model).read(model, processor, e.text) for e in drawn]
     return {
-        **kind.details(split, predictions, examples, spec),
+        **kind.details(model, split, predictions, examples, spec),
         "mistakes": kind.mistakes(examples)[: config.report.mistakes],
+        "right": kind.right(examples, config.report.right),
         "attention": [
             TokenAttention(e, looked.labels, looked.seen.dense()) for e, looked in zip(drawn, looks, strict=True)
         ],

@@ -31,7 +31,13 @@ class Metric:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a report comes to: `outcome` is `"better"`, `"worse"`, `"unclear"` or `"alone"`, where nothing is beside it."""
+    """What a report comes to.
+
+    Attributes:
+        outcome: `"better"`, `"worse"`, `"unclear"`, or `"alone"` where nothing is beside the model.
+        sentence: that, with the numbers.
+        details: what else should be known before anything is read of it.
+    """
 
     outcome: str
     sentence: str
@@ -118,7 +124,7 @@ class TokenAttention:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawing, as the bytes of a PNG file, with what it shows in words; `inside` where it shows the model's inside."""
+    """A drawing, as the bytes of a PNG file, with what it shows in words; `inside` if that is the model's inside."""
 
     title: str
     png: bytes

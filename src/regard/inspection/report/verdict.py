@@ -31,7 +31,7 @@ def judge(metrics: Sequence[Metric]) -> Verdict | None:
     first, found = metrics[0], gains(metrics[0])
     if not found:
         what = "Not compared with any baseline" if math.isfinite(first.value) else "No verdict"
-        told = f"{what}: {_named(first)} is {write(first.name, first.value)}."
+        told = f"{what}: {inside(first)} is {write(first.name, first.value)}."
         return Verdict("alone", told, _details(metrics, "alone"))
     nearest = min(found, key=lambda gain: gain.value)
     outcome = _outcome(found, nearest)
@@ -68,7 +68,7 @@ def _outcome(found: Sequence[Gain], nearest: Gain) -> str:
 
 
 def _sentence(metric: Metric, found: Sequence[Gain], nearest: Gain, outcome: str) -> str:
-    name = _named(metric)
+    name = inside(metric)
     ours, theirs = (write(metric.name, value) for value in (metric.value, metric.baselines[nearest.rival]))
     if outcome == "better":
         beaten = {1: "the baseline", 2: "both baselines"}.get(len(found), f"all {len(found)} baselines")
@@ -83,7 +83,7 @@ def _sentence(metric: Metric, found: Sequence[Gain], nearest: Gain, outcome: str
     return f"{told}; {_by(metric, nearest)}, so it may be chance."
 
 
-def _named(metric: Metric) -> str:
+def inside(metric: Metric) -> str:
     """The measure's name inside a sentence."""
     word = metric.name.split(" ")[0].split("-")[0]
     plain = word[1:].islower() and word not in NAMES
@@ -114,7 +114,7 @@ def _details(metrics: Sequence[Metric], outcome: str) -> list[str]:
         behind = min(gains(metric), key=lambda gain: gain.value, default=None)
         if outcome in ("better", "unclear") and behind and behind.value < 0:
             theirs, ours = (write(metric.name, v) for v in (metric.baselines[behind.rival], metric.value))
-            told.append(f"By {_named(metric)}, {behind.rival} is ahead: {theirs} against {ours}.")
+            told.append(f"By {inside(metric)}, {behind.rival} is ahead: {theirs} against {ours}.")
     first = metrics[0]
     for name in first.ceilings:
         if name in first.baselines:
@@ -124,6 +124,6 @@ def _details(metrics: Sequence[Metric], outcome: str) -> list[str]:
         spread = f"{write(first.name, mean(first.repeats))}, standard deviation {apart(first, stdev(first.repeats))}"
         unit = " points" if is_share(first.name) else ""
         told.append(
-            f"Trained with {len(first.repeats)} seeds, {_named(first)} is {low} to {high}: mean {spread}{unit}."
+            f"Trained with {len(first.repeats)} seeds, {inside(first)} is {low} to {high}: mean {spread}{unit}."
         )
     return told

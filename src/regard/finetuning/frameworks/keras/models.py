@@ -11,6 +11,7 @@ from keras_hub import models as hub
 
 from regard.errors import ConfigError
 from regard.finetuning.progress import quiet_transformers
+from regard.finetuning.run import CALIBRATION, read_json
 from regard.finetuning.tasks import get_task
 from regard.finetuning.tasks._text import require_model
 
@@ -143,4 +144,5 @@ def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[
     """Load `model.keras`; Keras itself raises where a weight is missing."""
     model = keras.saving.load_model(folder / FILE, compile=False)
     model.label_names = spec["labels"]
+    model.calibration = read_json(folder / CALIBRATION) if (folder / CALIBRATION).is_file() else {}
     return model, []

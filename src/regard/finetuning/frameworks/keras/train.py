@@ -246,6 +246,7 @@ def _save(path: Path, prepared: Prepared, model: Any, described: Any, loop: Loop
     require_same_answers(plain, temporary, prepared)
     learned = {
         "steps": loop.step,
+        "planned": loop.plan.steps,
         "history": loop.history,
         "precision": "bfloat16 with float32 weights" if _half(config) else "float32",
         "trained": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
