@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from regard.commands.compare import compare
 from regard.commands.finetune import check, finetune, init, search
 from regard.commands.look import look
 from regard.commands.predict import evaluate, export, predict
@@ -56,7 +57,7 @@ def regard(
         os.environ[DEBUG] = "1"
 
 
-for _command in (finetune, search, check, predict, evaluate, export, look, init):
+for _command in (finetune, search, check, predict, evaluate, compare, export, look, init):
     app.command()(guarded(_command))
 
 

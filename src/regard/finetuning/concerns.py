@@ -51,8 +51,8 @@ def _measuring(prepared: Prepared, split: str, first: Metric) -> Iterator[str]:
     if is_share(first.name) and first.interval and first.interval[1] - first.interval[0] > WIDE:
         low, high = (percent(bound) for bound in first.interval)
         yield (
-            f"Only {prepared.check.rows[split]:,} rows were measured, so {inside(first)} may as well be {low} as {high}: "
-            "measure more before small differences count."
+            f"Only {prepared.check.rows[split]:,} rows were measured, so {inside(first)} may as well be {low} as "
+            f"{high}: measure more before small differences count."
         )
     if not first.baselines:
         yield "No baseline was measured (report.baselines): whether training was worth it is not known."

@@ -92,6 +92,6 @@ def fingerprint(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     whole = hashlib.sha256()
-    for file in sorted(each for each in path.rglob("*") if each.is_file()):
-        whole.update(f"{file.relative_to(path)} {fingerprint(file)}\n".encode())
+    for each in sorted(inner for inner in path.rglob("*") if inner.is_file()):
+        whole.update(f"{each.relative_to(path)} {fingerprint(each)}\n".encode())
     return whole.hexdigest() if path.is_dir() else ""

@@ -25,6 +25,7 @@ from regard.finetuning.repeats import summarise
 from regard.finetuning.run import ATTENTION, DRAWS, METRICS, PREDICTIONS, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.finetuning.tasks._classes import percentiles
+from regard.finetuning.titles import title
 from regard.inspection.history import History
 from regard.inspection.report.card import model_card
 from regard.inspection.report.content import Curve, Metric, Picture, Report, Table
@@ -81,7 +82,7 @@ def _compared(
     """Put each measure beside those of the baselines."""
     return [
         Metric(
-            _title(measure),
+            title(measure),
             score.value,
             score.interval,
             {rival: of[measure].value for rival, of in baselines.items() if measure in of},
@@ -126,6 +127,7 @@ def _measured(
         "rows": rows,
         **values(scores),
         "intervals_95": {measure: [round(x, 6) for x in s.interval] for measure, s in scores.items() if s.interval},
+        "lower_is_better": [measure for measure, s in scores.items() if not s.higher_is_better],
         "baselines": {rival: values(of) for rival, of in baselines.items()},
         "seconds": clock.seconds,
     }
@@ -136,7 +138,7 @@ def _spread(repeated: dict[str, Any]) -> list[Table]:
     if not repeated:
         return []
     rows = [
-        [_title(measure), f"{found['mean']:.3f}", f"{found['deviation']:.3f}", *(f"{x:.3f}" for x in found["values"])]
+        [title(measure), f"{found['mean']:.3f}", f"{found['deviation']:.3f}", *(f"{x:.3f}" for x in found["values"])]
         for measure, found in repeated.items()
         if measure != "seeds"
     ]
@@ -203,20 +205,6 @@ def _attention_in_training(path: Path) -> list[Picture]:
     return [Picture("How each head attended during training", drawn.getvalue(), told, inside=True)]
 
 
-def _title(measure: str) -> str:
-    known = {
-        "mcc": "Matthews correlation",
-        "macro_f1": "Macro F1",
-        "micro_f1": "Micro F1",
-        "top_1": "Top-1",
-        "top_5": "Top-5",
-        "map": "mAP",
-        "map_50": "mAP at 50 %",
-        "map_75": "mAP at 75 %",
-    }
-    return known.get(measure, measure.replace("_", " ").capitalize())
-
-
 def _summary(first: Metric, name: str, rows: int) -> str:
     kept = "rows that the model never saw" if name == "test" else "validation rows, which also chose the checkpoint"
     told = f"{first.name} {write(first.name, first.value)} on {rows:,} {kept}"
@@ -244,7 +232,7 @@ def curves(history: Sequence[dict[str, float]]) -> list[Curve]:
         Curve(
             "Loss", "step", "loss", {"training": _points(history, "loss"), "validation": _points(history, "eval_loss")}
         ),
-        Curve("Validation", "step", "score", {_title(m.removeprefix("eval_")): _points(history, m) for m in measures}),
+        Curve("Validation", "step", "score", {title(m.removeprefix("eval_")): _points(history, m) for m in measures}),
         Curve("Learning rate", "step", "learning rate", {"learning rate": _points(history, "learning_rate")}),
     ]
 

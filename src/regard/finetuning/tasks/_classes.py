@@ -333,11 +333,15 @@ def by_label(truth: Any, predicted: Any, labels: Sequence[str], thresholds: Mapp
     found = classification_report(truth, predicted, **kinds, zero_division=0, output_dict=True)
     return [
         ClassScore(
-            name, *(float(found[name][key]) for key in ("precision", "recall", "f1-score")),
-            support=int(found[name]["support"]), threshold=thresholds.get(name),
+            name,
+            precision=float(found[name]["precision"]),
+            recall=float(found[name]["recall"]),
+            f1=float(found[name]["f1-score"]),
+            support=int(found[name]["support"]),
+            threshold=thresholds.get(name),
         )
         for name in names
-    ]  # fmt: skip
+    ]
 
 
 def right(examples: Sequence[Example], count: int) -> list[Example]:

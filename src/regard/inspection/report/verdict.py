@@ -38,6 +38,19 @@ def judge(metrics: Sequence[Metric]) -> Verdict | None:
     return Verdict(outcome, _sentence(first, found, nearest, outcome), _details(metrics, outcome))
 
 
+def beside(metric: Metric, ours: str, theirs: str) -> Verdict:
+    """Return how one model stands to another: `metric` has the other as its only baseline."""
+    (gain,) = gains(metric) or (None,)
+    values = [write(metric.name, value) for value in (metric.value, *metric.baselines.values())]
+    told = f"{inside(metric)} {values[0]} against {values[1]}"
+    if gain is None:
+        return Verdict("alone", f"{ours} and {theirs} cannot be compared: {told}.")
+    outcome = "better" if gain.low > 0 else "worse" if gain.high < 0 else "unclear"
+    if outcome == "unclear":
+        return Verdict(outcome, f"{ours} and {theirs} do not clearly differ: {told}; {_by(metric, gain)}.")
+    return Verdict(outcome, f"{ours} is {outcome} than {theirs}: {told}; {_by(metric, gain)}.")
+
+
 def gains(metric: Metric) -> list[Gain]:
     """Return how much better the model is than each rival, all baselines but those that no model can better."""
     sign = 1 if metric.higher_is_better else -1
