@@ -97,8 +97,12 @@ def test_nested_values_become_columns(tmp_path):
             "{path}: need one JSON object a line; got 'Expecting value' at line 2; correct it.",
         ),
         ("t.jsonl", b"[1]\n", "{path}: need one JSON object a line; got list at line 1; correct it."),
-        ("t.parquet", b"no parquet", "{path}: need a Parquet file; got something else; write it again."),
-        ("t.xlsx", b"", "{path}: need a file of type .csv, .tsv, .jsonl, .parquet; got '.xlsx'; convert it."),
+        (
+            "t.xls",
+            b"",
+            "{path}: need a file of type .csv, .tsv, .jsonl, .parquet, .xlsx, .csv.gz, .tsv.gz, .jsonl.gz; got '.xls'; "
+            "convert it.",
+        ),
     ],
 )
 def test_unreadable(tmp_path, name, content, message):

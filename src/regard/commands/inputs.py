@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError
-from regard.finetuning.data import FILES, SUFFIXES, neighbours, stream
+from regard.finetuning.data import FILES, TABLES, kind_of, neighbours, stream
 from regard.models.pictures import PICTURES
 from regard.models.sounds import OTHER_SOUNDS, SOUNDS
 
 PIPE = "-"
-LINES = ".txt"
+LINES = (".txt", ".txt.gz")
 OTHERS = (
-    ".ndjson .json .xls .xlsx .xlsm .ods .numbers .feather .arrow .orc .avro .dat .data .log .md .rst .html .htm .xml "
+    ".ndjson .json .xls .xlsm .ods .numbers .feather .arrow .orc .avro .dat .data .log .md .rst .html .htm .xml "
     ".yaml .yml .toml .ini .pdf .doc .docx .odt .rtf .tex .epub .srt .vtt .tmx .eml .heic .avif .svg .gz .bz2 .xz .zst "
     ".zip .tar .tgz .7z .rar .npy .npz .pickle .pkl .pt .h5 .hdf5 .db .sqlite .sql .py .ipynb .aac .aiff .wma .mp4 .mkv"
 )
 """What names of files end in that are read by other programs."""
-ENDINGS = {*SUFFIXES, *PICTURES, *SOUNDS, *OTHER_SOUNDS, LINES, *OTHERS.split()}
+ENDINGS = {*TABLES, *PICTURES, *SOUNDS, *OTHER_SOUNDS, *LINES, *OTHERS.split()}
 ENDING = re.compile(r"[\w-]{2,}(\.[\w-]+)*\.([a-z][a-z0-9]{1,3}|[A-Z][A-Z0-9]{1,3})")
 """A name with an ending that nobody here knows; not U.S.A., 3.5 or e.g."""
 ROOTS = ("./", "../", "~/", ".\\", "..\\")
@@ -140,9 +140,9 @@ def _lines() -> list[str]:
 
 def _from_disk(path: Path, run: Any) -> tuple[list[str], list[Path]]:
     """Tell a file that is an input, such as a picture, from one that holds some; take a folder's files one by one."""
-    kind = path.suffix.lower()
+    kind = kind_of(path)
     endings = {"image": PICTURES, "audio": (*SOUNDS, *OTHER_SOUNDS)}.get(run.input)
-    if endings is None or (kind in (*SUFFIXES, LINES, *filter(None, run.task.FORMATS)) and not path.is_dir()):
+    if endings is None or (kind in (*TABLES, *LINES, *filter(None, run.task.FORMATS)) and not path.is_dir()):
         return [], [path]
     if not path.is_dir():
         return [str(path)], []

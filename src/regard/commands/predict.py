@@ -22,8 +22,8 @@ def predict(
         list[str],
         typer.Argument(
             metavar="INPUT...",
-            help="texts, pictures or sounds; tables (.csv, .tsv, .jsonl, .parquet), .txt with one text a line; folders "
-            "of pictures or sounds; or - for lines of standard input",
+            help="texts, pictures or sounds; tables (.csv, .jsonl, .parquet, .xlsx, ...), .txt with one text a line; "
+            "folders of pictures or sounds; or - for lines of standard input",
         ),
     ],
     output: Annotated[

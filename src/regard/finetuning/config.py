@@ -34,7 +34,7 @@ class Data(Section):
     """Which files, and which of their columns.
 
     Attributes:
-        train: file to learn from (`.csv`, `.tsv`, `.jsonl`, `.parquet`).
+        train: file to learn from (`.csv`, `.tsv`, `.jsonl`, each also with `.gz` behind, `.parquet`, `.xlsx`).
         validation: file that chooses the checkpoint, or a fraction to set aside of `train`.
         test: file that measures the result, or a fraction to set aside of `train`; without it `validation` does.
         columns: the task's name of a column -> your name of it; the same name if left out.

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import csv
 import difflib
+import gzip
 import io
 import itertools
 import json
 import random
+import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from regard.errors import DataError
+from regard.finetuning.spreadsheets import read_spreadsheet
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+"""What tables are written as."""
+SHEET, PACKED = ".xlsx", ".gz"
+TABLES = (*SUFFIXES, SHEET, *(f"{suffix}{PACKED}" for suffix in SUFFIXES[:3]))
+"""What tables are read from."""
+MOST_COLUMNS = 10_000
 FILES = {"image", "audio"}
 """The tasks' columns that hold names of files."""
 
@@ -30,7 +40,7 @@ def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
     """Read a table; the cells of CSV and TSV are texts.
 
     Args:
-        path: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file, the texts in UTF-8.
+        path: a `.csv`, `.tsv` or `.jsonl` file in UTF-8, also with `.gz` behind, a `.parquet` or an `.xlsx` file.
         formats: what else can be read.
 
     Raises:
@@ -38,15 +48,22 @@ def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
     """
     path = Path(path)
     if reader := _other_reader(path, formats):
-        return _dataset(list(reader(path)))
-    _require_table(path, (*SUFFIXES, *filter(None, formats or {})))
+        return _dataset(list(reader(path)), path)
+    _require_table(path, (*TABLES, *filter(None, formats or {})))
     readers = {
         ".csv": _read_separated,
         ".tsv": _read_separated,
+        SHEET: _read_separated,
         ".jsonl": _read_lines_of_json,
         ".parquet": _read_parquet,
     }
-    return readers[path.suffix.lower()](path)
+    return readers[kind_of(path).removesuffix(PACKED)](path)
+
+
+def kind_of(path: Path) -> str:
+    """Return what a file's name ends in, such as `.csv` or `.csv.gz`."""
+    suffix = path.suffix.lower()
+    return f"{Path(path.stem).suffix.lower()}{suffix}" if suffix == PACKED else suffix
 
 
 def _other_reader(path: Path, formats: Formats | None) -> Reader | None:
@@ -61,8 +78,8 @@ def _require_table(path: Path, suffixes: Sequence[str]) -> None:
         if got:
             raise DataError(f"{path}: need a file of type {', '.join(suffixes)}; got {got}; name a file.")
         raise DataError(f"{path}: need a file to read; got nothing there; {neighbours(path)}")
-    if path.suffix.lower() not in suffixes:
-        raise DataError(f"{path}: need a file of type {', '.join(suffixes)}; got '{path.suffix}'; convert it.")
+    if kind_of(path) not in suffixes:
+        raise DataError(f"{path}: need a file of type {', '.join(suffixes)}; got '{kind_of(path)}'; convert it.")
 
 
 def take_columns(table: Dataset, columns: dict[str, str], path: str | Path) -> Dataset:
@@ -234,23 +251,38 @@ def stream(path: str | Path, text_column: str, formats: Formats | None = None) -
         DataError: there is no such file, or it cannot be read; says where in the file.
     """
     path = Path(path)
-    kind = path.suffix.lower()
+    kind = kind_of(path).removesuffix(PACKED)
     if reader := _other_reader(path, formats):
         yield from reader(path)
         return
-    _require_table(path, (*SUFFIXES, ".txt", *filter(None, formats or {})))
+    _require_table(path, (*TABLES, ".txt", f".txt{PACKED}", *filter(None, formats or {})))
     if kind == ".jsonl":
         yield from _objects(path)
     elif kind == ".parquet":
-        with _open_parquet(path) as file:
+        with _open_parquet(path) as file, _parquet_faults(path):
             for batch in file.iter_batches(1000):
+                batch.validate(full=True)
                 yield from batch.to_pylist()
     elif kind == ".txt":
         yield from ({text_column: line} for text in read_lines(path) for line in text.splitlines() if line.strip())
     else:
-        cells = _separated(path)
+        cells = _rows(path)
         header = next(cells, [])
         yield from (dict(zip(header, row, strict=True)) for row in cells)
+
+
+def _rows(path: Path) -> Iterator[list[str]]:
+    """Yield the rows of a table of texts, the header first."""
+    rows = read_spreadsheet(path) if path.suffix.lower() == SHEET else _separated(path)
+    header = next(rows, [])
+    _require_few(len(header), path)
+    yield header
+    yield from rows
+
+
+def _require_few(columns: int, path: Path) -> None:
+    if columns > MOST_COLUMNS:
+        raise DataError(f"{path}: need at most {MOST_COLUMNS:,} columns; got {columns:,}; leave some out.")
 
 
 def _separated(path: Path) -> Iterator[list[str]]:
@@ -277,7 +309,7 @@ def _separated(path: Path) -> Iterator[list[str]]:
 def _read_separated(path: Path) -> Dataset:
     from datasets import Dataset
 
-    rows = list(_separated(path))
+    rows = list(_rows(path))
     names, body = (rows[0], rows[1:]) if rows else ([], [])
     columns = zip(*body, strict=True) if body else ([] for _ in names)
     return Dataset.from_dict({name: list(column) for name, column in zip(names, columns, strict=True)})
@@ -285,13 +317,13 @@ def _read_separated(path: Path) -> Dataset:
 
 def _delimiter(path: Path, header: str) -> str:
     """Return a tab for TSV, else whichever the first line holds most of."""
-    if path.suffix.lower() == ".tsv":
+    if kind_of(path).startswith(".tsv"):
         return "\t"
     return max(",;\t", key=header.count)
 
 
 def _read_lines_of_json(path: Path) -> Dataset:
-    return _dataset(list(_objects(path)))
+    return _dataset(list(_objects(path)), path)
 
 
 def _objects(path: Path) -> Iterator[dict[str, Any]]:
@@ -303,41 +335,96 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{path}: need one JSON object a line; got '{error.msg}' at line {number}; correct it."
-        ) from None
+    except (ValueError, RecursionError) as error:  # of what is no JSON, of huge numbers and of deep nesting
+        told = getattr(error, "msg", None) or str(error).split("; ")[0]
+        raise DataError(f"{path}: need one JSON object a line; got '{told}' at line {number}; correct it.") from None
     if not isinstance(row, dict):
         raise DataError(f"{path}: need one JSON object a line; got {type(row).__name__} at line {number}; correct it.")
+    if HALF.search(line):
+        _require_whole(row, path, number)
+    _require_few(len(row), path)
     return row
 
 
-def _dataset(rows: Sequence[dict[str, Any]]) -> Dataset:
+HALF = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON writes half of a surrogate pair."""
+
+
+def _require_whole(row: dict[str, Any], path: Path, number: int) -> None:
+    """Raise DataError for halves of surrogate pairs, which are no characters."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):04x}"
+        raise DataError(
+            f"{path}: need whole characters; got half of a surrogate pair ({half}) in row {number}; correct it or drop "
+            "the row."
+        ) from None
+
+
+def _dataset(rows: Sequence[dict[str, Any]], path: Path) -> Dataset:
     from datasets import Dataset
 
     names = {name: None for row in rows for name in row}
-    return Dataset.from_dict({name: [row.get(name) for row in rows] for name in names})
+    _require_few(len(names), path)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    try:
+        return Dataset.from_dict(columns)
+    except (ValueError, TypeError, OverflowError, NotImplementedError) as error:  # of pyarrow
+        raise _mixed(columns, path, error) from None
+
+
+def _mixed(columns: dict[str, list[Any]], path: Path, error: Exception) -> DataError:
+    """Say in which column and row a value is of another kind than those before, or one that no table holds."""
+    for name, cells in columns.items():
+        first = next((type(cell) for cell in cells if cell is not None), type(None))
+        for number, cell in enumerate(cells, start=1):
+            huge = isinstance(cell, int) and not -(2**63) <= cell < 2**63
+            if (cell is not None and type(cell) is not first) or huge:
+                got = "a number of more than 64 bits" if huge else f"{type(cell).__name__} after {first.__name__}"
+                return DataError(
+                    f"{path}: need values of one kind in the column '{name}'; got {got} in row {number}; write them "
+                    "alike."
+                )
+    told = " ".join(str(error).split())[:100]
+    return DataError(f"{path}: need values of one kind in each column; got others ({told}); write them alike.")
 
 
 def _read_parquet(path: Path) -> Dataset:
     from datasets import Dataset
 
-    with _open_parquet(path) as file:
-        return Dataset(file.read())
+    with _open_parquet(path) as file, _parquet_faults(path):
+        table = file.read()
+        table.validate(full=True)
+        return Dataset(table)
 
 
 def _open_parquet(path: Path) -> Any:
     import pyarrow.parquet
 
+    with _parquet_faults(path):
+        file = pyarrow.parquet.ParquetFile(path)
+        _require_few(len(file.schema_arrow.names), path)
+        return file
+
+
+@contextmanager
+def _parquet_faults(path: Path) -> Iterator[None]:
+    """Raise DataError where a Parquet file is damaged."""
+    import pyarrow
+
     try:
-        return pyarrow.parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid:
-        raise DataError(f"{path}: need a Parquet file; got something else; write it again.") from None
+        yield
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        if isinstance(error, OSError) and error.errno:  # of the disk
+            raise
+        told = " ".join(str(error).split())[:100]
+        raise DataError(f"{path}: need a Parquet file; got one that cannot be read ({told}); write it again.") from None
 
 
 def read_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a text with their ends."""
-    with path.open("rb") as file:
+    with _opened(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 text = line.decode("utf-8")
@@ -350,12 +437,22 @@ def read_lines(path: Path) -> Iterator[str]:
             yield from io.StringIO(text, newline="") if "\r" in text else (text,)
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, unpacked."""
+    try:
+        with gzip.open(path) if path.suffix.lower() == PACKED else path.open("rb") as file:
+            yield file  # type: ignore[misc]
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: need a file packed by gzip; got another ({error}); pack it again.") from None
+
+
 def neighbours(path: Path) -> str:
     """Say which files are where one was looked for."""
     folder = path.parent
     if not folder.is_dir():
         return f"there is no folder '{folder}' either, correct the path."
-    names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+    names = sorted(file.name for file in folder.iterdir() if kind_of(file) in TABLES)
     if not names:
         return f"'{folder}' holds no table, correct the path."
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)

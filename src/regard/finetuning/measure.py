@@ -17,7 +17,7 @@ from regard.finetuning.calibration import settle
 from regard.finetuning.check import Prepared
 from regard.finetuning.concerns import concerns
 from regard.finetuning.config import Config
-from regard.finetuning.data import SUFFIXES, write_jsonl
+from regard.finetuning.data import TABLES, kind_of, write_jsonl
 from regard.finetuning.environment import hardware, versions
 from regard.finetuning.facts import facts, sources
 from regard.finetuning.progress import Display
@@ -265,7 +265,7 @@ def _write_card(model: Path, report: Report, prepared: Prepared) -> None:
 
 
 def _is_table(source: Any) -> bool:
-    return isinstance(source, str) and Path(source).suffix.lower() in SUFFIXES
+    return isinstance(source, str) and kind_of(Path(source)) in TABLES
 
 
 def _tell(display: Display, report: Report) -> None:

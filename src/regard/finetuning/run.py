@@ -106,7 +106,7 @@ class Run:
     def evaluate(
         self, data: str | Path, *, columns: dict[str, str] | None = None, progress: bool = False
     ) -> dict[str, Score]:
-        """Measure on a file that holds the truth too, with other names of columns if there are; see `regard.evaluate`."""
+        """Measure on a file that holds the truth too, by other columns if they are given; see `regard.evaluate`."""
         columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
         split = take_columns(read_table(data, self.task.FORMATS), columns, data)
         self.task.inspect_held_out(split, str(data), spec)

@@ -1,0 +1,196 @@
+"""Tables of other programs, packed ones, and files that hold other things than they should."""
+
+import gzip
+import json
+
+import openpyxl
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from regard.errors import DataError
+from regard.finetuning import data
+
+ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
+
+
+def refusal(path):
+    """Return why a table is refused, which is the same when it is streamed."""
+    told = []
+    for read in (data.read_table, lambda path: list(data.stream(path, "text"))):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        told.append(str(caught.value))
+    assert told[0] == told[1]
+    assert told[0].startswith(f"{path}: need ")
+    return told[0].removeprefix(f"{path}: ")
+
+
+def both(path):
+    """Return the rows of a table, which are the same when it is streamed."""
+    rows = list(data.read_table(path))
+    assert list(data.stream(path, "text")) == rows
+    return rows
+
+
+def workbook(path, rows, **others):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    for name, more in others.items():
+        sheet = book.create_sheet(name)
+        for row in more:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_workbook_reads_as_texts(tmp_path):
+    rows = [["text", "label"], *([row["text"], row["label"]] for row in ROWS)]
+    assert both(workbook(tmp_path / "t.xlsx", rows, notes=[["other"]])) == ROWS
+
+
+def test_cells_of_a_workbook_are_as_csv_would_have_them(tmp_path):
+    from datetime import datetime
+
+    rows = [["text", "n", "x"], ["a", 1, 0.5], [None, 2.0, None], [None, None, None]]
+    rows.append(["=1+1", True, datetime(2024, 5, 1)])
+    read = both(workbook(tmp_path / "t.XLSX", rows))
+    assert read[:2] == [{"text": "a", "n": "1", "x": "0.5"}, {"text": "", "n": "2", "x": ""}]
+    assert read[2] == {"text": "", "n": "True", "x": "2024-05-01"}
+
+
+def test_a_workbook_with_cells_beside_its_columns_is_refused(tmp_path):
+    path = workbook(tmp_path / "t.xlsx", [["text"], ["a"], ["b", "c"]])
+    assert refusal(path).startswith("need 1 cells in each row, as in the first; got 2 in row 3;")
+
+
+def test_an_empty_workbook_has_no_rows(tmp_path):
+    assert both(workbook(tmp_path / "t.xlsx", [])) == []
+
+
+def test_what_is_no_workbook_is_refused(tmp_path):
+    path = tmp_path / "t.xlsx"
+    path.write_bytes(b"no workbook")
+    assert refusal(path).startswith("need an Excel workbook (.xlsx); got another file (")
+    whole = workbook(tmp_path / "whole.xlsx", [["text"], ["a"]]).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert refusal(path).startswith("need an Excel workbook (.xlsx); got another file (")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_packed_tables(tmp_path, suffix):
+    with data.TableWriter(tmp_path / f"t{suffix}") as writer:
+        writer.write(ROWS)
+    packed = tmp_path / f"t{suffix}.gz"
+    packed.write_bytes(gzip.compress((tmp_path / f"t{suffix}").read_bytes()))
+    assert both(packed) == ROWS
+    packed.write_bytes(packed.read_bytes()[:-12])
+    assert refusal(packed).startswith("need a file packed by gzip; got another (")
+    packed.write_bytes(b"text\na\n")
+    assert refusal(packed).startswith("need a file packed by gzip; got another (Not a gzipped file")
+
+
+def test_packed_lines(tmp_path):
+    path = tmp_path / "t.txt.gz"
+    path.write_bytes(gzip.compress(b"one\n\ntwo\n"))
+    assert list(data.stream(path, "line")) == [{"line": "one"}, {"line": "two"}]
+
+
+def test_a_parquet_file_is_not_packed_twice(tmp_path):
+    path = tmp_path / "t.parquet.gz"
+    path.touch()
+    assert "got '.parquet.gz'; convert it." in refusal_of_reading(path)
+
+
+def refusal_of_reading(path):
+    with pytest.raises(DataError) as caught:
+        data.read_table(path)
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"a": "\\ud800"}', "need whole characters; got half of a surrogate pair (\\ud800) in row 2; correct it or"),
+        ('{"\\udc00": 1}', "need whole characters; got half of a surrogate pair (\\udc00) in row 2; correct it or"),
+        ('{"a": ' + "[" * 100_000, "need one JSON object a line; got 'maximum recursion depth exceeded"),
+        ('{"a": ' + "9" * 5000 + "}", "need one JSON object a line; got 'Exceeds the limit (4300 digits)"),
+    ],
+    ids=["half", "half-in-a-name", "deep", "digits"],
+)
+def test_json_that_no_table_holds(tmp_path, line, message):
+    path = tmp_path / "t.jsonl"
+    path.write_text(f'{{"a": "one"}}\n{line}\n')
+    assert refusal(path).startswith(message)
+
+
+def test_whole_pairs_are_characters(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": "\\ud83d\\ude00 \\\\ud800"}\n')
+    assert both(path) == [{"a": "😀 \\ud800"}]
+
+
+@pytest.mark.parametrize(
+    ("values", "got"),
+    [
+        (["a", 1], "int after str in row 2"),
+        ([1, None, "a"], "str after int in row 3"),
+        (["a", ["b"]], "list after str in row 2"),
+        ([{"a": 1}, [2]], "list after dict in row 2"),
+        ([1, 10**30], "a number of more than 64 bits in row 2"),
+    ],
+)
+def test_values_of_several_kinds_are_told_with_their_row(tmp_path, values, got):
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"ok": 1, "a": value}) + "\n" for value in values))
+    expected = f"need values of one kind in the column 'a'; got {got}; write them alike."
+    assert refusal_of_reading(path) == expected
+
+
+def test_values_of_several_kinds_inside_of_lists(tmp_path):
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"a": [1, "b"]}\n')
+    assert refusal_of_reading(path).startswith("need values of one kind in each column; got others (")
+
+
+def parquet(path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": [f"text {n}" for n in range(2000)]}), path)
+    return path.read_bytes()
+
+
+def test_damaged_parquet_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    whole = parquet(path)
+    for damaged in (
+        b"",
+        b"no parquet",
+        whole[:-20],
+        whole[: len(whole) // 2],
+        whole[:100] + b"\xff" * 200 + whole[300:],
+    ):
+        path.write_bytes(damaged)
+        assert refusal(path).startswith("need a Parquet file; got one that cannot be read (")
+
+
+def test_parquet_with_bytes_that_are_no_text_is_refused(tmp_path):
+    path = tmp_path / "t.parquet"
+    wrong = pyarrow.Array.from_buffers(
+        pyarrow.string(), 1, [None, pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")]
+    )
+    pyarrow.parquet.write_table(pyarrow.table({"text": wrong}), path)
+    assert refusal_of_reading(path).startswith("need a Parquet file; got one that cannot be read (")
+    with pytest.raises(DataError, match="need a Parquet file; got one that cannot be read"):
+        list(data.stream(path, "text"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_very_many_columns_are_refused_at_once(tmp_path, suffix):
+    names, path = [f"c{n}" for n in range(20_000)], tmp_path / f"t{suffix}"
+    if suffix == ".csv":
+        path.write_text(",".join(names) + "\n")
+    elif suffix == ".jsonl":
+        path.write_text(json.dumps(dict.fromkeys(names, 1)) + "\n")
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({name: [1] for name in names}), path)
+    assert refusal(path) == "need at most 10,000 columns; got 20,000; leave some out."
