@@ -8,7 +8,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from regard._escapes import fenced, markdown, printable, yaml_scalar
+from regard._escapes import as_json, fenced, markdown, printable, yaml_scalar
 
 WICKED = ["\x1b]0;title\x07", "a\rb", "\x9b31m", "\u202eevil", "a\u2028b", "\ud800", "\x00", "\x7f", "a\nb"]
 
@@ -67,6 +67,14 @@ def test_markdown_shows_a_text_as_it_is(text):
 
 def test_plain_words_stay_plain_in_markdown():
     assert markdown("text-classification: 1.5 % (of 3)") == "text-classification: 1.5 % (of 3)"
+
+
+def test_json_holds_no_number_that_is_none():
+    nan, infinite = float("nan"), float("inf")
+    assert (
+        as_json({"a": [nan, 1.5], "b": (infinite, -infinite), "é": "é"})
+        == '{"a": [null, 1.5], "b": [null, null], "é": "é"}'
+    )
 
 
 def test_a_fence_is_longer_than_those_in_it():

@@ -3,14 +3,17 @@
 import json
 import os
 import pty
+import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
+import regard.commands
 from conftest import sentences, write_csv
 from regard.cli import app
 
@@ -72,6 +75,12 @@ def wicked(values, tmp_path):
     path = tmp_path / "wicked.yaml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def test_commands_print_through_what_writes_control_characters_out():
+    folder = Path(regard.commands.__file__).parent
+    loose = [path.name for path in folder.glob("*.py") if re.search(r"typer\.(s?echo)|\bprint\(", path.read_text())]
+    assert loose == ["shared.py"]
 
 
 def require_tame(told):

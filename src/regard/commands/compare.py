@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from regard.commands.shared import print_table, silence
+from regard.commands.shared import print_json, print_table, say, silence
 from regard.errors import ConfigError
 
 
@@ -31,15 +30,15 @@ def compare(
     if html or output:
         page = write_report(found.report(), output or Path("comparison.html"))
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print_json(found.to_dict())
         return
     for verdict in found.verdicts:
-        typer.echo(verdict.sentence)
+        say(verdict.sentence)
     for table in found.tables():
         if table.rows:
-            typer.echo()
+            say("")
             print_table(table.title, table.columns, table.rows)
     if found.changes is None:
-        typer.echo("\nNo row is right or wrong by itself in this task: rows are not listed.")
+        say("\nNo row is right or wrong by itself in this task: rows are not listed.")
     if html or output:
-        typer.echo(f"\nWritten: {page}")
+        say(f"\nWritten: {page}")

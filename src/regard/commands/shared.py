@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import traceback
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regard._escapes import is_control, printable
+from regard._escapes import as_json, is_control, printable
 from regard.errors import RegardError
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="what to do; 'regard init TASK' writes one")]
@@ -110,7 +109,7 @@ def say(text: str, err: bool = False) -> None:
 
 def print_json(values: Any) -> None:
     """Print JSON for other programs, which a terminal shows as it is, too."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+    text = as_json(values, indent=2)
     typer.echo("".join(f"\\u{ord(sign):04x}" if is_control(sign) and sign != "\n" else sign for sign in text))
 
 

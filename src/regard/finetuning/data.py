@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from regard._escapes import as_json
 from regard.errors import DataError
 from regard.finetuning.spreadsheets import read_spreadsheet
 
@@ -148,7 +149,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line."""
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(as_json(row) + "\n")
 
 
 def require_writable(path: Path) -> None:
@@ -211,7 +212,7 @@ class TableWriter:
 
     def _start_jsonl(self, rows: Sequence[dict[str, Any]]) -> None:
         self._open = file = self._aside.open("w", encoding="utf-8")
-        self._add = lambda rows: file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        self._add = lambda rows: file.writelines(as_json(row) + "\n" for row in rows)
 
     def _start_parquet(self, rows: Sequence[dict[str, Any]]) -> None:
         import pyarrow.parquet

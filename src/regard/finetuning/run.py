@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from regard._escapes import as_json
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table, take_columns
@@ -162,7 +163,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write a file whole or not at all."""
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_text(as_json(values, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
 
 
