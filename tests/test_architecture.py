@@ -32,6 +32,9 @@ BESIDE = {
     "regard._rules": 8,
     "regard._layout": 8,
     "regard._tensors": 8,
+    "regard._asking": 8,
+    "regard._tiles": 8,
+    "regard._transposed": 8,
     "regard._escapes": 8,
 }
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.

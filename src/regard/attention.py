@@ -12,13 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from regard import _check, _kernels, biases, masks
+from regard._asking import STATISTICS
 from regard._backends import backend_of, get_backend, unwrapped
 from regard._backends.protocol import Array, Backend
 from regard._blockwise import Drop, Scores
 from regard._layout import Layout, Operand
 from regard._problem import Problem
 from regard._questions import LogSumExp, Question
-from regard.weights import STATISTICS, AttentionWeights
+from regard.weights import AttentionWeights
 
 
 class Attention(NamedTuple):

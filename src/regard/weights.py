@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from regard import _check
-from regard._backends import backend_named, backend_of
+from regard import _asking, _check
+from regard._asking import WHO, Asked
+from regard._backends import backend_named
 from regard._backends.protocol import SMALL, Array
-from regard._blockwise import Block, weights_of
-from regard._indexing import Index, Selection, arranged, for_heads, read, select, taken
+from regard._indexing import Index, Selection, arranged, for_heads, read, select
 from regard._layout import Layout, Operand, itemsize, nbytes
 from regard._problem import Problem
 from regard._questions import (
@@ -21,27 +20,16 @@ from regard._questions import (
     Distance,
     Entropy,
     GradientWeighted,
-    Largest,
     LogSumExp,
-    Mass,
     Max,
     MaxScore,
-    Pool,
     Product,
     Question,
-    Received,
-    Tile,
-    TransposedProduct,
 )
-from regard._rules import Where
 from regard._tensors import Tensorlike, _densely, lazily
+from regard._tiles import Tiles
+from regard._transposed import TransposedWeights
 from regard.errors import OutOfRangeError, TooLargeError
-
-WHO = "AttentionWeights"
-STATISTICS: dict[str, Any] = {
-    "entropy": Entropy, "received": Received, "max": Max, "argmax": ArgMax,
-    "max_score": MaxScore, "distance": Distance,
-}  # fmt: skip
 
 
 class AttentionWeights(Tensorlike):
@@ -203,7 +191,7 @@ class AttentionWeights(Tensorlike):
         return (self[index] for index in range(len(self)))
 
     def __repr__(self) -> str:
-        shape, dtype = _check._sizes(self.shape), self._problem.given
+        shape, dtype = _check.spelled(self.shape), self._problem.given
         why = f" ({self.reason})" if self.reason else ""
         what = f"shape={shape}, dtype={dtype}, {self._xp.name}, kernel={self.kernel}{why}"
         return f"AttentionWeights({what}, {self._memory()})"
@@ -242,74 +230,12 @@ class AttentionWeights(Tensorlike):
         return chosen if found.rows is None else chosen._indexed(found)
 
     def _indexed(self, index: Index) -> Array:
-        computed = self._points if index.points else self._tile
+        computed = self._tiles.points if index.points else self._tiles.tile
         return arranged(self._xp, computed(index.rows, index.columns), index.axes, index.order)
 
-    def _points(self, rows: Any, columns: Any) -> Array:
-        """One weight for each row and column, `(..., n)`: of small tiles around some of them at a time."""
-        xp, at_once = self._xp, 64
-        pieces = []
-        for start in range(0, max(len(rows), 1), at_once):
-            some = slice(start, start + at_once)
-            tile = self._tile(rows[some], columns[some])
-            count = len(rows[some])
-            flat = xp.reshape(tile, (*xp.shape(tile)[:-2], count * count))
-            diagonal = (np.arange(count) * (count + 1)).astype(np.int32)
-            pieces.append(xp.take(flat, xp.asarray(diagonal, flat), len(xp.shape(flat)) - 1))
-        return pieces[0] if len(pieces) == 1 else xp.concatenate(pieces, -1)
-
-    def _tile(self, queries: Any, keys: Any) -> Array:
-        """The weights of some queries and keys, numbers from 0; an axis of which a number is taken goes away."""
-        xp, place = self._xp, self._layout
-        rows, columns = (each if isinstance(each, range) else np.atleast_1d(each) for each in (queries, keys))
-        operands = [taken(xp, operand, rows, columns) for operand in self._problem.operands]
-        where = Where(
-            self._places(rows)[:, None],
-            self._places(columns)[None, :],
-            place.shift,
-            tuple((0, size) for size in (*place.lead, place.repeats)),
-        )
-        full = (*place.lead, place.repeats, len(rows), len(columns))
-        complete = columns == range(place.keys) if isinstance(columns, range) else _is_all(columns, place.keys)
-        along = self._beside(complete)
-        along = None if along is None else taken(xp, along, rows, columns)
-        found = self._evaluated(operands, along, where, full, complete)
-        ends = ((len(each),) if isinstance(each, range) else np.shape(each) for each in (queries, keys))
-        return place.to_caller(xp, found, tuple(itertools.chain(*ends)))
-
-    def _places(self, chosen: np.ndarray | range) -> Array:
-        """Positions as an array of the framework, int32."""
-        xp, like = self._xp, self._problem.query.array
-        if isinstance(chosen, range) and chosen.step == 1:
-            return xp.arange(chosen.start, len(chosen), like)
-        return xp.asarray(np.asarray(chosen, np.int32), like)
-
-    def _all(self) -> Array:
-        """The tile that is everything, also where a graph knows sizes only as it runs."""
-        xp, place = self._xp, self._layout
-        operands = [operand.array for operand in self._problem.operands]
-        where = Block((0,) * len(place.space), place.space, True).where(xp, operands[0], place.shift)
-        along = self._beside(complete=True)
-        found = self._evaluated(operands, None if along is None else along.array, where, place.space, complete=True)
-        return place.to_caller(xp, found, (place.queries, place.keys))
-
-    def _beside(self, complete: bool) -> Operand | None:
-        """What a tile needs beside scores: of complete rows what sinks leave, of others their log-sum-exp in parts."""
-        if complete and not self._problem.empty:
-            return self._problem.share
-        return self._layout.operand(self._xp, self._parts(), 1)
-
-    def _evaluated(
-        self, operands: Sequence[Array], along: Array | None, where: Where, sizes: tuple, complete: bool
-    ) -> Array:
-        xp = self._xp
-        with xp.quiet():
-            scores = self._problem.scores(xp, operands, where, True)
-            if complete and not self._problem.empty:
-                weights = Tile.of(xp, scores, where, along).weights
-            else:
-                weights = weights_of(xp, scores, along)
-        return xp.in_order(xp.broadcast_to(xp.cast(weights, self._problem.given), sizes))
+    @property
+    def _tiles(self) -> Tiles:
+        return Tiles(self._problem, self._parts)
 
     def heads(self, heads: Any) -> AttentionWeights:
         """The weights of some of the heads, still lazy: `(..., len(heads), T, S)`.
@@ -319,7 +245,7 @@ class AttentionWeights(Tensorlike):
         """
         outer = self._layout.outer
         if not outer:
-            raise OutOfRangeError(f"{WHO}.heads: need weights (..., H, T, S); got {_check._sizes(self.shape)}.")
+            raise OutOfRangeError(f"{WHO}.heads: need weights (..., H, T, S); got {_check.spelled(self.shape)}.")
         chosen = _check.positions(f"{WHO}.heads", "heads", heads, outer[-1])
         return self._chosen(Selection((*(None,) * (len(outer) - 1), chosen), tuple(range(len(outer)))))
 
@@ -355,7 +281,7 @@ class AttentionWeights(Tensorlike):
                 f"{self.shape}; ask for a tile weights[..., rows, columns], a map .pool(64, 64), a statistic, "
                 "or raise max_bytes."
             )
-        return self._all()
+        return self._tiles.everything()
 
     # Products.
 
@@ -409,9 +335,12 @@ class AttentionWeights(Tensorlike):
         answers = {**self._answers, **dict(zip(unknown, asked, strict=True))}
         return [answers[question] for question in questions]
 
+    def _answer(self, asked: Asked) -> Any:
+        return self._ask([asked.question], list(asked.extras))[0]
+
     def entropy(self) -> Array:
         """-sum_j P_ij log P_ij of each query, in nats, `(..., H, T)`; 0 for one that may see no key."""
-        return self._ask([Entropy()])[0]
+        return self._answer(Asked(Entropy()))
 
     def received(self, queries: Any = None) -> Array:
         """How much attention each key receives, sum_i P_ij, `(..., H, S)`, from all queries or from some.
@@ -419,13 +348,7 @@ class AttentionWeights(Tensorlike):
         Args:
             queries: Indices, a slice or a boolean array of T.
         """
-        return self._ask(*self._received(queries))[0]
-
-    def _received(self, queries: Any) -> tuple[list[Question], list[Operand]]:
-        if queries is None:
-            return [Received()], []
-        chosen = self._indicator("received", "queries", queries, self._layout.queries)
-        return [Received(True)], [self._constant(chosen[:, None])]
+        return self._answer(_asking.received(self._problem, queries))
 
     def mass(self, keys: Any) -> Array:
         """The weight that each query has on a set of keys, `(..., H, T)`.
@@ -436,21 +359,7 @@ class AttentionWeights(Tensorlike):
         Raises:
             ShapeError: Sets for other examples or of other keys.
         """
-        xp, place = self._xp, self._layout
-        keys = np.asarray(keys) if isinstance(keys, (list, tuple)) and np.ndim(keys) > 1 else keys
-        if self._several(keys):
-            _check.sets_of_keys(f"{WHO}.mass", xp, place, keys)
-            operand = place.per_example(
-                xp, xp.cast(xp.asarray(keys, self._problem.query.array), self._problem.dtype), (False, True)
-            )
-        else:
-            operand = self._constant(self._indicator("mass", "keys", keys, place.keys)[None, :])
-        return self._ask([Mass()], [operand])[0]
-
-    def _several(self, keys: Any) -> bool:
-        """Whether a set of keys is one for each example."""
-        found = backend_of(keys)
-        return found is not None and found.obstacle(keys) is None and len(found.shape(keys)) > 1
+        return self._answer(_asking.mass(self._problem, keys))
 
     def max(self, *args: Any, **kwargs: Any) -> Any:
         """The largest weight of each query, `(..., H, T)`.
@@ -459,7 +368,7 @@ class AttentionWeights(Tensorlike):
         """
         if args or kwargs:
             return self._of_dense("max", *args, **kwargs)
-        return self._ask([Max()])[0]
+        return self._answer(Asked(Max()))
 
     def argmax(self, *args: Any, **kwargs: Any) -> Any:
         """The key with the largest weight of each query, the first of equals, `(..., H, T)`, int32.
@@ -468,7 +377,7 @@ class AttentionWeights(Tensorlike):
         """
         if args or kwargs:
             return self._of_dense("argmax", *args, **kwargs)
-        return self._ask([ArgMax()])[0]
+        return self._answer(Asked(ArgMax()))
 
     def topk(self, count: int, *args: Any, **kwargs: Any) -> Any:
         """The `count` largest weights of each query, descending, and the keys that have them: `(..., H, T, count)`.
@@ -477,35 +386,25 @@ class AttentionWeights(Tensorlike):
         """
         if args or kwargs:
             return self._of_dense("topk", count, *args, **kwargs)
-        return self._ask([Largest(_check.count(f"{WHO}.topk", "count", count, "S", self._layout.keys))])[0]
+        return self._answer(_asking.largest(self._problem, f"{WHO}.topk", "count", count))
 
     def max_score(self) -> Array:
         """The largest score of each query before the softmax, `(..., H, T)`: what QK-clip needs.
 
         Source: Kimi K2, arXiv 2507.20534, section 2.1.
         """
-        return self._ask([MaxScore()])[0]
+        return self._answer(Asked(MaxScore()))
 
     def distance(self) -> Array:
         """The mean distance attended over, sum_j P_ij |i + S - T - j|, in positions, `(..., H, T)`."""
-        return self._ask([Distance()])[0]
+        return self._answer(Asked(Distance()))
 
     def pool(self, rows: int, columns: int, reduce: str = "mean") -> Array:
         """A small map: means or maxima of rectangles, `(..., H, rows, columns)`.
 
         Row r begins at query floor(r T / rows), so that sizes differ by one at most; columns likewise.
         """
-        return self._ask(*self._pool(rows, columns, reduce))[0]
-
-    def _pool(self, rows: int, columns: int, reduce: str = "mean") -> tuple[list[Question], list[Operand]]:
-        place = self._layout
-        _check.pool(WHO, rows, columns, reduce, place.queries, place.keys)
-        of_rows, of_columns = _bins(place.queries, rows), _bins(place.keys, columns)
-        extras = [self._constant(of_rows[:, None]), self._constant(of_columns[None, :])]
-        if reduce == "mean":
-            sizes = (np.bincount(bins, minlength=bins[-1] + 1) for bins in (of_rows, of_columns))
-            extras += [self._constant(size.astype(np.float64)[None, None, :], 1) for size in sizes]
-        return [Pool(rows, columns, reduce, place.queries)], extras
+        return self._answer(_asking.pool(self._problem, rows, columns, reduce))
 
     def ask(self, *questions: str, **parameters: Any) -> dict[str, Any]:
         """Several questions in one pass over the scores.
@@ -518,21 +417,9 @@ class AttentionWeights(Tensorlike):
         Returns:
             The answers by name.
         """
-        _check.questions(WHO, questions, parameters, STATISTICS, ("topk", "pool"))
-        asked: dict[str, tuple[list[Question], list[Operand]]] = {
-            name: ([STATISTICS[name]()], []) for name in questions
-        }
-        if "topk" in parameters:
-            asked["topk"] = (
-                [Largest(_check.count(f"{WHO}.ask", "topk", parameters["topk"], "S", self._layout.keys))],
-                [],
-            )
-        if "pool" in parameters:
-            asked["pool"] = self._pool(*_check.rectangles(f"{WHO}.ask", parameters["pool"]))
-        answers = self._ask(
-            [question for several, _ in asked.values() for question in several],
-            [extra for _, extras in asked.values() for extra in extras],
-        )
+        asked = _asking.named(self._problem, WHO, questions, parameters)
+        extras = [extra for each in asked.values() for extra in each.extras]
+        answers = self._ask([each.question for each in asked.values()], extras)
         return dict(zip(asked, answers, strict=True))
 
     def reduce(self, tile: Callable[[Array, Array, Array], Any], merge: Callable[[Any, Any], Any], initial: Any) -> Any:
@@ -547,92 +434,13 @@ class AttentionWeights(Tensorlike):
         for block in self._problem.grid(together=True).blocks if not self._problem.empty else ():
             queries = np.arange(block.starts[-2], block.starts[-2] + block.sizes[-2])
             keys = np.arange(block.starts[-1], block.starts[-1] + block.sizes[-1])
-            initial = merge(initial, tile(self._tile(queries, keys), queries, keys))
+            initial = merge(initial, tile(self._tiles.tile(queries, keys), queries, keys))
         return initial
-
-    # Operands of questions.
-
-    def _constant(self, array: np.ndarray, features: int = 0) -> Operand:
-        """A NumPy array `(T or 1, S or 1, features)` as an operand that is the same for all heads."""
-        place = self._layout
-        dtype = self._problem.dtype if array.dtype.kind == "f" else "int32"
-        array = array.reshape((1,) * (len(place.lead) + 1) + array.shape).astype(dtype)
-        return place.operand(self._xp, self._xp.asarray(array, self._problem.query.array), features)
-
-    def _indicator(self, method: str, name: str, chosen: Any, size: int) -> np.ndarray:
-        """Which of `size` positions are chosen, as floating point."""
-        indices = _check.positions(f"{WHO}.{method}", name, chosen, size)
-        return np.bincount(indices, minlength=size).clip(max=1).astype(np.float64)
-
-
-class TransposedWeights(Tensorlike):
-    """`weights.T`, lazy: multiply it, or index the weights themselves; else it is as a tensor."""
-
-    def __init__(self, weights: AttentionWeights) -> None:
-        self._weights = weights
-
-    @property
-    def shape(self) -> tuple:
-        """`(..., H, S, T)`."""
-        *outer, queries, keys = self._weights.shape
-        return (*outer, keys, queries)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def dtype(self) -> Any:
-        return self._weights.dtype
-
-    @property
-    def T(self) -> AttentionWeights:  # noqa: N802 (NumPy's name)
-        return self._weights
-
-    @property
-    def _xp(self) -> Any:
-        return self._weights._xp
-
-    @property
-    def _like(self) -> Array:
-        return self._weights._like
-
-    @property
-    def _given(self) -> str:
-        return self._weights._given
-
-    def dense(self, max_bytes: int = 2**30) -> Array:
-        """All of it, `(..., H, S, T)`, as of the weights."""
-        return self._xp.swapaxes(self._weights.dense(max_bytes), -1, -2)
-
-    def __getitem__(self, index: Any) -> Array:
-        return self.dense()[index]
-
-    def __matmul__(self, values: Array) -> Array:
-        """`weights.T @ y`: what each key gets of y `(..., T, Y)`, `(..., H, S, Y)`."""
-        weights, values = self._weights, _densely(values)
-        xp, place = weights._xp, weights._layout
-        values = _check.multiplied(f"{WHO}.T", xp, values, weights._problem.query.array, place.queries, "T")
-        operand = for_heads(xp, place, values, keys=False)
-        [answer] = weights._ask([TransposedProduct(xp.shape(values)[-1])], [operand])
-        return xp.cast(answer, xp.dtype_name(values))
-
-    def __repr__(self) -> str:
-        return f"TransposedWeights(shape={_check._sizes(self.shape)})"
 
 
 def _restored(framework: str, rest: tuple, arrays: tuple) -> AttentionWeights:
     """Weights from a pickle."""
     return AttentionWeights._unflatten((backend_named(framework), *rest), arrays)
-
-
-def _bins(size: int, bins: int) -> np.ndarray:
-    """The bin of each of `size` positions: bin b begins at floor(b size / bins)."""
-    return ((np.arange(size) + 1) * bins - 1) // size
-
-
-def _is_all(chosen: np.ndarray, size: Any) -> bool:
-    return len(chosen) == size and bool((chosen == np.arange(len(chosen))).all())
 
 
 def _readable(size: float) -> str:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from regard._backends import native
+from regard._backends.arrays import native
 from regard.errors import DtypeError
 
 name = "jax"

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.eager.forwardprop_util import pack_tangents
 from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-from regard._backends import native
+from regard._backends.arrays import native
 from regard.errors import UnsupportedError
 
 name = "tensorflow"

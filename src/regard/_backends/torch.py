@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from regard._backends import native
 from regard._backends._torch_fused import forward_mode, fused, fused_name, fused_obstacle, plain, transformed
+from regard._backends.arrays import native
 
 __all__ = ["fused", "fused_name", "fused_obstacle", "plain"]
 

@@ -18,8 +18,8 @@ import keras
 from regard._backends import get_backend
 from regard.errors import UnsupportedError
 from regard.models.keras_layers import Call, reading
+from regard.models.recording import ATTENTION, CALL_IT, Layers, nothing_helps, nothing_seen
 from regard.models.seen import Seen
-from regard.models.watch import ATTENTION, CALL_IT, Layers, nothing_helps, nothing_seen
 from regard.nn.keras import AttentionLayer
 
 KINDS = (

@@ -299,7 +299,7 @@ class Seen:
         return summarise(self.names, list(self), special, separators, real, self.unseen)
 
     def _alike(self, who: str) -> None:
-        self._require(who, [_check._sizes(weights.shape) for weights in self], "attentions of one shape")
+        self._require(who, [_check.spelled(weights.shape) for weights in self], "attentions of one shape")
 
     def _require(self, who: str, found: Sequence[str], what: str) -> None:
         kinds = Counter(found)

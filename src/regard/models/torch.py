@@ -17,10 +17,10 @@ from regard._backends import get_backend
 from regard.attention import Attention, make_problem
 from regard.errors import UnsupportedError
 from regard.masks import Mask
+from regard.models.recording import Layers, compiled, nothing_seen
 from regard.models.seen import Seen, Values, none
 from regard.models.torch_onlooker import Onlooker, attention, encoder_layer, projected
 from regard.models.torch_unseen import Unseen, help_for
-from regard.models.watch import Layers, compiled, nothing_seen
 from regard.weights import AttentionWeights
 
 WHAT = "torch.nn.functional.scaled_dot_product_attention"

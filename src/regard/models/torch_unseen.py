@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from regard.models.watch import ATTENTION, CALL_IT, nothing_helps
+from regard.models.recording import ATTENTION, CALL_IT, nothing_helps
 
 _DEFORMABLE = re.compile(r"deform(able)?_?att(ention|n)", re.IGNORECASE)
 _CALLED_ATTENTION = re.compile(r"att(ention|n)s?\d*$", re.IGNORECASE)  # a module's own name

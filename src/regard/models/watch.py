@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
 import numbers
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -14,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from regard.errors import DtypeError, OutOfRangeError, UnsupportedError
+from regard.errors import DtypeError
+from regard.models.recording import Layers, compiled, listed
 from regard.models.seen import Seen
 
 
@@ -118,105 +117,6 @@ def _recorder(model: Any) -> Callable[..., Any]:
     )
 
 
-# A class or a function of attention: not a part of one, by what comes behind the word, and not deformable attention,
-# which has no weights on keys.
-ATTENTION = re.compile(
-    r"^(?!.*deform(able)?_?att).*att(ention|n)"
-    r"(?!.*(norm|drop|mask|bias|proj|loss|output|mlp|adapter|embed|cache|residual|rope|rotary|map|act|weight|conv))",
-    re.IGNORECASE,
-)
-CALL_IT = "call the model inside the with"
-
-
-def nothing_helps(kinds: Iterable[str]) -> str:
-    """The end of a refusal for classes of attention that compute it in their own way."""
-    found = ", ".join(sorted(set(kinds)))
-    return f"nothing makes the attention of {found} visible, which is computed in a way of its own"
-
-
-def nothing_seen(modules: Iterable[str], what: str, help: str = CALL_IT) -> UnsupportedError:
-    """The error for a model without an attention that can be seen, and what would help."""
-    found = ", ".join(sorted(set(modules)))
-    return UnsupportedError(
-        f"watch: need a model that runs and calls {what}; saw no such call from its modules ({found}); {help}."
-    )
-
-
-def compiled(what: str) -> UnsupportedError:
-    """The error for compiled code, whose calls nobody can see."""
-    return UnsupportedError(
-        f"watch: need the model as it was before torch.compile, torch.jit or the like; got {what}; watch the model "
-        "that was compiled, and call that."
-    )
-
-
-class Layers:
-    """Which attentions are kept of those that run one after the other: by number, from the end too, name or pattern."""
-
-    def __init__(self, layers: Any) -> None:
-        self._wanted = None if layers is None else _listed("layers", layers, (numbers.Integral, str))
-        self._deepest = -min([0, *(each for each in self._wanted or [] if not isinstance(each, str))])
-        self._kept: list[int] = []  # their numbers
-        self.ran: list[str] = []  # the names of all so far
-
-    def anew(self) -> Layers:
-        """The same before anything ran."""
-        return Layers(self._wanted)
-
-    def runs(self, name: str) -> bool:
-        """Counts an attention that runs; whether it is one to keep, for all that is known."""
-        self.ran.append(name)
-        keep = self._deepest > 0 or self._is_wanted(len(self.ran) - 1, from_end=False)
-        if keep:
-            self._kept.append(len(self.ran) - 1)
-        return keep
-
-    def trim(self, seen: Seen, ended: bool = False) -> None:
-        """Drops what turns out to be none of the last that are wanted."""
-        if not self._deepest:
-            return
-        last = len(self.ran) - self._deepest  # numbers below it are none of them, whatever comes
-        stays = [self._is_wanted(number, from_end=ended) or (number >= last and not ended) for number in self._kept]
-        seen.keep(stays)
-        self._kept = [number for number, stay in zip(self._kept, stays, strict=False) if stay]
-
-    def check(self) -> None:
-        """Refuse layers that are not among the attentions that ran."""
-        missing = [each for each in self._wanted or [] if not any(self._are(each, n) for n in range(len(self.ran)))]
-        if missing:
-            raise OutOfRangeError(
-                f"watch: need layers that ran, by a number below {len(self.ran)} or a name, one of "
-                f"{list(dict.fromkeys(self.ran))}; got {missing}."
-            )
-
-    def _is_wanted(self, number: int, from_end: bool) -> bool:
-        wanted = self._wanted
-        return wanted is None or any(
-            self._are(each, number) for each in wanted if from_end or isinstance(each, str) or each >= 0
-        )
-
-    def _are(self, each: int | str, number: int) -> bool:
-        if isinstance(each, str):
-            return each == self.ran[number] or fnmatch.fnmatchcase(self.ran[number], each)
-        return each % len(self.ran) == number if -len(self.ran) <= each < len(self.ran) else False
-
-
 def _heads(heads: Any) -> Any:
     """Heads as what `AttentionWeights.heads` takes."""
-    return heads if heads is None or isinstance(heads, slice) else _listed("heads", heads, (numbers.Integral, np.bool_))
-
-
-def _listed(name: str, given: Any, kinds: tuple) -> list:
-    """One or several of some kinds."""
-    if isinstance(given, (numbers.Integral, str)):
-        given = [given]
-    try:
-        several = [each.item() if getattr(each, "ndim", None) == 0 else each for each in given]
-    except TypeError:
-        several = [given]
-    alone = len(several) == 1 and isinstance(several[0], bool)
-    wrong = [type(each).__name__ for each in several if not isinstance(each, kinds)] or (["bool"] if alone else [])
-    if wrong or (name == "layers" and any(isinstance(each, bool) for each in several)):
-        need = "numbers, names or patterns" if name == "layers" else "numbers"
-        raise DtypeError(f"watch: need {name} as {need}; got {wrong[0] if wrong else 'bool'}.")
-    return several
+    return heads if heads is None or isinstance(heads, slice) else listed("heads", heads, (numbers.Integral, np.bool_))

@@ -13,9 +13,10 @@ import numpy as np
 from keras import ops
 
 from regard import _check, masks
+from regard._asking import STATISTICS
 from regard.errors import ConfigError, ShapeError, UnsupportedError
 from regard.masks import Mask, Window
-from regard.weights import STATISTICS, AttentionWeights
+from regard.weights import AttentionWeights
 
 LAZY = "lazy"  # what `attend` asks a layer's call for
 DENSE_BYTES = 2**62  # a tensor that is asked for is made
@@ -105,7 +106,7 @@ def check_mask(who: str, got: Sequence, full: Sequence) -> None:
     if not pair or len(got) > len(full):
         raise ShapeError(
             f"{who}: need attention_mask (T, S), (B, T, S) or (B, heads, T, S) for weights (B, heads, T, S) = "
-            f"{_check._sizes(full)}; got {_check._sizes(got)}; True lets query i see key j at [..., i, j]."
+            f"{_check.spelled(full)}; got {_check.spelled(got)}; True lets query i see key j at [..., i, j]."
         )
 
 
@@ -122,7 +123,7 @@ def check_padding(who: str, mask: Any, keys: Any) -> None:
         isinstance(a, int) and isinstance(b, int) and a != b for a, b in zip(got, full, strict=False)
     ):
         raise ShapeError(
-            f"{who}: need a mask (B, S) = {_check._sizes(full)}; got {_check._sizes(got)}; True is no padding."
+            f"{who}: need a mask (B, S) = {_check.spelled(full)}; got {_check.spelled(got)}; True is no padding."
         )
 
 
