@@ -109,3 +109,22 @@ def finished(tiny, tables, tmp_path_factory):
     from regard.finetuning.train import finetune
 
     return finetune(make_values(tiny, tables, tmp_path_factory.mktemp("runs") / "finished"), quiet=True)
+
+
+def answer_without_numbers(values):
+    """Ask a model whose weights are no numbers about three inputs, and return what was raised."""
+    from regard.errors import RegardError
+    from regard.finetuning.check import prepare
+    from regard.finetuning.config import Config
+    from regard.finetuning.progress import Display
+    from regard.finetuning.tasks import get_task
+
+    config = Config.load(values)
+    prepared, task = prepare(config), get_task(config.task)
+    model, _ = task.load_model(config.source, prepared.check.spec)
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    inputs = prepared.splits["validation"][task.INPUT][:3]
+    with pytest.raises(RegardError) as caught:
+        task.respond(model.eval(), prepared.processor, inputs, Display(quiet=True))
+    return str(caught.value)

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import top_k_accuracy_score
 from typer.testing import CliRunner
 
+from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
@@ -218,3 +219,7 @@ def test_top_five_is_that_of_scikit_learn():
     for name, most in {"top_1": 1, "top_5": 5}.items():
         assert scores[name].value == pytest.approx(top_k_accuracy_score(truth, odds, k=most))
         assert scores[name].interval[0] < scores[name].value < scores[name].interval[1]
+
+
+def test_no_answer_of_no_number(values):
+    assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)

@@ -15,6 +15,7 @@ from scipy import linalg
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
+from conftest import answer_without_numbers
 from regard.cli import app
 from regard.commands.finetune import what_next
 from regard.errors import ConfigError, DataError
@@ -317,3 +318,8 @@ def test_guidance_leaves_the_noise_alone(guidance, steps):
         noise = (seen - kept.sqrt() * clean) / (1 - kept).sqrt()
         torch.testing.assert_close(noise, noisy[0], atol=0.01, rtol=0)
     torch.testing.assert_close(made, (clean / 2 + 0.5).expand(-1, 3, -1, -1), atol=1e-3, rtol=0)
+
+
+def test_no_answer_of_no_number(digits, tmp_path):
+    values = make_values(digits, tmp_path / "run")
+    assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)

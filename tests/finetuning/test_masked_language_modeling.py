@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 from typer.testing import CliRunner
 
-from conftest import PLAIN, sentences, write_csv
+from conftest import PLAIN, answer_without_numbers, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning import checkpoints, train
@@ -274,3 +274,7 @@ def test_repeated_and_empty_texts_are_told(values, tmp_path):
     told = " ".join(finding.message for finding in check(values).warnings)
     assert "are there more than once" in told
     assert "texts are empty" in told
+
+
+def test_no_answer_of_no_number(values):
+    assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
@@ -356,3 +357,7 @@ def test_what_is_told_to_a_reader():
     sure = {"label": "cat", "score": 0.9, "box": [1.2, 2.0, 3.0, 4.0]}
     assert task.tell({"objects": [sure, {**sure, "score": 0.2}]}) == "cat 0.900 at 1, 2, 3 x 4 pixels"
     assert task.tell({"objects": []}) == "nothing with a probability of 0.5 or more"
+
+
+def test_no_answer_of_no_number(values):
+    assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)

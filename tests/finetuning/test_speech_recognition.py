@@ -8,6 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning import train
@@ -364,3 +365,7 @@ def test_sounds_are_read_at_any_rate(tmp_path):
     again = read_sound(path, 16_000)
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert np.abs(again - expected)[400:-400].max() < 2e-3
+
+
+def test_no_answer_of_no_number(values):
+    assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)

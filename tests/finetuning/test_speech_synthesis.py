@@ -15,6 +15,7 @@ import transformers
 from typer.testing import CliRunner
 
 import regard
+from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError, UnsupportedError
 from regard.finetuning import train
@@ -500,3 +501,7 @@ def test_what_cannot_be_exported_is_loaded_as_it_is(finished, tmp_path):
     _, info = theirs.from_pretrained(finished.path / "model", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
+
+
+def test_no_answer_of_no_number(values):
+    assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)

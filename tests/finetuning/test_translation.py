@@ -11,6 +11,7 @@ import torch
 from datasets import Dataset
 from typer.testing import CliRunner
 
+from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
@@ -336,3 +337,7 @@ def test_a_prefix_is_read_and_low_rank_adapters_learn(finished, values, tmp_path
     written = run.processor.batch_decode(run.model.generate(**plain), skip_special_tokens=True)
     assert [found["output"]] == written
     assert look(run.model, run.processor, "red dog").labels[0] == "▁the"
+
+
+def test_no_answer_of_no_number(values):
+    assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)

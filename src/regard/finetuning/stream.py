@@ -11,6 +11,7 @@ from typing import Any
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data import FILES, TableWriter, locate, require_column, stream
+from regard.finetuning.finite import NotFiniteError
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.run import Run
 from regard.finetuning.tasks import Made, Prediction
@@ -73,11 +74,19 @@ def predict_file(
             coming = stream(source, column, run.task.FORMATS)
             while given := list(islice(coming, ROWS)):
                 inputs = [_input(row[column], run, source) for row in given]
-                predictions = drawn(run, inputs, run.respond(inputs, _Inside(advance)), draw)
+                predictions = drawn(run, inputs, _responded(run, inputs, advance, rows, total), draw)
                 kept = [_keep(p, folder, rows + number) for number, p in enumerate(predictions, start=1)]
                 writer.write([_merge(row, p) for row, p in zip(given, kept, strict=True)])
                 rows, cut = rows + len(given), cut + sum(p.get("tokens_cut", 0) > 0 for p in predictions)
     return Written(Path(target), rows, cut)
+
+
+def _responded(run: Run, inputs: Sequence[Any], advance: Advance, before: int, total: int) -> list[Prediction]:
+    """Predict for some rows; what goes wrong names them by their place among all."""
+    try:
+        return run.respond(inputs, _Inside(advance))
+    except NotFiniteError as error:
+        raise NotFiniteError([before + row for row in error.rows], total) from None
 
 
 def drawn(run: Run, inputs: Sequence[Any], predictions: Sequence[Prediction], wanted: bool) -> list[Prediction]:

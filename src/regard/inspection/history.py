@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from regard._backends import to_numpy
+from regard._escapes import as_json
 from regard.errors import ConfigError, ShapeError
 from regard.models.seen import Seen
 from regard.models.summary import Summary
@@ -122,7 +123,7 @@ class History:
         path = Path(path)
         if path.suffix == ".json":
             aside = path.with_suffix(".tmp")  # while a model trains: whole or not at all
-            aside.write_text(json.dumps(asdict(self)), encoding="utf-8")
+            aside.write_text(as_json(asdict(self)), encoding="utf-8")
             aside.replace(path)
         elif path.suffix == ".csv":
             with path.open("w", encoding="utf-8", newline="") as file:
@@ -153,7 +154,7 @@ class History:
             _IDLE: (first[0] < 0.5) & (first[1] > 0.95),
         }
         told = [f"{_which(heads, self)} {what}" for what, heads in found.items() if heads.any()]
-        if pretrained and self.drift and np.mean(_flat(self.drift[-1])) > 0.5:
+        if pretrained and self.drift and np.mean(np.array(_flat(self.drift[-1]), float)) > 0.5:
             told.append(
                 f"attention: by step {self.steps[-1]}, half of the weight lies elsewhere than in the pretrained model: "
                 "lower train.learning_rate, or train few parameters with adapter.kind: lora"
@@ -167,7 +168,7 @@ def _flat(layers: list[list[float]]) -> list[float]:
 
 def _start_and_now(measure: Measure) -> np.ndarray:
     """The values of all heads at the first step and at the last."""
-    return np.array([_flat(measure[0]), _flat(measure[-1])])
+    return np.array([_flat(measure[0]), _flat(measure[-1])], float)  # null in a file is NaN
 
 
 def _which(chosen: np.ndarray, history: History) -> str:

@@ -17,7 +17,7 @@ import transformers
 from safetensors import SafetensorError
 from transformers.utils import logging
 
-from regard.errors import ConfigError, DataError, UnsupportedError
+from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
 from regard.models.alignment import align
 from regard.models.pictures import PICTURES, in_unit_range, open_picture, place_labels
 from regard.models.seen import Seen
@@ -171,6 +171,11 @@ def _answer(model: Any, output: Any) -> str:
     if logits is None or logits.ndim != 2:
         return ""
     found, scale = logits[0].detach().float(), getattr(model.config, "label_scale", None)
+    if not found.isfinite().all():
+        raise RegardError(
+            "look: need finite numbers for an answer; got NaN or infinity from the model; look at another input, or "
+            "train again with a lower train.learning_rate or train.precision float32."
+        )
     if scale:
         return f"{float(found[0]) * scale['deviation'] + scale['mean']:.3f}"
     several = getattr(model.config, "problem_type", None) == "multi_label_classification"

@@ -14,6 +14,7 @@ from pydantic import PositiveInt
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Section
+from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.tasks import Spec, _text, _transcripts
 
@@ -294,22 +295,35 @@ def _new_model(spec: Spec, dropout: float | None) -> Any:
 
 
 def transcribe(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str]:
-    """Write down what is said in a few sounds `(n,)` at the processor's rate."""
+    """Write down what is said in a few sounds `(n,)` at the processor's rate.
+
+    Raises:
+        NotFiniteError: the model gives no numbers for some.
+    """
+    heard = hear(model, processor, sounds)
+    require_all([text is not None for text in heard])
+    return [text or "" for text in heard]
+
+
+def hear(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str | None]:
+    """Write down what is said in a few sounds, None for those for which the model gives no numbers."""
     import torch
 
     model.eval()  # as for predictions, whatever it is in the middle of
     if len({len(sound) for sound in sounds}) > 1 and sees_padding(model):
-        return [text for sound in sounds for text in transcribe(model, processor, [sound])]
+        return [text for sound in sounds for text in hear(model, processor, [sound])]
     batch = prepare(processor, sounds).to(model.device)
     with torch.inference_mode(), quiet_transformers():
         if is_spelling(processor):
             return _spell(model, processor, batch)
         most = [_most_tokens(model, len(sound) / processor.feature_extractor.sampling_rate) for sound in sounds]
-        written = model.generate(**batch, max_new_tokens=max(most))
+        witness = Witness(len(sounds))
+        written = model.generate(**batch, max_new_tokens=max(most), logits_processor=[witness])
         begin = int(written[0, 0]) == model.config.decoder_start_token_id
         # A batch goes on for its longest; what a sound says does not depend on what is beside it.
         written = [row[: begin + own].tolist() for row, own in zip(written, most, strict=True)]
-    return [text.strip() for text in processor.batch_decode(written, skip_special_tokens=True)]
+    texts = processor.batch_decode(written, skip_special_tokens=True)
+    return [text.strip() if finite else None for text, finite in zip(texts, witness.finite, strict=True)]
 
 
 def _most_tokens(model: Any, seconds: float) -> int:
@@ -327,17 +341,20 @@ def sees_padding(model: Any) -> bool:
     return any(isinstance(module, torch.nn.GroupNorm) for module in model.modules())
 
 
-def _spell(model: Any, processor: Any, batch: Any) -> list[str]:
+def _spell(model: Any, processor: Any, batch: Any) -> list[str | None]:
     """Spell each sound of a batch by its own frames, not by those of the padding."""
     import torch
 
-    found = model(**batch).logits.argmax(-1)
+    logits = model(**batch).logits
+    found, finite = logits.argmax(-1), logits.isfinite()
     mask = batch.get("attention_mask")
     if mask is not None:
         lengths = model._get_feat_extract_output_lengths(mask.sum(-1))
         beyond = torch.arange(found.shape[1], device=found.device) >= lengths[:, None]
         found = found.masked_fill(beyond, processor.tokenizer.pad_token_id)  # the blank, which writes nothing
-    return processor.batch_decode(found)
+        finite = finite | beyond[..., None]
+    texts = processor.batch_decode(found)
+    return [text if fine else None for text, fine in zip(texts, finite.all(-1).all(-1).tolist(), strict=True)]
 
 
 def longest_text(described: Any) -> int:

@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.config import Config, Section
+from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.sampler import batches_by_length
 from regard.finetuning.tasks import Encoded, Prediction, Spec, _pairs, _scratch, _text
@@ -179,14 +180,18 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     )
     model.eval()
     found: dict[int, Prediction] = {}
+    finite: dict[int, bool] = {}
     batch_tokens = max(GENERATED_TOKENS // (model.generation_config.num_beams or 1), 1)
     with torch.inference_mode(), quiet_transformers(), display.bar("write", len(texts)) as advance:
         for numbers in batches_by_length([len(ids) for ids in encodings], batch_tokens):
             batch = processor.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt")
-            ids = model.generate(**batch.to(model.device))
+            witness = Witness(len(numbers))
+            ids = model.generate(**batch.to(model.device), logits_processor=[witness])
+            finite |= dict(zip(numbers, witness.finite, strict=True))
             for n, output in zip(numbers, processor.batch_decode(ids, skip_special_tokens=True), strict=True):
                 found[n] = {"output": output.strip(), "tokens_cut": lengths[n] - len(encodings[n])}
             advance(len(numbers))
+    require_all([finite[n] for n in range(len(texts))])
     return [found[n] for n in range(len(texts))]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data import normalize
+from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.sampler import batches_by_length
 from regard.inspection.report.content import Finding
@@ -191,6 +192,9 @@ def compute(
 
     Returns:
         The rows in the order of the texts.
+
+    Raises:
+        NotFiniteError: some hold NaN or infinity.
     """
     rows: dict[int, np.ndarray] = {}
     with display.bar(label, len(encodings)) as advance:
@@ -198,7 +202,9 @@ def compute(
             batch = tokenizer.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt")
             rows |= dict(zip(numbers, answer(batch), strict=True))
             advance(len(numbers))
-    return np.stack([rows[n] for n in range(len(encodings))]) if rows else np.zeros((0, 0))
+    found = np.stack([rows[n] for n in range(len(encodings))]) if rows else np.zeros((0, 0))
+    require_finite(found)
+    return found
 
 
 def require_texts(split: Dataset, path: str) -> None:

@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import normalize
+from regard.finetuning.finite import require_finite
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _calibration, _classes, _labels, _pictures, _text
@@ -233,6 +234,7 @@ def _logits(
             ]
             found += list(framework.logits(model, {"pixel_values": _pictures.pixels(processor, files)}))
             advance(len(files))
+    require_finite(found)
     return found
 
 
@@ -288,6 +290,7 @@ def embed(config: Config, processor: Any, files: Sequence[str], display: Display
                 model(pixel_values=_pictures.pixels(processor, batch)).last_hidden_state.mean(1).float().numpy()
             )
             advance(len(batch))
+    require_finite(np.concatenate(found))
     return np.concatenate(found)
 
 

@@ -15,6 +15,7 @@ from pydantic import PositiveFloat, PositiveInt
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import normalize
+from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, _classes, _generated, _pictures
 from regard.inspection.report.content import Finding, Picture
@@ -205,6 +206,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
             batch = numbers[start : start + BATCH]
             made = model.generate(torch.tensor(batch), seeds=seeds[start : start + BATCH])
             arrays = made.permute(0, 2, 3, 1).cpu().numpy()
+            require_finite(arrays)
             found += [{"picture": _generated.made(array)} for array in arrays]
             advance(len(batch))
     return found

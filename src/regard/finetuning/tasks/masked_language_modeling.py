@@ -14,6 +14,7 @@ from pydantic import Field
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import Formats, normalize, read_lines, read_table, take_columns
+from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _masking, _scratch, _text
 from regard.inspection.report.content import Finding, Table
@@ -237,7 +238,13 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
             answer = _filled if processor.mask_token_id in ids else _surprise
             found.append({**answer(model, processor, ids), "tokens_cut": length - len(ids)})
             advance()
+    require_finite([_numbers_of(prediction) for prediction in found])
     return found
+
+
+def _numbers_of(prediction: Prediction) -> list[float]:
+    filled = [chance for fill in prediction.get("fills", []) for chance in fill.values()]
+    return [*filled, prediction.get("surprise", 0.0)]
 
 
 def _surprise(model: Any, processor: Any, ids: list[int]) -> Prediction:

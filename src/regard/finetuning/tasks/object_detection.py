@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import normalize
+from regard.finetuning.finite import require_all
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
     Encoded,
@@ -244,13 +245,16 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
 
     model.eval()
     found: list[Prediction] = []
+    finite: list[bool] = []
     with display.bar("predict", len(inputs)) as advance, torch.inference_mode():
         for start in range(0, len(inputs), BATCH):
             files = [_text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH])]
             pictures = [open_picture(file)[0] for file in files]
             answers = _answers(model, processor, pictures)
             found += [_prediction(model, *pair) for pair in zip(answers, pictures, strict=True)]
+            finite += [answer["finite"] for answer in answers]
             advance(len(files))
+    require_all(finite)
     return found
 
 
@@ -266,8 +270,11 @@ def _answers(model: Any, processor: Any, pictures: Sequence[Any]) -> list[dict[s
     for numbers in alike.values():
         batch = {name: torch.cat([prepared[n][name] for n in numbers]) for name in prepared[numbers[0]]}
         sizes = [pictures[n].size[::-1] for n in numbers]
-        answers = processor.post_process_object_detection(model(**batch), threshold=FLOOR, target_sizes=sizes)
-        found.update(zip(numbers, answers, strict=True))
+        output = model(**batch)
+        numeric = torch.cat([output.logits.flatten(1), output.pred_boxes.flatten(1)], 1).isfinite().all(1).tolist()
+        answers = processor.post_process_object_detection(output, threshold=FLOOR, target_sizes=sizes)
+        for number, answer, finite in zip(numbers, answers, numeric, strict=True):
+            found[number] = {**answer, "finite": finite}
     return [found[number] for number in range(len(pictures))]
 
 

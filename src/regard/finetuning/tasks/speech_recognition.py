@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import normalize
+from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _recognizers, _sounds, _text, _transcripts
@@ -225,16 +226,17 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     files = [_text.text_of(file, f"input {number}") for number, file in enumerate(inputs, start=1)]
     parts = [(n, part) for n, file in enumerate(files) for part in _sounds.pieces(read_sound(file, rate), most)]
     order = sorted(range(len(parts)), key=lambda place: -len(parts[place][1]))
-    written: dict[int, str] = {}
+    written: dict[int, str | None] = {}
     with display.bar("predict", len(parts)) as advance:
         for start in range(0, len(order), BATCH):
             places = order[start : start + BATCH]
-            texts = _recognizers.transcribe(model, processor, [parts[place][1] for place in places])
+            texts = _recognizers.hear(model, processor, [parts[place][1] for place in places])
             written |= dict(zip(places, texts, strict=True))
             advance(len(places))
-    heard: list[list[str]] = [[] for _ in files]
+    heard: list[list[str | None]] = [[] for _ in files]
     for place, (number, _) in enumerate(parts):
         heard[number].append(written[place])
+    require_all([None not in texts for texts in heard])
     return [{"text": " ".join(filter(None, texts))} for texts in heard]
 
 

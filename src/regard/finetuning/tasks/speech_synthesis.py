@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section, find_model
 from regard.finetuning.data import normalize
+from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
@@ -281,8 +282,11 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
             with torch.inference_mode():
                 spoken = speak(model, batch["input_ids"], batch["attention_mask"])
             for n, said in zip(places, spoken, strict=True):
+                if not said.spectrogram.isfinite().all():
+                    continue
                 found[n] = _prediction(said, processor, model.config.vocoder) | {"tokens_cut": lengths[n] - len(ids[n])}
             advance(len(places))
+    require_all([n in found for n in range(len(texts))])
     return [found[n] for n in range(len(texts))]
 
 
