@@ -69,7 +69,7 @@ def test_too_few_rows_to_set_aside(values, train):
     path = train([("same", "negative"), ("Same", "positive")])
     values["data"]["validation"] = 0.5
     expected = (
-        f"{path}: need enough different rows to set some aside; got 2; add rows, or name a file in data.validation."
+        f"{path}: need enough different rows to set some aside; got 1; add rows, or name a file in data.validation."
     )
     assert refusal(values) == expected
 

@@ -180,12 +180,9 @@ def test_what_is_drawn_is_the_same_rows_for_all_models(tmp_path):
 def test_texts_are_right_or_wrong_as_wholes(tmp_path):
     from regard.finetuning.compare import _is_right
 
-    class Told:
-        config = type("C", (), {"options": {"separator": ";"}})
-
-    assert _is_right({"truth": "a; b", "predicted": ["b", "a"]}, Told)
-    assert not _is_right({"truth": ["a"], "predicted": []}, Told)
-    assert _is_right({"truth": "one two", "output": "one two"}, Told)
-    assert _is_right({"truth": 1.5, "predicted": 1.5}, Told) is None
+    assert _is_right({"truth": ["a", "b"], "predicted": ["b", "a"]})
+    assert not _is_right({"truth": ["a"], "predicted": []})
+    assert _is_right({"truth": "one two", "output": "one two"})
+    assert _is_right({"truth": 1.5, "predicted": 1.5}) is None
     assert get_task("translation").record({"source": "a", "target": "b"}, {"output": "b"})["truth"] == "b"
     assert Run(tmp_path).path == tmp_path

@@ -89,7 +89,7 @@ def test_defaults_are_filled_in_and_a_dump_reads_back(tmp_path):
     config = Config.load(MINIMAL, {"train.learning_rate": "2e-4", "data.columns.text": "sentence"})
     assert config.train.learning_rate == 2e-4
     assert config.data.columns == {"text": "sentence", "label": "label"}
-    plain = {"kind": "auto", "separator": ";", "class_weights": "none", "label_smoothing": 0.0}
+    plain = {"kind": "auto", "separator": "auto", "names": None, "class_weights": "none", "label_smoothing": 0.0}
     plain |= {"calibrate": False, "thresholds": "validation"}
     assert config.options == plain
     path = tmp_path / "c.yaml"

@@ -152,17 +152,6 @@ def test_a_table_without_rows_is_refused(tmp_path):
     assert refusal(data.take_columns, data.read_table(path), {"text": "text"}, "t.csv") == expected
 
 
-def test_setting_aside_keeps_equal_texts_together():
-    texts = [f"text {n // 2}" if n % 2 else f"Text  {n // 2}" for n in range(200)]
-    table = Dataset.from_dict({"text": texts, "n": list(range(200))})
-    rest, aside = data.set_aside(table, 0.1, 7, "text")
-    assert sorted([*rest["n"], *aside["n"]]) == list(range(200))
-    assert 20 <= len(aside) <= 22
-    assert not {data.normalize(t) for t in rest["text"]} & {data.normalize(t) for t in aside["text"]}
-    assert list(data.set_aside(table, 0.1, 7, "text")[1]) == list(aside)
-    assert list(data.set_aside(table, 0.1, 8, "text")[1]) != list(aside)
-
-
 def test_lines_of_text(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("one\n\n  \ntwo\n")

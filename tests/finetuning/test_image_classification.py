@@ -49,7 +49,7 @@ def make_values(digits, output):
         "model": "vit",
         "data": {"train": str(digits / "train"), "test": str(digits / "test"), "validation": 0.15},
         "output": str(output),
-        "train": {"max_steps": 100, "learning_rate": 2e-3, "evaluate_every": 50, "precision": "float32"},
+        "train": {"max_steps": 150, "learning_rate": 2e-3, "evaluate_every": 50, "precision": "float32"},
         "options": {"from_scratch": SCRATCH},
         "report": {"attention": 2},
     }

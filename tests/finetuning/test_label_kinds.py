@@ -22,7 +22,7 @@ from regard.finetuning.train import Tally, finetune
 
 RNG = np.random.default_rng(11)
 NAMES = ["bad", "good", "long"]
-SETS = {"kind": "multi", "labels": NAMES, "separator": ";"}
+SETS = {"kind": "multi", "labels": NAMES}
 SCALE = {"kind": "regression", "labels": ["value"], "mean": 1.5, "deviation": 4.0}
 
 
@@ -177,15 +177,16 @@ def test_the_loss_of_numbers_and_of_smoothed_labels():
 
 
 def test_labels_in_a_text_are_separated():
-    split = split_of(label=["good; long", "", "bad;bad"])
-    assert _label_sets.sets_of(split, ";") == [["good", "long"], [], ["bad"]]
+    reading = {"form": "separator", "separator": ";"}
+    split = task.read(split_of(label=["good; long", "", "bad;bad"]), reading, "t.csv")
+    assert _label_sets.sets_of(split) == [["good", "long"], [], ["bad"]]
     assert _label_sets.targets(split, SETS) == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
     np.testing.assert_allclose(_numbers.targets(split_of(label=["5.5", "-2.5"]), SCALE), [1, -1])
 
 
 def test_a_run_with_several_labels(several):
     found = check(several)
-    assert found.spec == {"kind": "multi", "labels": NAMES, "separator": ";"}
+    assert found.spec == {"kind": "multi", "labels": NAMES, "reading": {"form": "lists"}}
     assert "train: the labels are lists, so a text may have several (options.kind: multi)" in [
         finding.message for finding in found.findings
     ]

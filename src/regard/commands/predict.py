@@ -148,7 +148,7 @@ def evaluate(
     opened = Run.load(run)
     columns = _columns(column or [], opened)
     scores = opened.evaluate(file, columns=columns, progress=True)
-    warn_of_empty(file, list(empty_rows(Path(file), columns[opened.input], opened)))
+    warn_of_empty(file, list(empty_rows(Path(file), str(columns[opened.input]), opened)))
     if as_json:
         print_json({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()})
         return
@@ -159,7 +159,7 @@ def evaluate(
     print_table(file, ["measure", "value", "95 % interval"], rows)
 
 
-def _columns(given: list[str], run: Any) -> dict[str, str]:
+def _columns(given: list[str], run: Any) -> dict[str, str | list[str]]:
     """Read `--column`: the name of the input's column, or that of another after what the task calls it."""
     columns = dict(run.config.data.columns)
     for each in given:

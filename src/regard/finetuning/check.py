@@ -6,18 +6,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data import read_table, set_aside, take_columns
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.speed import Speed, predict_speed
+from regard.finetuning.splits import read_splits
 from regard.finetuning.tasks import Encoded, Spec, get_task
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
-PARTS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -48,9 +45,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Everything that training needs to know of the data."""
+    """Everything that training needs to know of the data.
+
+    `sources` is the configuration with the files that were read, where a data set names its own parts.
+    """
 
     config: Config
+    sources: Config
     splits: dict[str, Dataset]
     encoded: dict[str, Encoded]
     processor: Any
@@ -77,32 +78,12 @@ def prepare(config: Config) -> Prepared:
     """Read, split, check and encode the data."""
     task = get_task(config.task)
     get_framework(config.framework).require(config)
-    splits = read_splits(config)
-    spec, findings = task.inspect(splits, config)
+    parted = read_splits(config)
+    splits, sources = parted.tables, parted.config
+    spec, findings = task.inspect(splits, sources)
+    spec |= {"reading": parted.reading} if parted.reading else {}
     processor = task.load_processor(config.source, config, splits["train"])
-    encoded = {name: task.encode(name, split, processor, spec, config) for name, split in splits.items()}
-    findings += [finding for part in encoded.values() for finding in part.findings]
+    encoded = {name: task.encode(name, split, processor, spec, sources) for name, split in splits.items()}
+    findings = [*parted.findings, *findings, *(finding for part in encoded.values() for finding in part.findings)]
     rows = {name: len(split) for name, split in splits.items()}
-    return Prepared(config, splits, encoded, processor, Check(findings, rows, spec))
-
-
-def read_splits(config: Config) -> dict[str, Dataset]:
-    """Read the files of the configuration, and set the fractions aside that it asks for."""
-    sources = {name: getattr(config.data, name) for name in PARTS}
-    splits = {name: _read(source, config) for name, source in sources.items() if isinstance(source, str)}
-    task = get_task(config.task)
-    key = next(iter(task.COLUMNS))
-    for offset, (name, source) in enumerate(sources.items()):
-        if isinstance(source, float):
-            rest, aside = set_aside(splits["train"], source, config.seed + offset, key, task.alike)
-            if not len(rest) or not len(aside):
-                raise DataError(
-                    f"{config.data.train}: need enough different rows to set some aside; got {len(splits['train'])}; "
-                    f"add rows, or name a file in data.{name}."
-                )
-            splits |= {"train": rest, name: aside}
-    return {name: splits[name] for name in PARTS if name in splits}
-
-
-def _read(path: str, config: Config) -> Dataset:
-    return take_columns(read_table(path, get_task(config.task).FORMATS), config.data.columns, path)
+    return Prepared(config, sources, splits, encoded, processor, Check(findings, rows, spec))

@@ -267,7 +267,7 @@ def _changes(runs: Sequence[Run], rows: Sequence[list[Row]]) -> list[Change] | N
     """Return the rows that are right in some runs alone."""
     found = []
     for together in zip(*rows, strict=True):
-        right = [_is_right(row, run) for row, run in zip(together, runs, strict=True)]
+        right = [_is_right(row) for row in together]
         if None in right:
             return None
         if len(set(right)) > 1:
@@ -281,13 +281,11 @@ def _answer(row: Row) -> Any:
     return row.get("predicted", row.get("output"))
 
 
-def _is_right(row: Row, run: Run) -> bool | None:
+def _is_right(row: Row) -> bool | None:
     """Tell whether a row's answer is the truth; None where answers are not right or wrong but near or far."""
     answer, truth = _answer(row), row.get("truth")
-    if isinstance(answer, list) and isinstance(truth, str | list):
-        separator = run.config.options.get("separator", ";")
-        named = truth.split(separator) if isinstance(truth, str) else truth
-        return {str(each).strip() for each in named} - {""} == set(answer)
+    if isinstance(answer, list) and isinstance(truth, list):
+        return set(truth) == set(answer)
     return answer == truth if isinstance(answer, str) and isinstance(truth, str) else None
 
 

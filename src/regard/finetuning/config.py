@@ -37,7 +37,10 @@ class Data(Section):
         train: file to learn from (`.csv`, `.tsv`, `.jsonl`, each also with `.gz` behind, `.parquet`, `.xlsx`).
         validation: file that chooses the checkpoint, or a fraction to set aside of `train`.
         test: file that measures the result, or a fraction to set aside of `train`; without it `validation` does.
-        columns: the task's name of a column -> your name of it; the same name if left out.
+        columns: the task's name of a column -> your name of it; the same name if left out. Labels with a column each
+            are a list of names, or a pattern such as `genre_*`.
+        group: column whose equal cells keep rows together, such as a speaker, a patient or a document: none of them is
+            on both sides of what is set aside.
         max_length: tokens to read of each text at most; what the model can read if left out.
         too_long: what to do with longer texts: `cut` them at the end and report how many, or `refuse` to start.
     """
@@ -45,7 +48,8 @@ class Data(Section):
     train: str
     validation: str | Fraction = 0.1
     test: str | Fraction | None = None
-    columns: dict[str, str] = {}
+    columns: dict[str, str | list[str]] = {}
+    group: str | None = None
     max_length: PositiveInt | None = None
     too_long: Literal["cut", "refuse"] = "cut"
 
@@ -268,6 +272,9 @@ def _complete(config: Config, who: str) -> Config:
             known = [f"data.columns.{known}" for known in task.COLUMNS]
             raise ConfigError(f"{who}: {_unknown_key(f'data.columns.{role}', known)}")
     columns = {role: config.data.columns.get(role, role) for role in task.COLUMNS}
+    for role, column in columns.items():
+        if not isinstance(column, str) and (task.reading is None or role == task.INPUT):
+            raise ConfigError(f"{who}: need one column in data.columns.{role}; got {len(column)}; name one.")
     options = _build(task.Options, config.options, who, "options.").model_dump()
     return config.model_copy(update={"options": options, "data": config.data.model_copy(update={"columns": columns})})
 

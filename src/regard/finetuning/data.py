@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import difflib
+import fnmatch
 import gzip
 import io
 import itertools
 import json
-import random
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -35,6 +36,16 @@ FILES = {"image", "audio"}
 Reader = Callable[[Path], Iterator[dict[str, Any]]]
 Formats = dict[str, Reader]
 """A file's ending, or "" for a folder -> what yields its rows."""
+GROUP = "group"
+"""What the column is called in a table of a task that says which rows belong together."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that a data set names its own: where it lies, and what yields its rows."""
+
+    path: Path
+    rows: Callable[[], Iterator[dict[str, Any]]]
 
 
 def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
@@ -49,7 +60,7 @@ def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
     """
     path = Path(path)
     if reader := _other_reader(path, formats):
-        return _dataset(list(reader(path)), path)
+        return read_rows(reader(path), path)
     _require_table(path, (*TABLES, *filter(None, formats or {})))
     readers = {
         ".csv": _read_separated,
@@ -65,6 +76,11 @@ def kind_of(path: Path) -> str:
     """Return what a file's name ends in, such as `.csv` or `.csv.gz`."""
     suffix = path.suffix.lower()
     return f"{Path(path.stem).suffix.lower()}{suffix}" if suffix == PACKED else suffix
+
+
+def read_rows(rows: Iterable[dict[str, Any]], path: Path) -> Dataset:
+    """Return rows as a table; `path` is where they come from, for messages."""
+    return _dataset(list(rows), path)
 
 
 def _other_reader(path: Path, formats: Formats | None) -> Reader | None:
@@ -83,26 +99,85 @@ def _require_table(path: Path, suffixes: Sequence[str]) -> None:
         raise DataError(f"{path}: need a file of type {', '.join(suffixes)}; got '{kind_of(path)}'; convert it.")
 
 
-def take_columns(table: Dataset, columns: dict[str, str], path: str | Path) -> Dataset:
+def take_columns(
+    table: Dataset, columns: Mapping[str, str | list[str]], path: str | Path, group: str | None = None
+) -> Dataset:
     """Keep the named columns alone and call them by the task's names.
 
     Args:
         table: the table.
-        columns: the task's name -> the table's name.
+        columns: the task's name -> the table's name; several, or a pattern such as `genre_*`, become one column of
+            lists: the names of those that hold a 1.
         path: where the table came from, for the message.
+        group: the column that says which rows belong together, if one does.
 
     Raises:
         DataError: a column does not exist, or the table has no rows.
     """
-    for role, column in columns.items():
-        require_column(table.column_names, column, path, role)
+    names = table.column_names
+    spread = {role: found for role, column in columns.items() if (found := _spread(column, names, path, role))}
+    plain = {role: column for role, column in columns.items() if role not in spread and isinstance(column, str)}
+    for role, column in plain.items():
+        require_column(names, column, path, f"data.columns.{role}")
+    if group is not None:
+        require_column(names, group, path, "data.group")
     if not len(table):
         raise DataError(f"{path}: need rows to work on; got a table without any; choose another file.")
-    taken = table.select_columns(list(columns.values())).rename_columns({c: r for r, c in columns.items() if c != r})
+    taken = table.select_columns(list(plain.values())).rename_columns({c: r for r, c in plain.items() if c != r})
+    for role, sources in spread.items():
+        taken = taken.add_column(role, _marked(table, sources, path))
+    if group is not None:
+        taken = taken.add_column(GROUP, list(table[group]))
     for role in FILES.intersection(taken.column_names):
-        cells = [locate(cell, path) for cell in taken[role]]
-        taken = taken.remove_columns(role).add_column(role, cells)
+        taken = put_column(taken, role, [locate(cell, path) for cell in taken[role]])
     return taken
+
+
+def put_column(table: Dataset, name: str, cells: Sequence[Any]) -> Dataset:
+    """Return a table with other cells in a column."""
+    return table.add_column("put", list(cells)).remove_columns(name).rename_column("put", name)
+
+
+def is_spread(column: str | list[str]) -> bool:
+    """Tell whether a name of a column stands for several."""
+    return not isinstance(column, str) or any(sign in column for sign in "*?[")
+
+
+def _spread(column: str | list[str], names: Sequence[str], path: str | Path, role: str) -> dict[str, str]:
+    """Return the names that columns stand for -> the columns; none if `column` is one."""
+    if isinstance(column, list):
+        for each in column:
+            require_column(names, each, path, f"data.columns.{role}")
+        return {each: each for each in column}
+    if column in names or not is_spread(column):
+        return {}
+    found = fnmatch.filter(names, column)
+    if not found:
+        raise DataError(
+            f"{path}: need columns that match '{column}'; got {_quote(names)}; correct data.columns.{role}."
+        )
+    before, after = re.split(r"[*?\[]", column)[0], re.split(r"[*?\]]", column)[-1]
+    return {each.removeprefix(before).removesuffix(after) or each: each for each in found}
+
+
+MARKS = {"1": True, "1.0": True, "true": True, "yes": True, "x": True}
+MARKS |= {"0": False, "0.0": False, "false": False, "no": False, "": False, "none": False}
+
+
+def _marked(table: Dataset, sources: dict[str, str], path: str | Path) -> list[list[str]]:
+    """Return for each row the names of the columns that hold a 1."""
+    rows: list[list[str]] = [[] for _ in range(len(table))]
+    for name, column in sources.items():
+        for number, cell in enumerate(table[column]):
+            mark = MARKS.get(str(cell).strip().lower())
+            if mark is None:
+                raise DataError(
+                    f"{path}: need 0 or 1 in the column '{column}' of a label; got another {type(cell).__name__} in "
+                    f"row {number + 1}; correct it, or name one column in data.columns.label."
+                )
+            if mark:
+                rows[number].append(name)
+    return rows
 
 
 def locate(cell: Any, path: str | Path) -> Any:
@@ -111,33 +186,13 @@ def locate(cell: Any, path: str | Path) -> Any:
     return str(folder / cell) if isinstance(cell, str) else cell
 
 
-def require_column(names: Sequence[str], column: str, path: str | Path, role: str) -> None:
-    """Raise DataError if a table of these columns lacks the one that holds what the task calls `role`."""
+def require_column(names: Sequence[str], column: str, path: str | Path, key: str) -> None:
+    """Raise DataError if a table of these columns lacks the one that `key` of the configuration names."""
     if column not in names:
         raise DataError(
-            f"{path}: need the column '{column}'; got {_quote(names)}; set data.columns.{role} to one of "
+            f"{path}: need the column '{column}'; got {_quote(names)}; set {key} to one of "
             f"them{_perhaps(column, names)}."
         )
-
-
-def set_aside(
-    table: Dataset, fraction: float, seed: int, key: str, alike: Callable[[Any], Any] | None = None
-) -> tuple[Dataset, Dataset]:
-    """Part a table in two at random; rows whose `key` is `alike` (`normalize` if left out) stay together.
-
-    Returns:
-        The larger part, and about `fraction` of the rows.
-    """
-    groups: dict[Any, list[int]] = {}
-    for row, value in enumerate(table[key]):
-        groups.setdefault((alike or normalize)(value), []).append(row)
-    order = list(groups.values())
-    random.Random(seed).shuffle(order)
-    aside: list[int] = []
-    while order and len(aside) < fraction * len(table):
-        aside += order.pop()
-    rest = sorted(row for group in order for row in group)
-    return table.select(rest), table.select(sorted(aside))
 
 
 def normalize(value: Any) -> Any:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regard.finetuning.check import PARTS, Prepared
+from regard.finetuning.check import Prepared
 from regard.finetuning.config import Config
 from regard.finetuning.environment import versions
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.run import Run
+from regard.finetuning.splits import PARTS
 from regard.finetuning.tasks import get_task
 from regard.inspection.report.content import Source
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,11 +105,13 @@ class Run:
         return self.task.respond(self.model, self.processor, inputs, display)
 
     def evaluate(
-        self, data: str | Path, *, columns: dict[str, str] | None = None, progress: bool = False
+        self, data: str | Path, *, columns: Mapping[str, str | list[str]] | None = None, progress: bool = False
     ) -> dict[str, Score]:
         """Measure on a file that holds the truth too, by other columns if they are given; see `regard.evaluate`."""
         columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
         split = take_columns(read_table(data, self.task.FORMATS), columns, data)
+        if spec.get("reading"):
+            split = self.task.read(split, spec["reading"], str(data))
         self.task.inspect_held_out(split, str(data), spec)
         predictions = self.predict(split[self.task.INPUT], progress=progress)
         return self.task.measure(split, predictions, spec)

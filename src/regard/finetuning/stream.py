@@ -66,7 +66,7 @@ def predict_file(
     """
     run, display = Run.load(run), Display(quiet=not progress)
     folder = Path(target).with_suffix("")
-    column = column or run.config.data.columns[run.input]
+    column = column or str(run.config.data.columns[run.input])
     with TableWriter(Path(target)) as writer:
         total = _count(source, column, run)
         rows = cut = 0
@@ -119,7 +119,7 @@ def _count(source: str | Path, column: str, run: Run) -> int:
     """Count the rows, each of which must have an input."""
     role, number = run.input, 0
     for number, row in enumerate(stream(source, column, run.task.FORMATS), start=1):
-        require_column(list(row), column, source, role)
+        require_column(list(row), column, source, f"data.columns.{role}")
         if row[column] is None or (role not in FILES and not isinstance(row[column], str)):
             kind = "none" if row[column] is None else type(row[column]).__name__
             raise DataError(

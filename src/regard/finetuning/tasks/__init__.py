@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from regard.finetuning.config import Config, Section
+    from regard.finetuning.data import Part
     from regard.finetuning.progress import Display
     from regard.inspection.report.content import Finding
 
@@ -104,7 +105,14 @@ class Task(Protocol):
     FORMATS: dict[str, Callable[[Path], Iterator[dict[str, Any]]]]
     """What else than tables holds this task's rows: a file's ending, or "" for a folder -> what yields the rows."""
     alike: Callable[[Any], Any]
-    """Gives equal values for inputs that shall not be parted when rows are set aside."""
+    """Gives equal values for inputs that shall not be parted when rows are set aside; None for one tied to no other."""
+    parts: Callable[[Path], dict[str, Part]] | None
+    """Finds the parts that a data set names its own: of a folder or file, `train` and what else there is of
+    `validation` and `test`; none if it has none."""
+    reading: Callable[[Dataset, Config], tuple[dict[str, Any], list[Finding]]] | None
+    """Tells from the training rows how cells are written that can be written in several ways, as plain JSON."""
+    strata: Callable[[Dataset, Config], Sequence[Sequence[str]]] | None
+    """Returns for each row what a part that is set aside shall hold as often as the rest: its labels."""
     TEMPLATE: str
     """A commented configuration to start from."""
     Options: type[Section]
@@ -112,6 +120,9 @@ class Task(Protocol):
 
     def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
         """Learn the spec from the training data and look for trouble; raise DataError if no model can come of it."""
+
+    def read(self, table: Dataset, reading: dict[str, Any], path: str) -> Dataset:
+        """Return a table with its cells in the task's one way; called where there is a `reading`."""
 
     def metric(self, spec: Spec) -> str:
         """Return which measure of `validate` chooses the best checkpoint, higher is better; or `loss`, lower is."""

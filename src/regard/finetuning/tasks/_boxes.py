@@ -1,18 +1,18 @@
-"""Objects in pictures: their boxes as people write them, read from COCO's and YOLO's files, and checked."""
+"""Objects in pictures: their boxes as people write them, read from COCO's files, and checked."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from regard.errors import DataError
+from regard.finetuning.data import Part
+from regard.finetuning.tasks import _files
 from regard.inspection.report.content import Finding
-from regard.models.pictures import PICTURES, picture_size
 
 Box = list[float]
 Object = dict[str, Any]
@@ -70,58 +70,15 @@ def _beside(path: Path, name: str) -> str:
     return str(next((place for place in places if (path.parent / place).is_file()), Path(name)))
 
 
-def from_yolo(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the pictures in a folder with `images` and `labels`, as the columns `image` and `objects`.
-
-    A picture's text has a line for each object: the number of its class, then the centre, width and height in
-    fractions of the picture; without a text, the picture shows none.
-    """
-    root = path if (path / "images").is_dir() else next((p.parent for p in path.parents if p.name == "images"), None)
-    root = path.parent if root is None and path.name == "images" else root
-    if root is None or not (root / "labels").is_dir():
-        raise DataError(
-            f"{path}: need the folders 'images' and 'labels' in it; got none; name their parent, or a file."
-        )
-    inside = root / "images" if path == root else path
-    names = _class_names(root)
-    for file in sorted(file for file in inside.rglob("*") if file.suffix.lower() in PICTURES):
-        text = (root / "labels" / file.relative_to(root / "images")).with_suffix(".txt")
-        yield {"image": str(file.absolute()), "objects": _read_yolo(text, file, names) if text.is_file() else []}
-
-
-def _class_names(root: Path) -> list[str]:
-    """Return the classes in the order of their numbers, from data.yaml or classes.txt."""
-    for file in sorted(root.glob("*.y*ml")):
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-        names = found.get("names") if isinstance(found, dict) else None
-        if names:
-            return [str(name) for name in (names.values() if isinstance(names, dict) else names)]
-    if (root / "classes.txt").is_file():
-        return [line for line in (root / "classes.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
-    raise DataError(f"{root}: need the names of the classes in data.yaml or classes.txt; got neither; write one.")
-
-
-def _read_yolo(text: Path, picture: Path, names: list[str]) -> list[Object]:
-    width, height = picture_size(picture)
-    found = []
-    for number, line in enumerate(text.read_text(encoding="utf-8").splitlines(), start=1):
-        cells = line.split()
-        if not cells:
-            continue
-        try:
-            label, (x, y, w, h) = names[int(cells[0])], map(float, cells[1:5])
-        except (ValueError, IndexError):
-            raise DataError(
-                f"{text}: need a class from 0 to {len(names) - 1} and four numbers in each line; got '{line[:60]}' at "
-                f"line {number}; correct it."
-            ) from None
-        if max(x, y, w, h) > 1.5:
-            raise DataError(
-                f"{text}: need fractions of the picture; got pixels ('{line[:60]}' at line {number}); divide by its "
-                "width and height."
-            )
-        found.append({"label": label, "xywh": FORMS["cxcywh"]([x * width, y * height, w * width, h * height])})
-    return found
+def own_parts(path: Path) -> dict[str, Part]:
+    """Find COCO's files for train, validation and test: one in a folder of each, or `instances_train*.json`."""
+    found: dict[str, Path] = {}
+    for part, names in (_files.PARTS if path.is_dir() else {}).items():
+        for name in names:
+            files = [*path.glob(f"{name}/_annotations*.json"), *path.glob(f"annotations/instances_{name}*.json")]
+            if files and part not in found:
+                found[part] = min(files)
+    return {part: Part(file, partial(from_coco, file)) for part, file in found.items()} if "train" in found else {}
 
 
 def objects_of(cell: Any, form: str, where: str, scale: tuple[float, float] = (1, 1)) -> list[Object]:

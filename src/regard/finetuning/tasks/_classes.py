@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 RESAMPLES = 1000
+LIST = re.compile(r"""\s*\[\s*['"]""")
+"""How a list begins that is written as text."""
 
 
 def where(name: str, config: Config) -> str:
@@ -51,6 +54,11 @@ def names_of(split: Dataset) -> list[str]:
     return [str(label) for label in split["label"]]
 
 
+def strata(table: Dataset, config: Config) -> list[list[str]]:
+    """Return the label of each row, of which a part that is set aside shall hold as many as the rest."""
+    return [[name] for name in names_of(table)]
+
+
 def _is_number(name: str) -> bool:
     return name.lstrip("-").isdecimal()
 
@@ -59,6 +67,10 @@ def require_label(label: Any, path: str, number: int) -> None:
     """Raise DataError if a row has no label."""
     if label is None or not str(label).strip():
         raise DataError(f"{path}: need a label in each row; got none in row {number}; fill it in or drop the row.")
+    if isinstance(label, list | dict) or (isinstance(label, str) and LIST.match(label)):
+        raise DataError(
+            f"{path}: need one label in each row; got a list in row {number}; write its name alone, without brackets."
+        )
 
 
 def require_known(split: Dataset, labels: list[str], path: str, train: str) -> None:

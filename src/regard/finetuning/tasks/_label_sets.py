@@ -23,16 +23,16 @@ METRIC = "macro_f1"
 
 def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Spec, list[Finding]]:
     """Name the labels of the training rows; each must be absent from some."""
-    separator, train = config.options["separator"], splits["train"]
+    train = splits["train"]
     for name, split in splits.items():
-        require_targets(split, paths[name], {"separator": separator})
-    counts = Counter(label for row in sets_of(train, separator) for label in row)
+        require_targets(split, paths[name], {})
+    counts = Counter(label for row in sets_of(train) for label in row)
     if not counts or max(counts.values()) == min(counts.values()) == len(train):
         raise DataError(
             f"{paths['train']}: need labels that some rows have and others have not; got {_classes.quoted([*counts])} "
             "in each row; name another column in data.columns.label."
         )
-    spec = {"kind": "multi", "labels": sorted(counts), "separator": separator}
+    spec = {"kind": "multi", "labels": sorted(counts)}
     for name, split in splits.items():
         require_targets(split, paths[name], spec)
     rare = [label for label in spec["labels"] if counts[label] < 10]
@@ -44,7 +44,7 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
 
 
 def _count(name: str, split: Dataset, spec: Spec) -> Finding:
-    sets = sets_of(split, spec["separator"])
+    sets = sets_of(split)
     counts = Counter(label for row in sets for label in row)
     shown = ", ".join(f"{label} {counts[label]}" for label in spec["labels"][:10])
     more = f" and {len(spec['labels']) - 10} labels more" if len(spec["labels"]) > 10 else ""
@@ -59,11 +59,11 @@ def require_targets(split: Dataset, path: str, spec: Spec) -> None:
     """Require a set of labels in each row, such as the model knows if the spec names them."""
     known = spec.get("labels")
     for number, cell in enumerate(split["label"], start=1):
-        if not isinstance(cell, str | list):
+        if not isinstance(cell, list):
             raise DataError(
                 f"{path}: need a list of labels in each row; got {cell!r} in row {number}; fill it in or drop the row."
             )
-    for number, row in enumerate(sets_of(split, spec["separator"]), start=1):
+    for number, row in enumerate(sets_of(split), start=1):
         other = [label for label in row if known and label not in known]
         if other:
             raise DataError(
@@ -72,20 +72,19 @@ def require_targets(split: Dataset, path: str, spec: Spec) -> None:
             )
 
 
-def sets_of(split: Dataset, separator: str) -> list[list[str]]:
-    """Return the labels of each row, from a list or from a text with a separator between them."""
-    cells = [cell.split(separator) if isinstance(cell, str) else cell for cell in split["label"]]
-    return [list(dict.fromkeys(str(label).strip() for label in cell if str(label).strip())) for cell in cells]
+def sets_of(split: Dataset) -> list[list[str]]:
+    """Return the labels of each row."""
+    return [list(cell) for cell in split["label"]]
 
 
 def shown_of(split: Dataset, spec: Spec) -> list[str]:
     """Return the truth of each row in words."""
-    return [", ".join(sorted(row)) or "none" for row in sets_of(split, spec["separator"])]
+    return [", ".join(sorted(row)) or "none" for row in sets_of(split)]
 
 
 def targets(split: Dataset, spec: Spec) -> list[list[float]]:
     """Return 1 for each label that a row has and 0 for the others."""
-    return _indicators(sets_of(split, spec["separator"]), spec["labels"]).astype(float).tolist()
+    return _indicators(sets_of(split), spec["labels"]).astype(float).tolist()
 
 
 def _indicators(sets: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
@@ -147,7 +146,7 @@ def _measures(counts: np.ndarray) -> dict[str, np.ndarray]:
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
     """Score with macro F1, micro F1 (bootstrapped intervals) and subset accuracy (Wilson's interval)."""
     labels = spec["labels"]
-    truth = _indicators(sets_of(split, spec["separator"]), labels)
+    truth = _indicators(sets_of(split), labels)
     counts = _counts(truth, _indicators([p["labels"] for p in predictions], labels))
     draws = _classes.resampled_sums(counts)
     resampled = _measures(draws[:, None])
@@ -166,7 +165,7 @@ def baselines(
     train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Spec
 ) -> dict[str, list[Prediction]]:
     """Predict the commonest set of labels, and by a logistic regression for each label."""
-    sets = sets_of(train, spec["separator"])
+    sets = sets_of(train)
     common = list(Counter(tuple(sorted(row)) for row in sets).most_common(1)[0][0])
     learned = [
         _classes.logistic_regression(vectors, column.astype(str).tolist(), others)
@@ -208,7 +207,7 @@ def details(
 ) -> dict[str, Any]:
     """Return the scores of each label, and how far the probabilities are right."""
     labels, thresholds = spec["labels"], _calibration.fitted(model).get("thresholds", {})
-    truth = _indicators(sets_of(split, spec["separator"]), labels)
+    truth = _indicators(sets_of(split), labels)
     answers = _indicators([p["labels"] for p in predictions], labels)
     return {
         "classes": _classes.by_label(truth, answers, labels, thresholds),
@@ -218,7 +217,7 @@ def details(
 
 def fit(logits: np.ndarray, split: Dataset, spec: Spec, config: Config) -> dict[str, Any]:
     """Fit a temperature and a threshold for each label, as the options ask for it."""
-    truth = _indicators(sets_of(split, spec["separator"]), spec["labels"])
+    truth = _indicators(sets_of(split), spec["labels"])
     found = _classes.fit(logits, truth, config)
     if config.options["thresholds"] == "validation":
         stated = _chances(logits / found.get("temperature", 1.0))

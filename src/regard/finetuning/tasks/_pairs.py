@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data import read_lines
-from regard.finetuning.tasks import _classes
+from regard.finetuning.data import Part, read_lines
+from regard.finetuning.tasks import _classes, _files
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -66,6 +66,11 @@ def read_aligned(path: Path) -> Iterator[dict[str, Any]]:
             f"{files[1].name}; align them."
         )
     yield from (dict(zip(names, pair, strict=True)) for pair in zip(*sides, strict=True))
+
+
+def own_parts(path: Path) -> dict[str, Part]:
+    """Find the folders train, validation and test with two files each."""
+    return _files.own_parts(path, read_aligned, "*.*")
 
 
 def likeness(value: Any) -> Any:

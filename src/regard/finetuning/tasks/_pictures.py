@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import ConfigError, DataError
+from regard.finetuning.data import Part
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.tasks import Encoded, Spec, _classes, _files, _text
 from regard.inspection.report.content import Finding
@@ -30,6 +31,11 @@ def in_folders(path: Path) -> Iterator[dict[str, Any]]:
             "parent, or a table."
         )
     yield from ({"image": str(file.relative_to(path)), "label": file.parent.name} for file in files)
+
+
+def own_parts(path: Path) -> dict[str, Part]:
+    """Find the folders train, validation and test, each with folders of classes in it."""
+    return _files.own_parts(path, in_folders, "*/*.*")
 
 
 def require_files(files: Sequence[Any], path: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
+from regard.finetuning.data import Part
 from regard.finetuning.tasks import _classes, _files
 from regard.inspection.report.content import Finding
 from regard.models.sounds import OTHER_SOUNDS, SOUNDS, open_sound
@@ -35,6 +36,11 @@ def in_folder(path: Path) -> Iterator[dict[str, Any]]:
         words = file.with_suffix(".txt")
         text = words.read_text(encoding="utf-8").strip() if words.is_file() else None
         yield {"audio": str(file.relative_to(path)), "text": text}
+
+
+def own_parts(path: Path) -> dict[str, Part]:
+    """Find the folders train, validation and test with recordings."""
+    return _files.own_parts(path, in_folder, "**/*.*")
 
 
 def require_pairs(split: Dataset, path: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 2048
 """Tokens in a batch without gradients, padding included."""
+
+NOT_WORDS = re.compile(r"[^\w]+|_+")
 
 Encodings = list[list[int]]
 
@@ -218,6 +221,19 @@ def require_texts(split: Dataset, path: str) -> None:
 
 def _kind(value: Any) -> str:
     return "none" if value is None else f"a value of type {type(value).__name__}"
+
+
+def likeness(text: Any) -> Any:
+    """Return what texts share that differ in case, spaces and punctuation alone."""
+    if not isinstance(text, str):
+        return text
+    words = " ".join(NOT_WORDS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).split())
+    return words or text.strip() or None
+
+
+def likenesses(splits: dict[str, Dataset]) -> dict[str, list[Any]]:
+    """Return what the texts of each split are alike in."""
+    return {name: [likeness(text) for text in split["text"]] for name, split in splits.items()}
 
 
 def keys(split: Dataset) -> list[str | None]:

@@ -11,11 +11,21 @@ import numpy as np
 from pydantic import PositiveInt
 
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import normalize
 from regard.finetuning.finite import require_finite
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _calibration, _classes, _labels, _pictures, _text
+from regard.finetuning.tasks import (
+    Encoded,
+    Prediction,
+    Score,
+    Spec,
+    _calibration,
+    _classes,
+    _files,
+    _labels,
+    _pictures,
+    _text,
+)
 from regard.inspection.report.content import Example, Finding, Picture
 from regard.models.pictures import open_picture
 
@@ -32,7 +42,8 @@ SHRUNK = 16
 FAMILIES = ("vit", "deit", "dinov2")
 """Families of models that can begin from scratch."""
 
-alike = normalize
+alike, parts = _files.alike, _pictures.own_parts
+reading = None
 loss, tally = _classes.loss, _classes.tally
 
 
@@ -119,6 +130,9 @@ report:
 
 seed: 42
 """
+
+
+strata = _classes.strata
 
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:

@@ -14,10 +14,9 @@ from pydantic import PositiveFloat, PositiveInt
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import normalize
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, _classes, _generated, _pictures
+from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, _classes, _files, _generated, _pictures
 from regard.inspection.report.content import Finding, Picture
 from regard.models.pictures import open_picture
 
@@ -33,7 +32,8 @@ BATCH = 64
 MOMENTS = 4
 """Steps of the denoising whose attention is drawn."""
 
-alike = normalize
+alike, parts, strata = _files.alike, _pictures.own_parts, _classes.strata
+reading = None
 tally = validate = None
 
 

@@ -13,10 +13,10 @@ from pydantic import Field
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import Formats, normalize, read_lines, read_table, take_columns
+from regard.finetuning.data import Formats, Part, read_lines, read_table, take_columns
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _masking, _scratch, _text
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _files, _masking, _scratch, _text
 from regard.inspection.report.content import Finding, Table
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ INPUT = "text"
 FILLS = 5
 """Words that are named for each mask in an input."""
 
-alike = normalize
+alike = _text.likeness
+strata = reading = None
 tally = validate = None
 
 
@@ -53,6 +54,11 @@ def read_folder(path: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path}: need a folder with .txt files; got none in it; name their folder, or a table.")
     for file in files:
         yield from read_paragraphs(file)
+
+
+def parts(path: Path) -> dict[str, Part]:
+    """Find the folders train, validation and test with texts."""
+    return _files.own_parts(path, read_folder, "**/*.txt")
 
 
 FORMATS: Formats = {"": read_folder, ".txt": read_paragraphs}
@@ -154,7 +160,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         for name in ("train", "test"):
             _rated(config.options["downstream"], name)
     spec = {"from_scratch": config.options["from_scratch"]}
-    return spec, findings + _classes.leaks({name: _text.keys(split) for name, split in splits.items()}, "text")
+    return spec, findings + _classes.leaks(_text.likenesses(splits), "text")
 
 
 def _rated(downstream: dict[str, str], name: str) -> Dataset:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import normalize
+from regard.finetuning.data import Part
 from regard.finetuning.finite import require_all
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
@@ -22,9 +22,11 @@ from regard.finetuning.tasks import (
     _boxes,
     _classes,
     _detectors,
+    _files,
     _pictures,
     _precision,
     _text,
+    _yolo,
 )
 from regard.inspection.report.content import Finding, Picture, Table
 from regard.models.pictures import open_picture, picture_size
@@ -34,15 +36,15 @@ if TYPE_CHECKING:
 
 COLUMNS = {"image": "the file of the picture", "objects": "its objects: a list of `label` and `box`"}
 INPUT = "image"
-FORMATS = {".json": _boxes.from_coco, "": _boxes.from_yolo}
+FORMATS = {".json": _boxes.from_coco, "": _yolo.from_yolo}
 BATCH = 16
 """Pictures in a batch without gradients."""
 FLOOR = 0.01
 """The least probability of what is told: measures need the unsure boxes too."""
 SURE = 0.5
 """The least probability of what is shown to a reader."""
-alike = normalize
-tally = validate = None
+alike = _files.alike
+tally = validate = reading = None
 
 
 class Options(Section):
@@ -105,6 +107,21 @@ report:
 
 seed: 42
 """
+
+
+def parts(path: Path) -> dict[str, Part]:
+    """Find the parts that data sets in COCO's or in YOLO's way name their own."""
+    return _boxes.own_parts(path) or _yolo.own_parts(path)
+
+
+def strata(table: Dataset, config: Config) -> list[list[str]]:
+    """Return the labels of each picture's objects."""
+    train = _classes.where("train", config)
+    rows = enumerate(table["objects"], start=1)
+    return [
+        sorted({each["label"] for each in _boxes.objects_of(cell, config.options["boxes"], f"{train}, row {number}")})
+        for number, cell in rows
+    ]
 
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:

@@ -11,11 +11,10 @@ from pydantic import PositiveInt
 
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import normalize
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _recognizers, _sounds, _text, _transcripts
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _files, _recognizers, _sounds, _text, _transcripts
 from regard.inspection.report.content import Finding, Picture
 from regard.models.sounds import read_sound
 
@@ -29,7 +28,8 @@ BATCH = 8
 """Sounds in a batch without gradients."""
 BEFORE = "before fine-tuning"
 
-alike = normalize
+alike, parts = _files.alike, _sounds.own_parts
+strata = reading = None
 tally = validate = None  # words are written one after the other, too slowly for a validation: the loss chooses
 
 

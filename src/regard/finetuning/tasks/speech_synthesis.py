@@ -48,7 +48,8 @@ OTHER_WORDS = "recordings of other words"
 CEILINGS = (SAME_VOICE,)
 """Baselines that no model can better."""
 
-alike = normalize
+alike, parts = _text.likeness, _sounds.own_parts
+strata = reading = None
 
 
 class Options(Section):

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import Formats, normalize
+from regard.finetuning.data import Formats, put_column
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import (
@@ -25,6 +25,7 @@ from regard.finetuning.tasks import (
     _label_sets,
     _labels,
     _numbers,
+    _readings,
     _text,
 )
 from regard.inspection.report.content import Finding, TokenAttention
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 COLUMNS = {"text": "the text to classify", "label": "the name of its class, a list of names, or a number"}
 INPUT = "text"
 FORMATS: Formats = {}
-alike = normalize
+alike = _text.likeness
+parts = None
 READABLE = 32
 """Tokens of the longest input whose attention is drawn, unless all are longer."""
 
@@ -48,8 +50,10 @@ class Options(Section):
 
     Attributes:
         kind: what each text has: a `single` label, any number of them (`multi`), or a number (`regression`); `auto`
-            goes by the column: lists are several labels, numbers with decimals are numbers, all else is one label.
-        separator: what stands between the labels of a text where they are no list.
+            goes by the column: lists, vectors of 0 and 1 and names with a separator are several labels, numbers with
+            decimals are numbers, all else is one label.
+        separator: what stands between the labels of a text where they are no list; `auto` finds it.
+        names: of the labels, where they are vectors of 0 and 1.
         class_weights: `balanced` makes each label count the same in the loss, however rare it is.
         label_smoothing: share of the truth that is spread over all labels.
         calibrate: divide logits by a temperature that is fitted on the validation rows, before predictions make
@@ -60,7 +64,8 @@ class Options(Section):
     """
 
     kind: Literal["auto", "single", "multi", "regression"] = "auto"
-    separator: Annotated[str, Field(min_length=1)] = ";"
+    separator: Annotated[str, Field(min_length=1)] = "auto"
+    names: list[str] | None = None
     class_weights: Literal["none", "balanced"] = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     calibrate: bool = False
@@ -114,7 +119,8 @@ adapter:
 
 options:
   kind: auto                  # single: one label a text; multi: a list of labels; regression: a number
-  # separator: ";"            # between the labels of a text, where they are no list
+  # separator: ";"            # between the labels of a text, where they are no list; found if left out
+  # names: [bad, good]        # of the labels, where they are vectors of 0 and 1
   class_weights: none         # balanced: rare labels count as much as frequent ones
   label_smoothing: 0.0        # share of the truth that is spread over all labels
   calibrate: false            # true: make probabilities what they say, by a temperature fitted on validation
@@ -137,34 +143,69 @@ repeats: 1                    # train with so many seeds: mean and deviation of 
 """
 
 
+def reading(train: Dataset, config: Config) -> tuple[_readings.Reading, list[Finding]]:
+    """Tell how the labels are written, and what kind they are."""
+    cells, options = train["label"], config.options
+    if options["kind"] == "regression" or (options["kind"] == "auto" and _are_numbers(cells)):
+        if options["kind"] == "regression":
+            return {}, []
+        return {}, [Finding("ok", "train: the labels are numbers, to be predicted (options.kind: regression)")]
+    found = _readings.find(cells, options["kind"], options["separator"], options["names"] or [])
+    if not found:
+        return {}, _readings.doubts(cells) if options["kind"] == "auto" else []
+    if options["kind"] == "single":
+        return found | {"one": True}, []
+    return found, [_readings.told(cells, found, config.data.columns["label"])]
+
+
+def _are_numbers(cells: Sequence[Any]) -> bool:
+    return all(map(_numbers.is_number, cells)) and any(not float(cell).is_integer() for cell in cells)
+
+
+def read(table: Dataset, reading: _readings.Reading, path: str) -> Dataset:
+    """Return a table with its labels as lists, if they are written so that there may be several."""
+    if not reading:
+        return table
+    cells: list[Any] = [
+        _readings.labels_of(cell, reading, (path, row)) for row, cell in enumerate(table["label"], start=1)
+    ]
+    if reading.get("one"):
+        cells = [_readings.only(cell, path, row) for row, cell in enumerate(cells, start=1)]
+    return put_column(table, "label", cells)
+
+
+def strata(table: Dataset, config: Config) -> list[list[str]]:
+    """Return the labels of each row, or the tenth that its number is in."""
+    kind = _kind_of(table, config)
+    if kind == "regression" and all(map(_numbers.is_number, table["label"])):
+        return _numbers.tenths(table)
+    cells = table["label"] if kind == "multi" else _classes.names_of(table)
+    return [list(cell or []) if kind == "multi" else [cell] for cell in cells]
+
+
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
     """Name the labels and look for what spoils a classifier."""
     paths = {name: _classes.where(name, config) for name in splits}
     for name, split in splits.items():
         _text.require_texts(split, paths[name])
-    kind, findings = _choose_kind(splits["train"], config)
+    kind = _kind_of(splits["train"], config)
     _require_options(kind, config)
-    spec, found = KINDS[kind].learn_spec(splits, paths, config)
-    findings += found
+    spec, findings = KINDS[kind].learn_spec(splits, paths, config)
     keys = {name: _text.keys(split) for name, split in splits.items()}
     for name, split in splits.items():
         shown = KINDS[kind].shown_of(split, spec)
         findings += [*_classes.repeats(name, keys[name], shown, "text"), *_text.empty_findings(name, split)]
-    return spec, findings + _classes.leaks(keys, "text")
+    return spec, findings + _classes.leaks(_text.likenesses(splits), "text")
 
 
-def _choose_kind(train: Dataset, config: Config) -> tuple[str, list[Finding]]:
-    """Return what the configuration asks for, or go by the column and say so."""
-    kind, cells = config.options["kind"], train["label"]
-    if kind != "auto":
-        return kind, []
-    if any(isinstance(cell, list) for cell in cells):
-        return "multi", [Finding("ok", "train: the labels are lists, so a text may have several (options.kind: multi)")]
-    if all(map(_numbers.is_number, cells)) and any(not float(cell).is_integer() for cell in cells):
-        return "regression", [
-            Finding("ok", "train: the labels are numbers, to be predicted (options.kind: regression)")
-        ]
-    return "single", []
+def _kind_of(table: Dataset, config: Config) -> str:
+    """Return what the configuration asks for, or go by the column."""
+    if config.options["kind"] != "auto":
+        return config.options["kind"]
+    cells = table["label"]
+    return (
+        "multi" if any(isinstance(cell, list) for cell in cells) else "regression" if _are_numbers(cells) else "single"
+    )
 
 
 def _require_options(kind: str, config: Config) -> None:
