@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from catalogue import architectures
-from inputs import candidates, repaired
-from small import HEADS, KEYS, small
+from inputs import candidates
+from repairs import repaired
+from sizes import TRIED
+from small import completed, small
 
-LARGE = 2e8
+LARGE, LACKS, REPAIRS = 2e8, 5, 8
 
 
 def spread(model: torch.nn.Module) -> None:
@@ -30,32 +32,51 @@ class Case:
     def __init__(self, model_type: str, side: str) -> None:
         kind, self.kind = architectures()[model_type]
         self.side, errors = side, []
-        for keys, fill in ((KEYS, False), (HEADS, False), (HEADS, True)):
+        for sizes in TRIED:
             try:
-                self.config = small(kind, keys, fill)
-                self.eager = self.make("eager")
-                self.inputs = self._inputs()
+                self.config = small(kind, sizes)
+                self._complete()
                 return
             except Exception as error:
                 errors.append(error)
         raise errors[0]
 
+    def _complete(self) -> None:
+        """The model and its inputs, with what its configuration lacks."""
+        for _ in range(LACKS):
+            try:
+                self.eager = self._first()
+                self.inputs = self._inputs()
+                return
+            except Exception as error:
+                if not completed(self.config, error):
+                    raise
+        raise ValueError("its configuration lacks more and more")
+
     def make(self, implementation: str | None) -> Any:
+        """A new model, of the same weights each time."""
+        options = {} if implementation is None else {"attn_implementation": implementation}
+        torch.manual_seed(0)  # some keep layers where no list of weights has them
+        model = self.kind._from_config(copy.deepcopy(self.config), **options).eval()
+        model.load_state_dict(self._weights, strict=False)
+        return model
+
+    def _first(self) -> Any:
         with torch.device("meta"):
             count = sum(each.numel() for each in self.kind._from_config(copy.deepcopy(self.config)).parameters())
         if count > LARGE:
             raise ValueError(f"{count / 1e6:.0f} million parameters are no small model")
         torch.manual_seed(0)
-        options = {} if implementation is None else {"attn_implementation": implementation}
-        model = self.kind._from_config(copy.deepcopy(self.config), **options).eval()
+        model = self.kind._from_config(copy.deepcopy(self.config), attn_implementation="eager").eval()
         spread(model)
+        self._weights = model.state_dict()
         return model
 
     def _inputs(self) -> dict[str, Any]:
         errors: list[str] = []
         for candidate in candidates(self.eager, self.side):
             inputs: dict[str, Any] | None = candidate
-            for _ in range(4):
+            for _ in range(REPAIRS):
                 try:
                     run(self.eager, inputs)
                     return inputs
@@ -85,14 +106,18 @@ class Case:
         yield name, how, inputs
 
 
+def copied(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value.clone() if isinstance(value, torch.Tensor) else value for name, value in inputs.items()}
+
+
 def run(model: Any, inputs: dict[str, Any]) -> Any:
     torch.manual_seed(2)
     with torch.no_grad():
-        return model(**{name: value.clone() for name, value in inputs.items()})
+        return model(**copied(inputs))
 
 
 def generate(model: Any, inputs: dict[str, Any]) -> torch.Tensor:
     torch.manual_seed(2)
-    given = {name: value.clone() for name, value in inputs.items() if name != "decoder_input_ids"}
+    given = copied({name: value for name, value in inputs.items() if name != "decoder_input_ids"})
     with torch.no_grad():
         return model.generate(**given, max_new_tokens=4, min_new_tokens=4, do_sample=False, num_beams=1)

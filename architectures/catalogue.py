@@ -12,7 +12,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 # The mappings of transformers from which a class is taken, the first that has it: models that generate come first.
 MAPPINGS = [
     "SEQ_TO_SEQ_CAUSAL_LM", "SPEECH_SEQ_2_SEQ", "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "TEXT_TO_WAVEFORM",
-    "CAUSAL_LM", "", "PRETRAINING", "BACKBONE",
+    "CAUSAL_LM", "TEXT_RECOGNITION", "", "PRETRAINING", "BACKBONE",
 ]  # fmt: skip
 ENCODERS = ["MASKED_LM"]  # whose models for causal language are an afterthought
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+import torchvision_apart  # noqa: F401 (before transformers)
 from case import Case
 from observed import Observed, Observer, eager_functions
 from transformers import AttentionInterface

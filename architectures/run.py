@@ -7,6 +7,7 @@ make architectures CHOSEN="bert llama"   these again; the rest stays
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from catalogue import architectures
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "build" / "architectures.jsonl"
 SECONDS = 120
+APART = Path(sys.prefix) / "timm"  # where the Makefile installs it
 
 
 def main(chosen: list[str]) -> None:
@@ -44,7 +46,10 @@ def kept() -> dict[str, Any]:
 def compared(wanted: list[str]) -> Any:
     """A row for each, from a process of its own; one that crashes or takes too long ends it, and is said so."""
     command = [sys.executable, str(Path(__file__).with_name("compare.py")), *wanted]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    found = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(APART)]))
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | {"PYTHONPATH": found}
+    )
     assert process.stdout is not None
     left = list(wanted)
     while left:

@@ -9,78 +9,108 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from exceptions import EXCEPTIONS
+from sizes import FILLED, HEAD, KINDS, LACKING, LAYERS, TOKENS, TRIED, VOCABULARY, Sizes
 from transformers import ResNetConfig
 
-WIDTH, HEADS, HEAD, KEYS, LAYERS, VOCABULARY, IMAGE, PATCH = 32, 4, 8, 2, 2, 128, 32, 8
 
-# The first pattern that fits a field's whole name says what it becomes: a number, or a function of its default.
-RULES: list[tuple[str, Any]] = [
-    (r"(.*_)?(vocab_size|vocabulary_size|vocab)", VOCABULARY),
-    (r"pad_token_id", 0),
-    (r"bos_token_id|decoder_start_token_id|cls_token_id", 1),
-    (r"eos_token_id|sep_token_id", 2),
-    (r"(.*_)?(num_.*heads|n_heads?|n_.*heads|attention_heads|.*_heads|num_attention_head)", HEADS),
-    (r"(.*_)?(head_dim|d_kv|dim_head|head_size|head_width|rotary_dim)", HEAD),
-    (r"(.*_)?(num_.*layers|n_layers?|encoder_layers|decoder_layers|.*_layers|layers|depth|num_blocks|n_block)", LAYERS),
-    (r"(.*_)?(num_experts|n_routed_experts|num_local_experts|moe_num_experts|.*num_experts)", 4),
-    (r"(.*_)?(num_experts_per_tok.*|moe_topk|moe_k|top_k_experts|experts_per_token|top_k)", 2),
-    (r"(.*_)?(n_group|topk_group)", 1),
-    (r"index_topk|index_top_k|.*topk_blocks", 4),
-    (r"(.*_)?(intermediate_size|ffn_dim|mlp_dim|d_ff|dim_ff|d_inner|ffn_hidden_size|feedforward_dim|intermediate_dim|"
-     r"dim_feedforward|hidden_dim|n_inner|inner_dim|ffn_intermediate_size|mlp_hidden_size)", 2 * WIDTH),
-    (r"(.*_)?(hidden_size|d_model|n_embd|embed_dim|embedding_size|projection_dim|embed_size|lora_rank|out_dim|proj_dim|"
-     r"embedding_dim|project_dim|emb_dim|hidden_size_.*|proj_size|output_dim|width|channels?_last|num_filters)", WIDTH),
-    (r"sliding_window|local_attention|window_size|.*chunk_size|attention_window", 4),
-    (r"(.*_)?image_size|crop_size|resolution|img_size|pretrain_image_size", IMAGE),
-    (r"(.*_)?patch_size", PATCH),
-    (r"max_window_layers", 0),
-    (r"(.*_)?(max_position_embeddings|n_positions|max_seq_len|n_ctx|max_source_positions|max_target_positions)", 64),
-    (r"upsample_groups", WIDTH),
-    (r"num_queries|.*num_proposals", 8),
-    (r"mamba_d_state|state_size|mamba_n_heads|mamba_head_dim|mamba_d_head|linear_.*_head_dim", HEAD),
-]  # fmt: skip
-FILLED = {
-    "head_dim": HEAD, "vocab_size": VOCABULARY, "num_key_value_heads": HEADS, "n_routed_experts": 4,
-    "layer_types": ["full_attention"] * LAYERS, "sliding_window": 4, "shared_expert_intermediate_size": WIDTH,
-    "deepstack_layer_map": [], "spatial_layer_map": [], "vocabulary_map": {"<image>": VOCABULARY - 9},
-}  # fmt: skip
-KINDS = ("layer_types", "layers_block_type", "mlp_layer_types", "indexer_types")
-TOKENS = re.compile(r".*(token_id|token_index|token_idx)$")
+def small(kind: type, sizes: Sizes = TRIED[0], held: Any = None, further: dict[str, Any] | None = None) -> Any:
+    """A small configuration of this class, and of all that it holds.
 
-
-def small(kind: type, keys: int = KEYS, fill: bool = False) -> Any:
-    """A small configuration of this class, and of all that it holds, with so many heads of keys.
-
-    With `fill` what has no default gets a size, too.
+    A part of a model has the defaults that its model gives it where widths stay, and values of its own else.
     """
-    old = kind()
-    values: dict[str, Any] = {}
+    own = (EXCEPTIONS.get(kind.model_type, {}) if sizes.narrow else {}) | (further or {})
+    old = _defaults(kind, own) if held is None or sizes.narrow else held
+    values: dict[str, Any] = {} if sizes.narrow else _given(kind, old)
     for field in dataclasses.fields(kind):
-        value = _value(field.name, _default(field, old), keys)
-        if fill and value is None and _default(field, old) is None:
+        value = _value(field.name, _default(field, old), sizes)
+        if sizes.fill and value is None and _default(field, old) is None:
             value = FILLED.get(field.name)
         if value is not None:
             values[field.name] = value
     for name in kind.sub_configs:
-        held = getattr(old, name, None)
-        if held is not None and hasattr(held, "sub_configs") and "Timm" not in type(held).__name__:
-            values[name] = small(type(held), keys, fill)
+        values |= _part(name, getattr(old, name, None), sizes, own)
     _layers(old, values)
     _tokens(kind, old, values)
-    _rotary(kind, old, values)
+    if held is not None:
+        _features(held, values)
+    if sizes.narrow:
+        _rotary(kind, old, values)
     if "backbone_config" in {field.name for field in dataclasses.fields(kind)} and "backbone_config" not in values:
-        values["backbone_config"] = _backbone(one="Timm" in type(getattr(old, "backbone_config", None)).__name__)
-    values |= EXCEPTIONS.get(kind.model_type, {})
-    return kind(**values)
+        values["backbone_config"] = _backbone(one=_of_timm(getattr(old, "backbone_config", None)))
+    parts = set(kind.sub_configs) & values.keys()
+    return kind(
+        **values | {name: value for name, value in own.items() if name not in parts or not isinstance(value, dict)}
+    )
+
+
+def _part(name: str, part: Any, sizes: Sizes, own: dict[str, Any]) -> dict[str, Any]:
+    """A part of a configuration, small, under its name."""
+    if _of_timm(part):
+        return {} if sizes.narrow else {name: part}
+    if part is None or not hasattr(part, "sub_configs"):
+        return {}
+    given = own.get(name)
+    return {name: small(type(part), sizes, part, given if isinstance(given, dict) else None)}
+
+
+def completed(config: Any, error: Exception) -> bool:
+    """Gives a part of a configuration what an error says that it lacks; whether it did."""
+    found = re.search(r"'(\w+)' object has no attribute '(\w+)'", str(error))
+    if found is None:
+        return False
+    value = _value(found[2], 10**6, TRIED[1]) or LACKING.get(found[2]) or FILLED.get(found[2])
+    parts = [each for each in _parts(config) if type(each).__name__ == found[1]]
+    for part in parts if value is not None else ():
+        setattr(part, found[2], value)
+    return bool(parts) and value is not None
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    yield config
+    for name in getattr(config, "sub_configs", {}):
+        if getattr(config, name, None) is not None:
+            yield from _parts(getattr(config, name))
+
+
+def _defaults(kind: type, own: dict[str, Any]) -> Any:
+    try:
+        return kind()
+    except Exception:  # of one whose defaults do not fit one another
+        return kind(**own)
+
+
+def _of_timm(part: Any) -> bool:
+    return "Timm" in type(part).__name__
 
 
 def _backbone(one: bool) -> ResNetConfig:
-    """Where a timm model would be, which needs timm: its last features, or those of the last three stages."""
+    """Where a timm model would be: its last features, or those of the last three stages."""
     stages = ["stage4"] if one else ["stage2", "stage3", "stage4"]
     return ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], out_features=stages)
+
+
+def _features(held: Any, values: dict[str, Any]) -> None:
+    """As many features as a model takes from a part of it: those of the last layers, or of the same stages."""
+    places = getattr(held, "out_indices", None)
+    if not isinstance(places, (list, tuple)) or not hasattr(held, "stage_names"):
+        return
+    if len(held.stage_names) - 1 == getattr(held, "num_hidden_layers", None):
+        count = max(len(places), values.get("num_hidden_layers", LAYERS))
+        values |= {"num_hidden_layers": count, "out_indices": list(range(count + 1))[-len(places) :]}
+    else:
+        values["out_features"] = list(held.out_features)
+
+
+def _given(kind: type, old: Any) -> dict[str, Any]:
+    """What a part of a model has that is not its default."""
+    plain, names = kind(), {field.name for field in dataclasses.fields(kind) if field.init}
+    values = {name: getattr(old, name, None) for name in names - set(kind.sub_configs) - {"model_type"}}
+    return {name: value for name, value in values.items() if value != getattr(plain, name, None)}
 
 
 def _default(field: Any, old: Any) -> Any:
@@ -93,14 +123,14 @@ def _default(field: Any, old: Any) -> Any:
     return value
 
 
-def _value(name: str, old: Any, keys: int) -> Any:
+def _value(name: str, old: Any, sizes: Sizes) -> Any:
     if isinstance(old, bool) or old is None:
         return None
     if TOKENS.fullmatch(name) and isinstance(old, list):
         return [2]
     if re.fullmatch(r"(.*_)?(num_key_value_heads|kv_heads|n_head_kv|num_kv_heads)", name):
-        return min(keys, old) if isinstance(old, int) else None
-    for pattern, value in RULES:
+        return min(sizes.keys, old) if isinstance(old, int) and sizes.narrow else None
+    for pattern, value in sizes.rules:
         if re.fullmatch(pattern, name):
             if isinstance(old, int) and old > 0:
                 return min(value, old) if "heads" in name else value
@@ -148,91 +178,3 @@ def _tokens(kind: type, old: Any, values: dict[str, Any]) -> None:
         if TOKENS.fullmatch(field.name) and isinstance(number, int) and field.name not in values and number > 2:
             values[field.name] = place
             place -= 1
-
-
-PREDICTED = {"prediction_length": 4, "context_length": 12, "lags_sequence": [1, 2]}
-STAGES = {"out_features": ["stage2", "stage3", "stage4"], "hidden_sizes": [WIDTH] * 4, "depths": [1] * 4}
-OF_STAGES = {"encoder_in_channels": [WIDTH] * 3, "decoder_in_channels": [WIDTH] * 3, "encoder_hidden_dim": WIDTH}
-WINDOWS = {"image_size": 64, "patch_size": 2, "window_size": 4}  # whose last stage is a window still
-EXCEPTIONS: dict[str, dict[str, Any]] = {
-    "autoformer": PREDICTED,
-    "informer": PREDICTED,
-    "time_series_transformer": PREDICTED,
-    "rt_detr_resnet": STAGES,
-    "rt_detr": OF_STAGES,
-    "rt_detr_v2": OF_STAGES,
-    "swin": WINDOWS,
-    "swinv2": WINDOWS,
-    "donut-swin": WINDOWS,
-    "maskformer-swin": WINDOWS,
-    "swin2sr": WINDOWS,
-    "clap_audio_model": {"window_size": 8},
-    "cvt": {"depth": [1, 2, 3]},
-    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "window_size": 4},
-    "reformer": {"axial_pos_embds_dim": [16, 16], "axial_pos_shape": [4, 4], "max_position_embeddings": 16},
-    "zaya": {"num_experts_per_tok": 1},
-    "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
-    "granite_speech5_encoder": {"context_size": 8},
-    "granite_speech_encoder": {"context_size": 8},
-    "lw_detr_vit": {"image_size": 64, "num_windows": 4, "num_windows_side": 2},
-    "vitpose_backbone": {"image_size": [32, 32], "patch_size": [8, 8]},
-    "gemma3n_text": {
-        "intermediate_size": 64,
-        "layer_types": ["sliding_attention", "full_attention"],
-        "num_kv_shared_layers": 0,
-        "activation_sparsity_pattern": None,
-        "hidden_size_per_layer_input": 16,
-        "laurel_rank": 8,
-    },
-    "gemma4_text": {"hidden_size_per_layer_input": 16, "num_kv_shared_layers": 0},
-    "glm4v_moe_text": {
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": 10000.0,
-            "partial_rotary_factor": 0.5,
-            "mrope_section": [1, 1, 0],
-        }
-    },
-    "cohere_compass": {"rope_parameters": None},
-    "cohere_compass_text": {"rope_parameters": None},
-    "qwen2_5_vl_vision": {"window_size": 32},
-    "qwen2_5_omni_vision_encoder": {"window_size": 32},
-    "exaone4_5_vision": {"window_size": 32},
-    "conditional_detr": {"use_timm_backbone": False, "backbone": None},
-    "bros": {"dim_bbox_sinusoid_emb_2d": 8, "dim_bbox_sinusoid_emb_1d": 2, "dim_bbox_projection": 8},
-    "layoutlmv3": {"coordinate_size": 6, "shape_size": 4, "input_size": 32},
-    "lilt": {"channel_shrink_ratio": 4, "hidden_size": 48},
-    "blip_2_qformer": {"encoder_hidden_size": 32},
-    "instructblip_qformer": {"encoder_hidden_size": 32},
-    "instructblipvideo_qformer": {"encoder_hidden_size": 32},
-    "depth_anything": {"neck_hidden_sizes": [8, 8], "reassemble_factors": [1, 1]},
-    "step3p5": {"sliding_window": 4},
-    "mistral_large4_text": {"kv_source_layers": [0, 0]},
-    "timesformer": {"num_frames": 4},
-    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1, "expert_layer_period": 2},
-    "recurrent_gemma": {
-        "num_hidden_layers": 3,
-        "block_types": ["recurrent", "recurrent", "attention"],
-        "lru_width": 32,
-    },
-    "nemotron_h": {
-        "n_routed_experts": 4,
-        "num_experts_per_tok": 2,
-        "mamba_num_heads": 4,
-        "mamba_head_dim": 16,
-        "ssm_state_size": 8,
-    },
-    "bamba": {"attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1},
-    "blip-2": {"image_token_index": 100},
-    "instructblip": {"image_token_index": 100},
-    "instructblipvideo": {"video_token_index": 100},
-    "esm": {"vocab_size": VOCABULARY, "pad_token_id": 0},
-    "audio-spectrogram-transformer": {"max_length": 64, "num_mel_bins": 32, "frequency_stride": 8, "time_stride": 8},
-    "falcon_h1": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_ssm": 64, "mamba_n_groups": 1},
-    "granitemoehybrid": {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1},
-    "longcat_flash": {"qk_head_dim": None, "head_dim": 8, "kv_lora_rank": 16},
-    "muse_spark_audio": {"num_hidden_layers": 4},
-    "fun_asr_nano_adaptor": {"intermediate_size": 8},
-    "lxmert": {"visual_feat_dim": 32},
-    "mimi": {"hidden_size": 32, "upsample_groups": 32, "codebook_dim": 8, "vector_quantization_hidden_dimension": 8},
-}

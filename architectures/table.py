@@ -37,8 +37,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     """The page of the documentation."""
     rows = sorted(rows, key=lambda row: row["type"])
     shown = [row for row in rows if "attentions" in row]
-    without = [row["type"] for row in rows if "attention" in row]
-    unmade = [row["type"] for row in rows if "made" in row]
+    left = [row for row in rows if "attentions" not in row]
+    without = sum("attention" in row for row in left)
     counts = {way: Counter(verdict(row, way)[0] for row in shown) for way in WAYS}
     lines = [
         "# Architectures",
@@ -57,14 +57,40 @@ def page(rows: list[dict[str, Any]]) -> str:
             if counts["watch"][name] or counts["regard"][name]
         ),
         "",
-        f"Left out: {len(without)} without an attention that is a softmax ({', '.join(without)}), and {len(unmade)} of "
-        f"which this tool makes no small model or no inputs ({', '.join(unmade)}).",
+        f"{without} others have no attention that is a softmax, and of {len(left) - without} this tool makes no small "
+        "model or no inputs: [they and why](#left-out).",
         "",
         '| architecture | model | inputs | `regard.watch` | `"regard"` |',
         "|---|---|---|---|---|",
         *(_line(row) for row in shown),
+        "",
+        "## Left out",
+        "",
+        "| architecture | |",
+        "|---|---|",
+        *(f"| {row['type']} | {reason(row)} |" for row in left),
     ]
     return "\n".join(lines) + "\n"
+
+
+# What an error says of why there is no small model or no inputs, in a few words; the first that fits.
+REASONS = [
+    (r"requires the (\w+) library", r"needs {}, which is not installed"),
+    (r'missing the required "forward" function', "has no forward: its parts run by themselves while it generates"),
+    (r"'inference_session'", "reads a session of a video, which is no batch of tensors"),
+    (r"(\d+) million parameters", "has {} million parameters where this tool makes its sizes small"),
+    (r"ended or took more than", "takes too long"),
+    (r"no inputs", "no inputs that it takes"),
+    (r"", "no small configuration that fits"),
+]
+
+
+def reason(row: dict[str, Any]) -> str:
+    """Why an architecture is left out."""
+    if "made" not in row:
+        return "no attention that is a softmax"
+    found = ((re.search(pattern, row["made"]), words) for pattern, words in REASONS)
+    return next(words.format(*match.groups()) for match, words in found if match)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -81,10 +81,47 @@ def test_attentions_that_were_not_seen_are_found(monkeypatch):
     assert "not told: encoder.layer.1" in row["watch"]["right"][1]
 
 
+@pytest.mark.parametrize(
+    ("model_type", "width"),
+    [
+        ("gpt2", 32),
+        ("levit", None),  # whose widths are tied to one another: they stay
+        ("depth_anything", None),  # as many layers as the neck takes features of
+        ("blt", 32),  # whose configuration lacks what generation asks it for
+        ("kyutai_speech_to_text", 32),  # a number for each codebook at each place
+        ("video_llama_3_vision", 32),  # what it takes beside pictures is known by its name
+    ],
+)
+def test_small_models(model_type, width):
+    from case import Case, run
+
+    case = Case(model_type, "right")
+    assert width is None or case.config.get_text_config().hidden_size == width
+    assert all(
+        torch.equal(one, other) for one, other in zip(*(_weights(case.make(None)) for _ in range(2)), strict=True)
+    )
+    run(case.make("eager"), case.inputs)
+
+
+def _weights(model):
+    return [*model.parameters(), *model.buffers()]
+
+
+def test_why_an_architecture_is_left_out():
+    import table
+
+    rows = {"dinat": "needs natten", "bark": "has no forward", "mamba": "no attention"}
+    for model_type, said in rows.items():
+        assert table.reason(compared(model_type)[0]).startswith(said)
+
+
 @pytest.mark.slow
-def test_a_sample_of_the_page_again(monkeypatch):
-    torch.set_num_threads(1)
+def test_a_sample_of_the_page_again():
+    import run
+    import table
+
     page = written()
     chosen = sorted(page)[:: len(page) // SAMPLE][:SAMPLE]
     assert len(chosen) == SAMPLE
-    assert {name: compared(name)[1] for name in chosen} == {name: page[name] for name in chosen}
+    found = {row["type"]: [table.verdict(row, way)[0] for way in table.WAYS] for row in run.compared(chosen)}
+    assert found == {name: page[name] for name in chosen}

@@ -289,6 +289,7 @@ def test_sinks_of_each_head(name):
     ("keywords", "message"),
     [
         ({"temperature": 2.0}, "temperature; Linear gives it"),
+        ({"input_mask": torch.ones(2, 3)}, "input_mask; Linear gives it"),
         ({"block_indices": torch.zeros(2, 1, 3, 1)}, "block_indices; Linear gives it"),  # without an indexer
         ({"cu_seq_lens_q": torch.tensor([0, 3])}, "cu_seq_lens_q; Linear gives it"),
     ],
@@ -301,6 +302,17 @@ def test_keywords_that_are_not_known_are_refused(keywords, message):
         f'set_attn_implementation("regard"): need an attention without {message}; '
         "use another implementation of attention."
     )
+
+
+@pytest.mark.parametrize("name", ["input_ids", "inputs_embeds", "input_features", "pixel_values", "image_grid_thw"])
+def test_what_a_model_reads_changes_no_attention(name):
+    """Some models hand their own inputs on to every attention."""
+    query, given = torch.randn(2, 4, 3, 8), torch.randint(9, (2, 3))
+    expected = interface.attend(torch.nn.Linear(2, 2), query, query, query, None)
+    for keyword in (name, f"decoder_{name}"):
+        found = interface.attend(torch.nn.Linear(2, 2), query, query, query, None, **{keyword: given})
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1].dense(), expected[1].dense())
 
 
 GENERATING = {

@@ -11,6 +11,7 @@ and no n x n mask is made. A function that we do not know is called a tile at a 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ HARMLESS = {
     "num_items_in_batch", "output_attentions", "output_hidden_states", "output_router_logits", "position_ids",
     "return_dict", "sliding_window", "token_type_ids", "use_cache",
 }  # fmt: skip
+# What a model itself reads, which some hand on as well.
+INPUTS = re.compile(r"(decoder_)?(inputs?_(ids|embeds|features|values)|pixel_values(_videos)?|(image|video)_grid_thw)")
 
 
 def attend(
@@ -74,7 +77,7 @@ def _attended(
     **others: Any,
 ) -> Attention:
     """Output `(B, H, T, D)` and weights."""
-    others = {name: given for name, given in others.items() if given is not None and name not in HARMLESS}
+    others = {name: given for name, given in others.items() if given is not None and not _is_harmless(name)}
     mask, bias = _mask_and_bias(attention_mask, position_bias)
     if attention_mask is None and is_causal and query.shape[-2] > 1:
         mask = masks.causal_top_left()  # the corner of PyTorch's is_causal
@@ -97,6 +100,10 @@ def _attended(
     if sinks is not None:
         output, weights = _with_sinks(output, weights, sinks[..., 0])
     return Attention(output, weights)
+
+
+def _is_harmless(name: str) -> bool:
+    return name in HARMLESS or INPUTS.fullmatch(name) is not None
 
 
 def _with_sinks(
