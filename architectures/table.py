@@ -57,8 +57,8 @@ def page(rows: list[dict[str, Any]]) -> str:
             if counts["watch"][name] or counts["regard"][name]
         ),
         "",
-        f"{without} others have no attention that is a softmax, and of {len(left) - without} this tool makes no small "
-        "model or no inputs: [they and why](#left-out).",
+        f"{without} others have no attention that is a softmax, and {len(left) - without} are not compared: "
+        "[they and why](#left-out).",
         "",
         '| architecture | model | inputs | `regard.watch` | `"regard"` |',
         "|---|---|---|---|---|",
@@ -78,7 +78,7 @@ REASONS = [
     (r"requires the (\w+) library", r"needs {}, which is not installed"),
     (r'missing the required "forward" function', "has no forward: its parts run by themselves while it generates"),
     (r"'inference_session'", "reads a session of a video, which is no batch of tensors"),
-    (r"(\d+) million parameters", "has {} million parameters where this tool makes its sizes small"),
+    (r"(\d+) million parameters", "its smallest model has {} million parameters: not compared"),
     (r"ended or took more than", "takes too long"),
     (r"no inputs", "no inputs that it takes"),
     (r"", "no small configuration that fits"),
