@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,11 @@ class Denoiser(torch.nn.Module):
     def forward(self, pixel_values: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
         """The mean squared error of what is predicted, of pictures `(B, 3, height, width)` at random steps.
 
-        In evaluation the steps and the noise are the same each time, so that losses can be compared. Without labels,
-        they are pictures of no class in particular.
+        In evaluation a picture's step and noise are the same each time, whatever is beside it, so that losses can be
+        compared. Without labels, they are pictures of no class in particular.
         """
         clean = self.encode(pixel_values)
-        rng = None if self.training else torch.Generator(clean.device).manual_seed(0)
-        noise = torch.randn(clean.shape, generator=rng, device=clean.device)
-        last = self.scheduler.config.num_train_timesteps
-        steps = torch.randint(last, (len(clean),), generator=rng, device=clean.device)
+        noise, steps = self._draw(clean) if self.training else self._drawn_for(pixel_values, clean)
         if labels is None:
             labels = torch.full_like(steps, len(self.labels))
         if self.training:
@@ -91,6 +89,22 @@ class Denoiser(torch.nn.Module):
         wanted = self.scheduler.get_velocity(clean, noise, steps) if by_velocity else noise
         loss = torch.nn.functional.mse_loss(predicted.float(), wanted.float())
         return {"loss": loss, "logits": predicted}
+
+    def _draw(self, clean: torch.Tensor, rng: torch.Generator | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise for each picture, and how far it is on its way to it."""
+        device = clean.device if rng is None else rng.device
+        noise = torch.randn(clean.shape, generator=rng, device=device)
+        return noise, torch.randint(
+            self.scheduler.config.num_train_timesteps, (len(clean),), generator=rng, device=device
+        )
+
+    def _drawn_for(self, pictures: torch.Tensor, clean: torch.Tensor) -> list[torch.Tensor]:
+        """What is drawn by the picture itself."""
+        seeds = [zlib.crc32(picture.float().numpy(force=True).tobytes()) for picture in pictures]
+        drawn = [
+            self._draw(each[None], torch.Generator().manual_seed(seed)) for each, seed in zip(clean, seeds, strict=True)
+        ]
+        return [torch.cat(each).to(clean.device) for each in zip(*drawn, strict=True)]
 
     def _predict(self, noisy: torch.Tensor, steps: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         found = self.transformer(noisy, timestep=steps, class_labels=labels).sample

@@ -89,19 +89,20 @@ def _cut(rows: np.ndarray, size: int) -> list[np.ndarray]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def batches_by_length(lengths: Sequence[int], tokens: int, padded: bool = True) -> list[list[int]]:
+def batches_by_length(lengths: Sequence[int], tokens: int, padded: bool = True, mixed: bool = True) -> list[list[int]]:
     """Return the numbers of rows in batches of like length, the longest first.
 
     Args:
         lengths: tokens of each row.
         tokens: tokens of a batch at most; a longer row is a batch of its own.
         padded: count each row as long as the longest of its batch.
+        mixed: whether a batch may hold rows of several lengths.
     """
     batches: list[list[int]] = []
     room = 0
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         cost = lengths[batches[-1][0]] if batches and padded else lengths[row]
-        if not batches or cost > room:
+        if not batches or cost > room or not (mixed or lengths[row] == lengths[batches[-1][0]]):
             batches.append([])
             room, cost = tokens, lengths[row]
         batches[-1].append(row)

@@ -27,8 +27,8 @@ from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
-from regard.finetuning.monitor import watch_training
-from regard.finetuning.padding import without_padding
+from regard.finetuning.monitor import as_for_predictions, watch_training
+from regard.finetuning.padding import rows_touch, without_padding
 from regard.finetuning.precision import choose_precision, without_autocast
 from regard.finetuning.progress import Advance, Display, quiet_transformers
 from regard.finetuning.reload import require_same_answers
@@ -222,18 +222,22 @@ def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) ->
 
 def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
     config, spec, task = prepared.config, prepared.check.spec, get_task(prepared.config.task)
-    rows = prepared.encoded["train"].rows
+    rows, held_out = (prepared.encoded[name].rows for name in ("train", "validation"))
+    collate = task.collator(prepared.processor)
+    unpadded = without_padding(model, config.train.unpad)
     with quiet_transformers():
+        with as_for_predictions(model):
+            alone = rows_touch(model, collate, held_out)
         trainer = StepTrainer(
             max_tokens=config.train.max_tokens,
             layer_decay=config.train.layer_decay,
-            unpadded=without_padding(model, config.train.unpad),
+            unpadded=unpadded,
             model=model,
-            args=_arguments(path, config, task.metric(spec)),
+            args=_arguments(path, config, task.metric(spec), 1 if alone else config.train.batch_size),
             train_dataset=rows,
-            eval_dataset=prepared.encoded["validation"].rows,
+            eval_dataset=held_out,
             processing_class=prepared.processor,
-            data_collator=task.collator(prepared.processor),
+            data_collator=collate,
             compute_metrics=Tally(task, spec) if task.tally else None,
             preprocess_logits_for_metrics=_logits_alone,
             compute_loss_func=task.loss(rows, spec, config),
@@ -242,7 +246,7 @@ def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Tr
     trainer.remove_callback(PrinterCallback)
     if config.train.patience:
         trainer.add_callback(EarlyStoppingCallback(config.train.patience))
-    watch_training(trainer, path, config, prepared.encoded["validation"].rows, display)
+    watch_training(trainer, path, config, held_out, display)
     return trainer
 
 
@@ -273,7 +277,7 @@ def _logits_alone(outputs: Any, labels: Any) -> Any:
     return outputs[0] if isinstance(outputs, tuple) else outputs
 
 
-def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
+def _arguments(path: Path, config: Config, metric: str, validated_at_once: int) -> TrainingArguments:
     train = config.train
     every = train.evaluate_every
     if isinstance(every, float):
@@ -283,7 +287,7 @@ def _arguments(path: Path, config: Config, metric: str) -> TrainingArguments:
         num_train_epochs=train.epochs,
         max_steps=train.max_steps or -1,
         per_device_train_batch_size=train.batch_size,
-        per_device_eval_batch_size=train.batch_size,
+        per_device_eval_batch_size=validated_at_once,
         gradient_accumulation_steps=train.accumulate,
         learning_rate=train.learning_rate,
         lr_scheduler_type=train.schedule,

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 
 from regard.finetuning.checkpoints import CheckpointTrainer
+from regard.finetuning.padding import as_configured
 from regard.finetuning.precision import ShortAttention
 from regard.finetuning.rates import apply_rates
 from regard.finetuning.sampler import LengthSampler, SharedBatches, batches_by_length
@@ -31,6 +32,7 @@ class StepTrainer(CheckpointTrainer):
     def __init__(self, *, max_tokens: int, unpadded: bool, layer_decay: float = 1.0, **options: Any) -> None:
         super().__init__(**options)
         self.max_tokens, self.unpadded, self.layer_decay = max_tokens, unpadded, layer_decay
+        self.validated: list[tuple[float, int]] = []
         self.model_accepts_loss_kwargs = True  # so that items are counted; not every model that says so uses them
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -79,6 +81,34 @@ class StepTrainer(CheckpointTrainer):
             with nullcontext() if last else self.accelerator.no_sync(model):
                 losses.append(super().training_step(model, part, num_items_in_batch))
         return torch.stack(losses).sum()
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
+        """A batch of a validation; its loss is remembered with its items."""
+        found = super().prediction_step(as_configured(model), inputs, *args, **options)
+        if found[0] is not None:
+            self.validated.append((float(found[0]), self._items(inputs["labels"])))
+        return found
+
+    def _items(self, labels: Any) -> int:
+        """What a model's loss is the mean over: tokens that have a label, or rows."""
+        whole = self.accelerator.unwrap_model(self.model)
+        spelled = hasattr(getattr(whole, "config", None), "ctc_loss_reduction")
+        if not isinstance(labels, torch.Tensor) or labels.ndim != 2 or labels.is_floating_point() or spelled:
+            return len(labels)
+        return int(labels.ne(-100).sum())
+
+    def evaluation_loop(self, *args: Any, **options: Any) -> Any:
+        """A validation, whose loss is the mean over all its items, however its rows share batches.
+
+        Trainer's is a mean over rows of the means of their batches; among several processes, whose last batches repeat
+        rows, it is left at that.
+        """
+        self.validated = []
+        found: Any = super().evaluation_loop(*args, **options)
+        name, total = f"{options.get('metric_key_prefix', 'eval')}_loss", sum(items for _, items in self.validated)
+        if name in found.metrics and self.args.world_size == 1 and total:
+            found.metrics[name] = sum(loss * items for loss, items in self.validated) / total
+        return found
 
     def compute_loss_context_manager(self) -> ExitStack:
         """What forward passes run in."""

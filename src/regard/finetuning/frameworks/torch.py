@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from regard.finetuning.padding import without_padding
+from regard.finetuning.padding import as_configured, without_padding
 from regard.finetuning.tasks import get_task
 from regard.models.transformers_look import Looked, read
 from regard.models.transformers_look import look as look_at_transformers
@@ -62,8 +62,10 @@ def logits(model: Any, batch: Any) -> np.ndarray:
     """Run the model as for predictions, whatever it is in the middle of."""
     model.eval()
     inputs = {name: array.to(model.device) for name, array in batch.items()}
-    with torch.inference_mode():
-        return model(**inputs).logits.float().cpu().numpy()
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices):
+        torch.manual_seed(0)  # of those that hash at random, such as Reformer
+        return as_configured(model)(**inputs).logits.float().cpu().numpy()
 
 
 def parameters(model: Any) -> int:

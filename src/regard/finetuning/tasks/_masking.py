@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from regard.finetuning.padding import as_configured
+
 HELD_OUT = 2**32
 """In place of an epoch's number: rows that are not trained on are masked in one way."""
 IGNORED = -100
@@ -86,7 +88,7 @@ def guesses(model: Any, tokenizer: Any, ids: Sequence[int]) -> tuple[np.ndarray,
     found, right = [], []
     size = max(COPIES // max(len(ids), 1), 1)
     for some, at in zip(copies.split(size), places.split(size), strict=True):
-        logits = model(input_ids=some.to(model.device)).logits[torch.arange(len(at)), at].float().cpu()
+        logits = as_configured(model)(input_ids=some.to(model.device)).logits[torch.arange(len(at)), at].float().cpu()
         found.append(logits.log_softmax(-1).gather(-1, row[at][:, None])[:, 0].numpy())
         right.append((logits.argmax(-1) == row[at]).numpy())
     return np.concatenate(found), np.concatenate(right)

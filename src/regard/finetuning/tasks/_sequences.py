@@ -13,8 +13,8 @@ from pydantic import PositiveInt
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import Witness, require_all
+from regard.finetuning.padding import as_configured, batches
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.sampler import batches_by_length
 from regard.finetuning.tasks import Encoded, Prediction, Spec, _pairs, _scratch, _text
 from regard.inspection.report.content import Finding, Picture, Table
 
@@ -182,11 +182,19 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     found: dict[int, Prediction] = {}
     finite: dict[int, bool] = {}
     batch_tokens = max(GENERATED_TOKENS // (model.generation_config.num_beams or 1), 1)
+
+    def batch(numbers: list[int]) -> Any:
+        return processor.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt").to(model.device)
+
+    def begin(numbers: list[int]) -> np.ndarray:
+        start = torch.full((len(numbers), 1), getattr(model.config, "decoder_start_token_id", None) or 0)
+        logits = as_configured(model)(**batch(numbers), decoder_input_ids=start.to(model.device)).logits
+        return logits.float().numpy(force=True)
+
     with torch.inference_mode(), quiet_transformers(), display.bar("write", len(texts)) as advance:
-        for numbers in batches_by_length([len(ids) for ids in encodings], batch_tokens):
-            batch = processor.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt")
+        for numbers in batches(begin, [len(ids) for ids in encodings], batch_tokens):
             witness = Witness(len(numbers))
-            ids = model.generate(**batch.to(model.device), logits_processor=[witness])
+            ids = as_configured(model).generate(**batch(numbers), logits_processor=[witness])
             finite |= dict(zip(numbers, witness.finite, strict=True))
             for n, output in zip(numbers, processor.batch_decode(ids, skip_special_tokens=True), strict=True):
                 found[n] = {"output": output.strip(), "tokens_cut": lengths[n] - len(encodings[n])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -12,8 +13,8 @@ import numpy as np
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data import normalize
 from regard.finetuning.finite import require_finite
+from regard.finetuning.padding import batches
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.sampler import batches_by_length
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BATCH_TOKENS = 2048
 """Tokens in a batch without gradients, padding included."""
+LEAST = (8, 16)
+"""Tokens to which a text is padded if a model cannot read one as short as it is."""
 
 NOT_WORDS = re.compile(r"[^\w]+|_+")
 
@@ -184,7 +187,7 @@ def reading_findings(name: str, texts: Sequence[str], encodings: Encodings, toke
 def compute(
     answer: Callable[[Any], np.ndarray], tokenizer: Any, encodings: Encodings, display: Display, label: str
 ) -> np.ndarray:
-    """Answer for each text, in batches of like length.
+    """Answer for each text, in batches of like length, whatever is beside it.
 
     Args:
         answer: takes a padded batch of PyTorch tensors, returns an array with a row for each text.
@@ -200,14 +203,31 @@ def compute(
         NotFiniteError: some hold NaN or infinity.
     """
     rows: dict[int, np.ndarray] = {}
+
+    def answer_rows(numbers: list[int]) -> np.ndarray:
+        return _answer(answer, tokenizer, [encodings[n] for n in numbers])
+
     with display.bar(label, len(encodings)) as advance:
-        for numbers in batches_by_length([len(ids) for ids in encodings], BATCH_TOKENS):
-            batch = tokenizer.pad({"input_ids": [encodings[n] for n in numbers]}, return_tensors="pt")
-            rows |= dict(zip(numbers, answer(batch), strict=True))
+        for numbers in batches(answer_rows, [len(ids) for ids in encodings], BATCH_TOKENS):
+            rows |= dict(zip(numbers, answer_rows(numbers), strict=True))
             advance(len(numbers))
     found = np.stack([rows[n] for n in range(len(encodings))]) if rows else np.zeros((0, 0))
     require_finite(found)
     return found
+
+
+def _answer(answer: Callable[[Any], np.ndarray], tokenizer: Any, encodings: Encodings) -> np.ndarray:
+    """Answer a batch; texts so short that a model cannot read them, such as Funnel, are padded until it can."""
+
+    def padded(length: int) -> Any:
+        return tokenizer.pad({"input_ids": encodings}, padding="max_length", max_length=length, return_tensors="pt")
+
+    longest = max(1, *map(len, encodings))
+    *lengths, last = [longest, *(least for least in LEAST if least > longest)]
+    for length in lengths:
+        with contextlib.suppress(IndexError, RuntimeError):
+            return answer(padded(length))
+    return answer(padded(last))
 
 
 def require_texts(split: Dataset, path: str) -> None:

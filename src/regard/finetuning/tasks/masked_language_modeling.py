@@ -15,6 +15,7 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import Formats, Part, read_lines, read_table, take_columns
 from regard.finetuning.finite import require_finite
+from regard.finetuning.padding import as_configured
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _files, _masking, _scratch, _text
 from regard.inspection.report.content import Finding, Table
@@ -274,7 +275,7 @@ def _filled(model: Any, processor: Any, ids: list[int]) -> Prediction:
     import torch
 
     row = torch.tensor([ids])
-    odds = model(input_ids=row.to(model.device)).logits[0].float().cpu().softmax(-1)
+    odds = as_configured(model)(input_ids=row.to(model.device)).logits[0].float().cpu().softmax(-1)
     tops = [odds[place].topk(FILLS) for place in (row[0] == processor.mask_token_id).nonzero()[:, 0].tolist()]
     return {"fills": [_named(processor, top.indices.tolist(), top.values.tolist()) for top in tops]}
 

@@ -17,6 +17,7 @@ from regard.finetuning.config import in_steps
 from regard.finetuning.frameworks.keras import models
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.checkpoints import Checkpoints
+from regard.finetuning.padding import reads_padding
 from regard.finetuning.reload import require_same_answers
 from regard.finetuning.run import STATE, read_json, write_json
 from regard.finetuning.sampler import LengthSampler
@@ -180,12 +181,16 @@ class Loop:
         from regard.finetuning.frameworks.keras import logits
 
         size = self.config.train.batch_size
-        order = np.argsort(rows["length"], kind="stable") if "length" in rows.column_names else np.arange(len(rows))
-        found = []
-        for start in range(0, len(rows), size):
-            batch = self.collate([rows[int(number)] for number in order[start : start + size]])
-            found.append(logits(self.model, batch))
-        return np.concatenate(found)[np.argsort(order)]
+        lengths = np.array(rows["length"] if "length" in rows.column_names else np.ones(len(rows)))
+        order = np.argsort(lengths, kind="stable")
+
+        def answer(numbers: Any) -> np.ndarray:
+            return logits(self.model, self.collate([rows[int(number)] for number in numbers]))
+
+        parts = [order[start : start + size] for start in range(0, len(rows), size)]
+        if lengths[order[0]] < lengths[order[-1]] and reads_padding(answer, order[0], order[-1]):
+            parts = [one for part in parts for one in np.split(part, np.flatnonzero(np.diff(lengths[part])) + 1)]
+        return np.concatenate([answer(part) for part in parts])[np.argsort(order)]
 
     def _save(self) -> None:
         state = {name: getattr(self, name) for name in ("step", "history", "recent", "best", "score", "worse")}
