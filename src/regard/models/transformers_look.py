@@ -24,6 +24,7 @@ from regard.models.seen import Seen
 from regard.models.sounds import OTHER_SOUNDS, SOUNDS, read_sound
 from regard.models.transformers_boxes import Found, is_detector, look_for_boxes
 from regard.models.transformers_speech import is_speaker, look_for_frames
+from regard.models.transformers_writing import begun_with, time_tokens, write_down
 from regard.models.watch import watch
 
 
@@ -206,7 +207,7 @@ def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Look
         "text",
         _tokens(tokenizer, batch["input_ids"][0]),
         _reading(seen).over(length),
-        _answer(model, output) if written is None else tokenizer.decode(written[0], skip_special_tokens=True),
+        _answer(model, output) if written is None else tokenizer.decode(written[0], skip_special_tokens=True).strip(),
         -1 if _is_causal(model, output) else 0,
         max(len(whole) - length, 0),
         score=_score_without_tokens(model, batch, output) if _decides(output) else None,
@@ -363,20 +364,22 @@ def _listen(model: Any, processor: Any, path: str) -> Looked:
     return Looked("audio", labels, seen.over(length), said, moment=seconds, words=words)
 
 
-_BEAMS = 5  # of OpenAI's whisper and of transformers' pipeline, both of which write times too
-
-
 def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:
     """What a recogniser that writes hears, word by word, each with its seconds from the cross-attention.
 
-    A model that knows tokens for times writes those too, with beams, as in transformers' pipeline: they are aligned
-    like words, so a word ends before the silence behind it. Without them a word ends where the next begins.
+    The words are those of a prediction. A model that knows tokens for times adds those that it would write between
+    them: they are aligned like words, so a word ends before the silence behind it. Without them a word ends where the
+    next begins.
 
     Source: Radford et al. 2022, arXiv 2212.04356: the heads named in the generation configuration (else all of the
     upper half of the layers) are averaged and warped.
     """
     tokenizer = processor.tokenizer
-    ids, begun = _hear(model, batch)
+    with torch.no_grad(), _silent():
+        said = [each for each in write_down(model, batch, [seconds])[0] if _is_text(model, tokenizer, each)]
+        if not said:
+            return []
+        ids, begun = begun_with(model, batch, said)
     with torch.no_grad(), watch(model) as seen:
         model(**batch, decoder_input_ids=ids)
     cross = [weights for weights in seen if weights.shape[-2] == ids.shape[1] != weights.shape[-1]]
@@ -387,25 +390,23 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     step = processor.feature_extractor.chunk_length / frames
     used = max(min(round(seconds / step), frames), 1)
     texts, rows = _written(model, tokenizer, ids[0].tolist(), begun)
-    if not texts:
-        return []
     maps = [weights[0].dense()[:, :, :used] for weights in cross]
     writing = [row - 1 for row in rows]  # a token is written where the one before it is read
     ended = [*writing, rows[-1]]  # where the text's end is written, which takes the silence behind the last word
     found = align([part[:, ended] for part in maps], heads=[tuple(pair) for pair in heads])
     spans = found.spans()[:-1] * step
     ends = [*(float(first) for first, _ in spans[1:]), float(spans[-1][1])]  # a token ends where the next begins
-    words: list[tuple[str, float, float]] = []
+    words: list[tuple[list[int], float, float]] = []
     for place, (first, _), last in zip(rows, spans, ends, strict=True):
         if place not in texts:
             continue
-        piece = tokenizer.decode([int(ids[0, place])])
-        if words and not piece.startswith(" "):
-            word, began, _ = words[-1]
-            words[-1] = (word + piece, began, last)
+        token = int(ids[0, place])
+        if words and not tokenizer.decode([token]).startswith(" "):
+            tokens, began, _ = words[-1]
+            words[-1] = ([*tokens, token], began, last)
         else:
-            words.append((piece.strip(), float(first), last))
-    return words
+            words.append(([token], float(first), last))
+    return [(tokenizer.decode(tokens).strip(), began, ended) for tokens, began, ended in words]  # some split a letter
 
 
 def _written(model: Any, tokenizer: Any, ids: list[int], begun: int) -> tuple[list[int], list[int]]:
@@ -413,54 +414,16 @@ def _written(model: Any, tokenizer: Any, ids: list[int], begun: int) -> tuple[li
 
     A time that the model writes between sentences takes the silence there.
     """
-    tokens, stamps = tokenizer.convert_ids_to_tokens(ids), _stamps(model)
-    special = set(tokenizer.all_special_tokens)
-    texts = [
-        row
-        for row in range(begun, len(ids))
-        if ids[row] not in stamps and tokens[row] not in special and not re.fullmatch(r"<\|.*\|>", tokens[row])
-    ]
-    return texts, [row for row in range(begun, len(ids)) if row in texts or (row > begun and ids[row] in stamps)]
+    texts = [row for row in range(begun, len(ids)) if _is_text(model, tokenizer, ids[row])]
+    times = time_tokens(model)
+    return texts, [row for row in range(begun, len(ids)) if row in texts or (row > begun and ids[row] in times)]
 
 
-def _stamps(model: Any) -> range:
-    """The tokens that stand for times, one for each moment and the end, behind the one that says there are none."""
-    none = getattr(model.generation_config, "no_timestamps_token_id", None)
-    vocabulary, moments = model.config.vocab_size, getattr(model.config, "max_source_positions", 0)
-    if none is None or vocabulary - none - 1 <= moments:
-        return range(0)
-    return range(none + 1, vocabulary)
-
-
-def _hear(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
-    """What a recogniser writes, `(1, T)`, behind what it was begun with, and how long that is.
-
-    What it gives back may lack the beginning, such as the language and the task, which the model may have chosen.
-    """
-    begun = _Beginning()
-    timed = {"return_timestamps": True, "num_beams": _BEAMS} if _stamps(model) else {}
-    with torch.no_grad(), _silent():
-        most = min(200, model.config.max_target_positions - 8)
-        heard = transformers.LogitsProcessorList([begun])
-        ids = model.generate(**batch, **timed, max_new_tokens=most, logits_processor=heard)
-    ids = (ids["sequences"] if isinstance(ids, dict) else ids)[:1]
-    before = _start(model) if begun.ids is None else begun.ids[:1]
-    length = before.shape[1]
-    if torch.equal(ids[:, :length], before):
-        return ids, length
-    if torch.equal(ids[:, :1], before[:, :1]):
-        ids = ids[:, 1:]
-    return torch.cat([before, ids], 1), length
-
-
-class _Beginning(transformers.LogitsProcessor):
-    """Keeps what generation begins with, and changes nothing."""
-
-    ids: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self.ids = input_ids if self.ids is None else self.ids
-        return scores
+def _is_text(model: Any, tokenizer: Any, number: int) -> bool:
+    """Whether a token is part of a text, and no mark or time."""
+    token = tokenizer.convert_ids_to_tokens(number)
+    special = number in tokenizer.all_special_ids or number in time_tokens(model)
+    return not special and not re.fullmatch(r"<\|.*\|>", token)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -25,8 +24,6 @@ RATE, WINDOW = 16_000, 30
 """Hz, and seconds that are read at once, where a model does not say."""
 PLACES = 50
 """Positions of Whisper's encoder, and of wav2vec2's, a second."""
-TOKENS = 12
-"""Tokens a second that a decoder may write; quick speakers take 8."""
 MULTILINGUAL = 51_865
 """Tokens of Whisper's vocabulary from which on it knows several languages."""
 BLANK, UNKNOWN, SPACE = "<pad>", "<unk>", "|"
@@ -309,6 +306,8 @@ def hear(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str | None]:
     """Write down what is said in a few sounds, None for those for which the model gives no numbers."""
     import torch
 
+    from regard.models.transformers_writing import write_down
+
     model.eval()  # as for predictions, whatever it is in the middle of
     if len({len(sound) for sound in sounds}) > 1 and sees_padding(model):
         return [text for sound in sounds for text in hear(model, processor, [sound])]
@@ -316,19 +315,11 @@ def hear(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str | None]:
     with torch.inference_mode(), quiet_transformers():
         if is_spelling(processor):
             return _spell(model, processor, batch)
-        most = [_most_tokens(model, len(sound) / processor.feature_extractor.sampling_rate) for sound in sounds]
+        seconds = [len(sound) / processor.feature_extractor.sampling_rate for sound in sounds]
         witness = Witness(len(sounds))
-        written = model.generate(**batch, max_new_tokens=max(most), logits_processor=[witness])
-        begin = int(written[0, 0]) == model.config.decoder_start_token_id
-        # A batch goes on for its longest; what a sound says does not depend on what is beside it.
-        written = [row[: begin + own].tolist() for row, own in zip(written, most, strict=True)]
+        written = write_down(model, batch, seconds, logits_processor=[witness])
     texts = processor.batch_decode(written, skip_special_tokens=True)
     return [text.strip() if finite else None for text, finite in zip(texts, witness.finite, strict=True)]
-
-
-def _most_tokens(model: Any, seconds: float) -> int:
-    """How many tokens a sound of so many seconds may have."""
-    return min(math.ceil(TOKENS * seconds) + 8, longest_text(model.config) - 8)
 
 
 def sees_padding(model: Any) -> bool:
@@ -355,13 +346,6 @@ def _spell(model: Any, processor: Any, batch: Any) -> list[str | None]:
         finite = finite | beyond[..., None]
     texts = processor.batch_decode(found)
     return [text if fine else None for text, fine in zip(texts, finite.all(-1).all(-1).tolist(), strict=True)]
-
-
-def longest_text(described: Any) -> int:
-    """Return how many tokens a decoder can write."""
-    return (
-        getattr(described, "max_target_positions", None) or getattr(described, "max_position_embeddings", None) or 448
-    )
 
 
 def prepare(processor: Any, sounds: Sequence[Any]) -> Any:
