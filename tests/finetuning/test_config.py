@@ -1,5 +1,7 @@
 """Configurations: what is read, what is refused, and in which words."""
 
+import math
+import os
 import sys
 
 import pytest
@@ -152,3 +154,60 @@ def test_one_step_is_not_the_whole_of_them(given, kind):
 @pytest.mark.parametrize(("every", "steps", "found"), [(1, 7, 1), (1.0, 7, 7), (0.5, 7, 4), (0.01, 7, 1), (0.0, 7, 0)])
 def test_a_fraction_of_the_steps_is_rounded_up(every, steps, found):
     assert in_steps(every, steps) == found
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("train.epochs", math.inf, "a finite number"),
+        ("train.learning_rate", math.nan, "a finite number"),
+        ("train.epochs", 1e300, "a number of at most 2,147,483,647"),
+        ("train.batch_size", 10**30, "a number of at most 2,147,483,647"),
+        ("train.max_steps", 2**31, "a number of at most 2,147,483,647"),
+        ("adapter.rank", 10**12, "a number of at most 2,147,483,647"),
+        ("monitor.every", 10**10, "a number of at most 2,147,483,647"),
+        ("seed", -1, "greater than or equal to 0"),
+        ("output", "a\0b", "a text without null characters"),
+        ("options.label_smoothing", math.nan, "a finite number"),
+    ],
+)
+def test_numbers_that_no_machine_counts_to(key, value, wanted):
+    with pytest.raises(ConfigError) as caught:
+        Config.load(MINIMAL, {key: value})
+    assert wanted in str(caught.value)
+    assert f"need '{key}' to be " in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        ("[" * 20_000, "maximum recursion depth exceeded"),
+        ("x: 2024-13-45", "month must be in 1..12"),
+        ("x: " + "9" * 5000, "Exceeds the limit (4300 digits) for integer string conversion: value has 5000 digits"),
+        ("a: *b", "'found undefined alias 'b'' at line 1"),
+    ],
+    ids=["deep", "date", "digits", "alias"],
+)
+def test_yaml_that_holds_nothing_to_be_read(tmp_path, content, got):
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    assert str(caught.value).startswith(f"{path}: need YAML; got {got}")
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, got in {tmp_path: "a folder", tmp_path / "pipe": "a pipe or a device"}.items():
+        with pytest.raises(ConfigError) as caught:
+            Config.load(path)
+        assert str(caught.value) == f"{path}: need a configuration file; got {got}; make one with 'regard init'."
+
+
+@pytest.mark.parametrize(
+    "text", ["a=[", "a=2024-13-45", "a=" + "9" * 5000, "a=" + "[" * 20_000], ids=lambda text: text[:9]
+)
+def test_an_override_that_is_no_yaml(text):
+    with pytest.raises(ConfigError, match="--set: need a value in YAML for 'a'; got "):
+        parse_override(text)

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from regard.errors import ConfigError
 
@@ -17,6 +27,10 @@ S = TypeVar("S", bound="Section")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Steps = Annotated[int, Field(gt=0, strict=True)]  # so that 1.0 is no number of steps
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+MOST = 2**31 - 1
+"""What numbers in a configuration are at most."""
 
 
 def in_steps(every: float, steps: int) -> int:
@@ -27,7 +41,17 @@ def in_steps(every: float, steps: int) -> int:
 class Section(BaseModel):
     """Base of every part of a configuration: unchangeable, and closed to keys that do not exist."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _require_usable(cls, value: Any) -> Any:
+        """Refuse numbers that no machine counts to, and names that no file can have."""
+        if isinstance(value, int | float) and abs(value) > MOST:
+            raise PydanticCustomError("too_large", f"Input should be a number of at most {MOST:,}")
+        if isinstance(value, str) and "\0" in value:
+            raise PydanticCustomError("null", "Input should be a text without null characters")
+        return value
 
 
 class Data(Section):
@@ -206,7 +230,7 @@ class Config(Section):
     options: dict[str, Any] = {}
     monitor: Monitor = Monitor()
     report: Reporting = Reporting()
-    seed: int = 42
+    seed: NonNegativeInt = 42
     repeats: PositiveInt = 1
     search: Search = Search()
 
@@ -286,10 +310,11 @@ def _read(source: str | Path | dict[str, Any] | Config) -> tuple[str, dict[str, 
         return "config", _copy(source)
     path = Path(source)
     if not path.is_file():
-        raise ConfigError(f"{path}: need a configuration file; got nothing there; make one with 'regard init'.")
+        got = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "nothing there"
+        raise ConfigError(f"{path}: need a configuration file; got {got}; make one with 'regard init'.")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: need YAML; got {_yaml_problem(error)}; correct the line.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: need 'key: value' lines; got {_kind(values)}; make one with 'regard init'.")
@@ -298,7 +323,8 @@ def _read(source: str | Path | dict[str, Any] | Config) -> tuple[str, dict[str, 
 
 def _yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "text that is not UTF-8"
+    told = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).split("; ")[0]
+    problem = getattr(error, "problem", None) or " ".join(told.split())
     return f"'{problem}' at line {mark.line + 1}" if mark else str(problem)
 
 
@@ -343,7 +369,16 @@ def _explain(model: type[Section], error: ValidationError, prefix: str) -> str:
     if found["type"] == "missing":
         return f"need the key '{key}'; got a configuration without it; add it."
     reasons = [other["msg"].removeprefix("Input should be ") for other in error.errors() if _key(other, prefix) == key]
-    return f"need '{key}' to be {' or '.join(dict.fromkeys(reasons))}; got {found['input']!r}; change it."
+    return f"need '{key}' to be {' or '.join(dict.fromkeys(reasons))}; got {_short(found['input'])}; change it."
+
+
+def _short(value: Any) -> str:
+    """Show a value, or the beginning of a long one."""
+    try:
+        shown = repr(value)
+    except (ValueError, RecursionError):  # of numbers with thousands of digits
+        return f"a very long {type(value).__name__}"
+    return shown if len(shown) <= 80 else f"{shown[:77]}..."
 
 
 def _key(found: Any, prefix: str) -> str:
