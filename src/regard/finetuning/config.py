@@ -154,6 +154,8 @@ class Reporting(Section):
         mistakes: wrong predictions to show, the most confident first.
         right: right predictions to show beside them.
         attention: inputs whose attention is drawn token by token.
+        license: of the model, as hubs write it (`apache-2.0`), for its card; what the base model's card says if left
+            out.
     """
 
     baselines: bool = True
@@ -161,6 +163,7 @@ class Reporting(Section):
     mistakes: Annotated[int, Field(ge=0)] = 20
     right: Annotated[int, Field(ge=0)] = 6
     attention: Annotated[int, Field(ge=0)] = 6
+    license: str | None = None
 
 
 class Monitor(Section):

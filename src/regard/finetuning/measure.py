@@ -26,8 +26,9 @@ from regard.finetuning.run import ATTENTION, DRAWS, METRICS, PREDICTIONS, STATE,
 from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.finetuning.tasks._classes import percentiles
 from regard.finetuning.titles import title
+from regard.finetuning.usage import license_of, programs
 from regard.inspection.history import History
-from regard.inspection.report.card import model_card
+from regard.inspection.report.card import Origin, model_card
 from regard.inspection.report.content import Curve, Metric, Picture, Report, Table
 from regard.inspection.report.measures import write
 from regard.inspection.report.verdict import judge
@@ -58,7 +59,7 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
         report = _report(run, prepared, name, predictions, metrics, clock)
         report.tables.extend(_spread(repeated))
         _draw(path, report)
-        _write_card(path / "model", report, prepared)
+        _write_card(path / "model", report, prepared, name, fitted)
     measured = _measured(name, len(split), scores, baselines, clock) | _told(report)
     extra = {"fitted": fitted} if fitted else {}
     write_json(path / METRICS, measured | extra | ({"repeats": repeated} if repeated else {}))
@@ -249,17 +250,23 @@ def _draw(path: Path, report: Report) -> None:
     write_report(report, path / "report.html")
 
 
-def _write_card(model: Path, report: Report, prepared: Prepared) -> None:
+def _write_card(model: Path, report: Report, prepared: Prepared, split: str, fitted: dict[str, Any]) -> None:
     """Put the model card beside the weights, for the same readers."""
-    config, task = prepared.config, get_task(prepared.config.task)
-    sources = ", ".join(dict.fromkeys(Path(s).name for s in config.data.model_dump().values() if _is_table(s)))
+    config, spec = prepared.config, prepared.check.spec
+    named = ", ".join(dict.fromkeys(Path(s).name for s in config.data.model_dump().values() if _is_table(s)))
+    known = license_of(config)
     limits = [
-        f"It learned from {prepared.check.rows['train']:,} rows of {sources} and was measured on rows set aside of the "
+        f"It learned from {prepared.check.rows['train']:,} rows of {named} and was measured on rows set aside of the "
         "same kind; on others it may do worse.",
-        "How far its probabilities can be taken at their word was not measured, nor how it treats groups of people.",
+        "How it treats groups of people was not measured.",
+        f"Its licence is {known}, if the data allow that."
+        if known
+        else "No licence is known: none in report.license, none in the base model's card.",
     ]
-    use = f'import regard\n\nregard.predict("{model.parent}", ["{task.INPUT} of your own"])'
-    card = model_card(report, task=config.task, base=config.model, limits=limits, use=use)
+    library = "keras" if config.framework != "torch" else "transformers"
+    measured = next((source.name for source in report.sources if source.role == split), split)
+    origin = Origin(model.parent.name, config.task, config.model, library, (measured, split), known)
+    card = model_card(report, origin, limits=limits, use=programs(config, spec, fitted, model))
     (model / "README.md").write_text(card, encoding="utf-8")
     (model / "README.md").chmod((model / "config.json").stat().st_mode)
 

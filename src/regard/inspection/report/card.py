@@ -2,49 +2,149 @@
 
 from __future__ import annotations
 
-from regard.inspection.report.content import Metric, Report
+import math
+from dataclasses import dataclass
+
+from regard.inspection.report.content import Calibration, ClassScore, Metric, Report
+from regard.inspection.report.verdict import judge
+
+PIPELINES = {
+    "image-generation": "unconditional-image-generation",
+    "speech-recognition": "automatic-speech-recognition",
+    "speech-synthesis": "text-to-speech",
+    "masked-language-modeling": "fill-mask",
+    "causal-language-modeling": "text-generation",
+}
+"""Tasks that hubs know by another name."""
 
 
-def model_card(report: Report, *, task: str, base: str, limits: list[str], use: str) -> str:
+@dataclass(frozen=True)
+class Origin:
+    """What a card says beside the report.
+
+    Attributes:
+        name: of the model.
+        task: the field's name of what it does.
+        base: the pretrained model.
+        library: what loads it.
+        measured: the file of the rows that were measured, and which split they were.
+        license: of the model, where one is known.
+    """
+
+    name: str
+    task: str
+    base: str
+    library: str
+    measured: tuple[str, str]
+    license: str | None = None
+
+
+def model_card(report: Report, origin: Origin, *, limits: list[str], use: list[str]) -> str:
     """Return the card as Markdown, with the header that model hubs read (Mitchell et al. 2019, arXiv 1810.03993).
 
     Args:
         report: what the run found.
-        task: the field's name of what the model does.
-        base: the pretrained model.
+        origin: what the header needs beside it.
         limits: what the model is not to be trusted with, one sentence each.
-        use: a program that uses the model.
+        use: programs that use the model.
     """
+    verdict = report.verdict or judge(report.metrics)
     warned = [finding.message for finding in report.findings if finding.level != "ok"]
     fine = [finding.message for finding in report.findings if finding.level == "ok"]
+    programs = "\n\n".join(f"```python\n{program.strip()}\n```" for program in use)
+    files = [f"{s.role}: {s.rows:,} rows, {s.name}, SHA-256 {s.fingerprint or 'unknown'}" for s in report.sources]
     parts = [
-        _header(task, base),
+        _header(report.metrics, origin),
         f"# {report.title}",
+        f"**{verdict.sentence}**" if verdict else "",
         report.summary,
-        f"## Use\n\n```python\n{use}\n```",
+        f"## Use\n\n{programs}",
         f"## Results\n\n{_table(report.metrics)}",
-        f"## Data\n\n{_bullets(fine)}",
+        _labels(report.classes),
+        _certainty(report.calibration),
+        f"## Data\n\n{_bullets([*files, *fine])}",
         f"## Limits\n\n{_bullets([*limits, *warned, *report.notes])}",
-        "## Training and environment\n\n" + _bullets([f"{name}: {value}" for name, value in report.facts]),
+        "## Training and environment\n\n"
+        + _bullets([f"{name}: {value}" for name, value in [*report.facts, *report.hardware]]),
         f"The whole configuration:\n\n```yaml\n{report.config.strip()}\n```",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _header(task: str, base: str) -> str:
+def _header(metrics: list[Metric], origin: Origin) -> str:
     """The lines that a hub reads; a base model that lies on a disk or in a package is none that it knows."""
-    known = [f"base_model: {base}"] if not base.startswith((".", "/", "package:")) else []
-    return "\n".join(["---", "library_name: transformers", f"pipeline_tag: {task}", *known, "tags:", "- regard", "---"])
+    from huggingface_hub import EvalResult, ModelCardData
+
+    file, split = origin.measured
+    pipeline = PIPELINES.get(origin.task, origin.task)
+    results = [
+        EvalResult(
+            task_type=pipeline,
+            dataset_type=file,
+            dataset_name=file,
+            dataset_split=split,
+            metric_type=metric.name.lower().replace(" ", "_"),
+            metric_name=metric.name,
+            metric_value=round(metric.value, 6),
+        )
+        for metric in metrics
+        if math.isfinite(metric.value)
+    ]
+    data = ModelCardData(
+        library_name=origin.library,
+        pipeline_tag=pipeline,
+        base_model=None if origin.base.startswith((".", "/", "package:")) else origin.base,
+        license=origin.license,
+        tags=["regard"],
+        model_name=origin.name if results else None,
+        eval_results=results or None,
+    )
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _table(metrics: list[Metric]) -> str:
     rivals = list(dict.fromkeys(rival for metric in metrics for rival in metric.baselines))
-    rows = [["measure", "value", "95 % interval", *rivals], ["---"] * (3 + len(rivals))]
+    rows = [["measure", "value", "95 % interval", *rivals]]
     for metric in metrics:
         interval = f"{metric.interval[0]:.3f} to {metric.interval[1]:.3f}" if metric.interval else ""
         values = [f"{metric.baselines[r]:.3f}" if r in metric.baselines else "" for r in rivals]
         rows.append([metric.name, f"{metric.value:.3f}", interval, *values])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _rows(rows)
+
+
+def _labels(classes: list[ClassScore]) -> str:
+    if not classes:
+        return ""
+    tuned = any(each.threshold is not None for each in classes)
+    rows = [["label", "precision", "recall", "F1", "support", *(["given from"] if tuned else [])]]
+    for each in classes:
+        scores = [f"{score:.3f}" for score in (each.precision, each.recall, each.f1)]
+        rows.append([each.label, *scores, str(each.support), *([f"{each.threshold:.3f}"] if tuned else [])])
+    told = (
+        "\n\nGiven from: the probability above which a label is given, chosen on the validation rows; it is "
+        '`config.calibration["thresholds"]`, which transformers reads and leaves alone.'
+    )
+    return f"## By label\n\n{_rows(rows)}{told if tuned else ''}"
+
+
+def _certainty(calibration: Calibration | None) -> str:
+    if calibration is None:
+        return ""
+    told = f"Expected calibration error, in ten bins: {calibration.error:.3f}."
+    if calibration.temperature is not None:
+        told += (
+            f" That is with logits divided by a temperature of {calibration.temperature:.4g}, which was fitted on the "
+            f"validation rows; without it, it is {calibration.uncalibrated:.3f}. Regard divides by it, "
+            "transformers does not: the logits of the saved model are those of training, and the temperature is "
+            '`config.calibration["temperature"]`, as in the first program above.'
+        )
+    return f"## Certainty\n\n{told}"
+
+
+def _rows(rows: list[list[str]]) -> str:
+    """A table, whose cells' own bars are escaped."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines)
 
 
 def _bullets(lines: list[str]) -> str:
