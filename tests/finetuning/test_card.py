@@ -139,9 +139,10 @@ def test_programs_of_other_tasks_run(task, tiny, tmp_path):
     torch.manual_seed(0)
     BertTokenizer.from_pretrained(tiny).save_pretrained(tmp_path)
     if task == "translation":
-        T5ForConditionalGeneration(
-            T5Config(vocab_size=60, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
-        ).save_pretrained(tmp_path)
+        sizes = {"d_model": 16, "d_kv": 8, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+        model = T5ForConditionalGeneration(T5Config(vocab_size=60, decoder_start_token_id=0, **sizes))
+        model.generation_config.max_new_tokens = 5
+        model.save_pretrained(tmp_path)
     else:
         BertForMaskedLM(BertConfig.from_pretrained(tiny)).save_pretrained(tmp_path)
     values = make_values(tiny, tmp_path, "o") | {"task": task}

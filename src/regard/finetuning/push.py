@@ -90,6 +90,7 @@ def _upload(files: dict[str, Path], name: str, token: str, private: bool, folder
     from huggingface_hub import CommitOperationAdd, HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
+    unreached: Any = (OSError, *HfHubHTTPError.__bases__)  # those of whichever HTTP library it stands on
     api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token)
     try:
         made = api.create_repo(name, private=private, exist_ok=True)
@@ -103,7 +104,7 @@ def _upload(files: dict[str, Path], name: str, token: str, private: bool, folder
             f"push: need a hub that takes '{name}'; got its answer {status}; look at the name, and at what the token "
             "may do."
         ) from None
-    except (OSError, *HfHubHTTPError.__bases__) as error:  # those of whichever HTTP library it stands on
+    except unreached as error:
         raise RegardError(
             f"push: need to reach {api.endpoint}; got {type(error).__name__}; look at the network and at HF_ENDPOINT."
         ) from None
