@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import stat
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from regard.errors import DataError
 from regard.finetuning.data import FILES, TABLES, kind_of, neighbours, stream
+from regard.models.files import require_regular
 from regard.models.pictures import PICTURES
 from regard.models.sounds import OTHER_SOUNDS, SOUNDS
 
@@ -64,13 +64,6 @@ def is_there(text: str) -> bool:
         return bool(text.strip()) and len(text) < 4096 and Path(text).expanduser().exists()
     except (OSError, ValueError):
         return False
-
-
-def require_regular(path: Path) -> None:
-    """Raise DataError for pipes and devices, which nobody shall wait for."""
-    mode = path.stat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise DataError(f"{path}: need a file or a folder; got a pipe or a device; give '-' to read standard input.")
 
 
 def sort(given: Sequence[str], run: Any, as_text: bool) -> tuple[list[str], list[Path]]:

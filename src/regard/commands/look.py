@@ -69,7 +69,8 @@ def look(
 
 def _given(given: str, as_text: bool) -> str:
     """Return the text or the name of the file to look at; - is a text on standard input."""
-    from regard.commands.inputs import PIPE, is_there, looks_like_a_path, missing, require_regular
+    from regard.commands.inputs import PIPE, is_there, looks_like_a_path, missing
+    from regard.models.files import require_regular
     from regard.models.pictures import PICTURES
     from regard.models.sounds import OTHER_SOUNDS, SOUNDS
 

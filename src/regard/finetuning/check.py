@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.loading import loading
 from regard.finetuning.speed import Speed, predict_speed
 from regard.finetuning.splits import read_splits
 from regard.finetuning.tasks import Encoded, Spec, get_task
@@ -82,7 +83,8 @@ def prepare(config: Config) -> Prepared:
     splits, sources = parted.tables, parted.config
     spec, findings = task.inspect(splits, sources)
     spec |= {"reading": parted.reading} if parted.reading else {}
-    processor = task.load_processor(config.source, config, splits["train"])
+    with loading("what prepares the inputs of a model", config.source):
+        processor = task.load_processor(config.source, config, splits["train"])
     encoded = {name: task.encode(name, split, processor, spec, sources) for name, split in splits.items()}
     findings = [*parted.findings, *findings, *(finding for part in encoded.values() for finding in part.findings)]
     rows = {name: len(split) for name, split in splits.items()}

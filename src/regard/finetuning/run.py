@@ -14,6 +14,7 @@ from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table, take_columns
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.loading import loading
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Prediction, Score, Task, get_task
 
@@ -84,7 +85,8 @@ class Run:
     @cached_property
     def processor(self) -> Any:
         """The tokenizer or the like that belongs to the model."""
-        return self.task.load_processor(str(self.path / "model"), self.config)
+        with loading("what prepares the inputs of a model", self.path / "model"):
+            return self.task.load_processor(str(self.path / "model"), self.config)
 
     @property
     def input(self) -> str:

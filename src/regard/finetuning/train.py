@@ -26,6 +26,7 @@ from regard.finetuning.check import Prepared, prepare
 from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.loading import loading
 from regard.finetuning.measure import finish
 from regard.finetuning.monitor import as_for_predictions, watch_training
 from regard.finetuning.padding import rows_touch, without_padding
@@ -170,7 +171,8 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     config, spec = prepared.config, prepared.check.spec
     task = get_task(config.task)
     set_seed(config.seed)
-    model, fresh = task.load_model(config.source, spec, config.train.dropout)
+    with loading("a model", config.source):
+        model, fresh = task.load_model(config.source, spec, config.train.dropout)
     _require_trainable(model, fresh)
     base = adapters.describe_base(model, fresh, config.model) if config.adapter.kind != "none" else None
     if base:

@@ -8,6 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from regard.errors import DataError
+from regard.models.files import require_regular
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
@@ -23,11 +24,12 @@ def open_picture(path: str | Path | BinaryIO) -> tuple[Any, str]:
     """
     from PIL import Image, ImageOps
 
+    require_regular(path)
     try:
         with Image.open(path) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a decoder raises for bytes that it does not expect
         raise _undecodable(path, error) from None
     if picture.mode in ("I", "F") or picture.mode.startswith("I;"):
         raise DataError(
@@ -49,11 +51,12 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     """
     from PIL import Image
 
+    require_regular(path)
     try:
         with Image.open(path) as opened:
             turned = opened.getexif().get(_ORIENTATION, 1) > 4  # by a quarter
             return opened.size[::-1] if turned else opened.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # whatever a decoder raises for bytes that it does not expect
         raise _undecodable(path, error) from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
 from pathlib import Path
 from typing import BinaryIO
@@ -10,8 +9,11 @@ from typing import BinaryIO
 import numpy as np
 
 from regard.errors import DataError
+from regard.models.files import require_regular
 
 SOUNDS = (".wav",)
+RATES = (100, 1_000_000)
+"""Values a second, in Hz, at least and at most."""
 OTHER_SOUNDS = (".mp3", ".flac", ".ogg", ".m4a", ".opus", ".g722")
 
 
@@ -26,19 +28,27 @@ def open_sound(path: str | Path | BinaryIO) -> tuple[np.ndarray, int]:
     ending = Path(path).suffix.lower() if isinstance(path, str | Path) else ""
     if ending in OTHER_SOUNDS:
         raise DataError(f"{path}: need a sound as a .wav file; got {ending}; convert it, say with ffmpeg.")
+    require_regular(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound, such as a title
             rate, sound = wavfile.read(path)
-    except (OSError, ValueError, struct.error) as error:
+    except Exception as error:  # whatever a decoder raises for bytes that it does not expect
         raise DataError(f"{path}: need a sound; got a file that does not decode ({error}); check it.") from None
-    if not len(sound):
+    if not sound.size:
         raise DataError(f"{path}: need a sound; got a file with none in it; record it again or drop it.")
+    if not RATES[0] <= rate <= RATES[1]:
+        raise DataError(f"{path}: need a sound of {RATES[0]} to {RATES[1]:,} Hz; got {rate:,} Hz; write it again.")
     if sound.dtype.kind == "u":  # eight bits, around 128
         sound = sound.astype(np.float32) / 128 - 1
     elif sound.dtype.kind == "i":
         sound = sound.astype(np.float32) / -float(np.iinfo(sound.dtype).min)
-    return (sound.mean(-1) if sound.ndim == 2 else sound).astype(np.float32), int(rate)
+    with np.errstate(over="ignore", invalid="ignore"):
+        sound = (sound.mean(-1) if sound.ndim == 2 else sound).astype(np.float32)
+    wrong = int((~np.isfinite(sound)).sum())
+    if wrong:
+        raise DataError(f"{path}: need finite values; got NaN or infinity in {wrong} of {len(sound)}; write it again.")
+    return sound, int(rate)
 
 
 def resample(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:

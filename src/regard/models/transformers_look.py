@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from safetensors import SafetensorError
 from transformers.utils import logging
 
 from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
@@ -77,24 +76,46 @@ def load(name: str) -> tuple[Any, Any]:
     with _silent():
         try:
             config = transformers.AutoConfig.from_pretrained(name)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # also of a config.json that holds other things
             raise ConfigError(
                 f"{name}: need a run, the directory of a checkpoint or a name on the hub; got none of these "
-                f"({str(error).splitlines()[0][:120]}); check the spelling, and the network for a name on the hub."
+                f"({_briefly(error)}); check the spelling, and the network for a name on the hub."
             ) from None
-        kind = getattr(transformers, (config.architectures or ["AutoModel"])[0], transformers.AutoModel)
+        kind = _kind(name, config)
         try:
-            model = kind.from_pretrained(name).eval()
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            model, info = kind.from_pretrained(name, output_loading_info=True)
+        except Exception as error:  # whatever a library raises for weights that are damaged or of other shapes
             raise ConfigError(
-                f"{name}: need weights that load; got a checkpoint whose do not ({str(error).splitlines()[0][:120]}); "
+                f"{name}: need weights that load; got a checkpoint whose do not ({_briefly(error)}); "
                 "save or fetch it again."
             ) from None
+        lacking, there = len(info["missing_keys"]), sum(1 for _ in model.parameters())
+        if lacking > there // 2:
+            raise ConfigError(
+                f"{name}: need weights that load; got a checkpoint without {lacking} of its {there}; save it again."
+            )
         for prepare in (transformers.AutoProcessor, transformers.AutoTokenizer, transformers.AutoImageProcessor,
                         transformers.AutoFeatureExtractor):  # fmt: skip
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ImportError):
-                return model, prepare.from_pretrained(name)
+                return model.eval(), prepare.from_pretrained(name)
     raise ConfigError(f"{name}: need a tokenizer, image processor or feature extractor beside the model; found none.")
+
+
+def _kind(name: str, config: Any) -> Any:
+    """The class of a checkpoint's model, without a head where nobody knows it."""
+    named = config.architectures
+    first = named[0] if isinstance(named, list) and named else None
+    kind = getattr(transformers, first, transformers.AutoModel) if isinstance(first, str) else transformers.AutoModel
+    fits = isinstance(kind, type) and issubclass(kind, transformers.PreTrainedModel)
+    if kind is not transformers.AutoModel and not fits:
+        raise ConfigError(
+            f"{name}: need the name of a model in 'architectures' of config.json; got '{first}'; correct it."
+        )
+    return kind
+
+
+def _briefly(error: Exception) -> str:
+    return " ".join((str(error) or type(error).__name__).split())[:120]
 
 
 def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Looked:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from regard.finetuning.loading import loading
 from regard.finetuning.padding import as_configured, without_padding
 from regard.finetuning.tasks import get_task
 from regard.models.transformers_look import Looked, read
@@ -48,7 +49,8 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
 
 def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:
     """Load a directory that transformers wrote."""
-    model, missing = get_task(config.task).load_model(str(folder), spec)
+    with loading("a model", folder):
+        model, missing = get_task(config.task).load_model(str(folder), spec)
     without_padding(model, config.train.unpad)
     return model.eval(), missing
 

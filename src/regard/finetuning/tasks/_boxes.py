@@ -31,6 +31,7 @@ ROUNDING = 1.0
 def from_coco(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the pictures of a COCO file, as the columns `image` and `objects`."""
     content = _read_coco(path)
+    _require_fields(content, path)
     names = {each["id"]: each["name"] for each in content["categories"]}
     found: dict[Any, list[Object]] = {each["id"]: [] for each in content["images"]}
     for number, each in enumerate(content["annotations"], start=1):
@@ -45,13 +46,30 @@ def from_coco(path: Path) -> Iterator[dict[str, Any]]:
 def _read_coco(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: need JSON; got '{error}'; write it again.") from None
     lists = ("images", "annotations", "categories")
     if not isinstance(content, dict) or not all(isinstance(content.get(name), list) for name in lists):
         got = ", ".join(f"'{key}'" for key in content) if isinstance(content, dict) else f"a {type(content).__name__}"
         raise DataError(f"{path}: need COCO's lists {', '.join(lists)}; got {got}; convert it, or name a table.")
     return content
+
+
+FIELDS = {"images": ("id", "file_name"), "categories": ("id", "name"), "annotations": ("image_id", "category_id")}
+"""What is read of each entry of COCO's lists: numbers and texts."""
+
+
+def _require_fields(content: dict[str, Any], path: Path) -> None:
+    """Raise DataError unless each entry of COCO's lists says what it must."""
+    for name, keys in FIELDS.items():
+        for number, each in enumerate(content[name], start=1):
+            lacking = [k for k in keys if not isinstance(each, dict) or not isinstance(each.get(k), str | int)]
+            if lacking or (name == "images" and not isinstance(each["file_name"], str)):
+                raise DataError(
+                    f"{path}: need {' and '.join(keys)} in each entry of '{name}', numbers or texts; got "
+                    f"{', '.join(map(repr, lacking)) or 'a number'} missing or of another kind in entry {number}; "
+                    "correct it."
+                )
 
 
 def _require_id(annotation: dict[str, Any], key: str, known: Any, path: Path, number: int) -> None:
@@ -101,8 +119,9 @@ def objects_of(cell: Any, form: str, where: str, scale: tuple[float, float] = (1
 def _parsed(cell: Any, where: str) -> Any:
     try:
         cell = json.loads(cell) if isinstance(cell, str) else cell
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: need the objects as JSON; got '{error.msg}'; correct it.") from None
+    except (ValueError, RecursionError) as error:
+        told = getattr(error, "msg", None) or str(error).split("; ")[0]
+        raise DataError(f"{where}: need the objects as JSON; got '{told}'; correct it.") from None
     if cell is None:
         return []
     if not isinstance(cell, list | dict):

@@ -54,12 +54,19 @@ def own_parts(path: Path) -> dict[str, Part]:
     return _files.own_parts(path, from_yolo, "images/**/*.*") or _files.own_parts(inside, from_yolo, "**/*.*")
 
 
+PLACES = [key for keys in _files.PARTS.values() for key in keys]
+
+
 def _described(file: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise DataError(f"{file}: need YAML in UTF-8; got something else; correct it.") from None
-    return found if isinstance(found, dict) else {}
+    found = found if isinstance(found, dict) else {}
+    for key, kinds in {"path": str, "names": list | dict, **dict.fromkeys(PLACES, str | list)}.items():
+        if found.get(key) is not None and not isinstance(found[key], kinds):
+            raise DataError(f"{file}: need another kind of value for '{key}'; got {found[key]!r}; correct it.")
+    return found
 
 
 def _named_parts(file: Path) -> dict[str, Part]:
@@ -124,6 +131,8 @@ def _class_names(root: Path) -> list[str]:
 def _names_in(content: dict[str, Any]) -> list[str]:
     names = content.get("names") or []
     if isinstance(names, dict):
+        if not all(str(number).isdecimal() for number in names):
+            raise DataError(f"data.yaml: need numbers before the names of the classes; got {[*names][:3]}; correct it.")
         names = [names[number] for number in sorted(names, key=int)]
     return [str(name) for name in names]
 

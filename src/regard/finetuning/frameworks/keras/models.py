@@ -10,6 +10,7 @@ import keras
 from keras_hub import models as hub
 
 from regard.errors import ConfigError
+from regard.finetuning.loading import loading
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.run import CALIBRATION, read_json
 from regard.finetuning.tasks import get_task
@@ -69,7 +70,8 @@ def build(config: Config, spec: dict[str, Any], half: bool = False) -> tuple[Any
     Returns:
         The model, transformers' configuration of it, and the names of its newly initialised parameters.
     """
-    theirs, fresh = get_task(config.task).load_model(config.source, spec, config.train.dropout)
+    with loading("a model", config.source):
+        theirs, fresh = get_task(config.task).load_model(config.source, spec, config.train.dropout)
     family = theirs.config.model_type
     policy = "mixed_bfloat16" if half else "float32"
     kind = CLASSIFIERS[config.task][family]
@@ -142,7 +144,8 @@ def _adapted(layer: Any) -> bool:
 
 def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:
     """Load `model.keras`; Keras itself raises where a weight is missing."""
-    model = keras.saving.load_model(folder / FILE, compile=False)
+    with loading("a model", folder):
+        model = keras.saving.load_model(folder / FILE, compile=False)
     model.label_names = spec["labels"]
     model.calibration = read_json(folder / CALIBRATION) if (folder / CALIBRATION).is_file() else {}
     return model, []
