@@ -105,6 +105,23 @@ def load_processor(source: str) -> Any:
             ) from error
 
 
+FIXED = ("vit", "deit", "vit_msn")
+"""Families with a learned position for each patch, which read pictures of one size alone."""
+
+
+def require_fit(source: str, processor: Any) -> None:
+    """Raise ConfigError if a model cannot read pictures of the size that its processor makes."""
+    known, size = _text.require_model(source), dict(getattr(processor, "crop_size", None) or processor.size)
+    if known.model_type not in FIXED or "height" not in size:
+        return
+    wanted = known.image_size if isinstance(known.image_size, list | tuple) else (known.image_size,) * 2
+    if tuple(wanted) != (size["height"], size["width"]):
+        raise ConfigError(
+            f"model: need an image processor for {wanted[1]} x {wanted[0]} pixels, which the model reads; got one in "
+            f"'{source}' for {size['width']} x {size['height']}; correct preprocessor_config.json."
+        )
+
+
 def require_sizes(family: str, families: Sequence[str], scratch: dict[str, int]) -> None:
     """Raise ConfigError unless a model of a family can begin at random with these sizes."""
     if family not in families:

@@ -121,6 +121,12 @@ def _set_up(processor: Any, source: str, options: dict[str, Any]) -> Any:
         extractor.chunk_length, extractor.n_samples = window, window * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
     described = _text.require_model(source)
+    bands, made = getattr(described, "num_mel_bins", None), getattr(extractor, "feature_size", None)
+    if bands is not None and described.is_encoder_decoder and bands != made:
+        raise ConfigError(
+            f"model: need a feature extractor of {bands} bands, which the model reads; got one in '{source}' of {made}; "
+            "correct preprocessor_config.json."
+        )
     if described.model_type == "whisper" and described.vocab_size >= MULTILINGUAL:
         _speak(processor.tokenizer, options["language"])
     return processor

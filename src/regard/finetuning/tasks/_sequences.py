@@ -82,6 +82,9 @@ class TextToText:
         findings += _cut_targets(name, counts, most)
         findings += _text.reading_findings(f"{name}, {self.source}", sources, read, processor)
         findings += _text.reading_findings(f"{name}, {self.target}", targets, written, processor)
+        findings += _text.padding_findings(name, processor)
+        if not spec["from_scratch"]:
+            _text.require_embeddings(processor, [*read, *written], config.source)
         total = [len(one) + len(other) for one, other in zip(read, written, strict=True)]
         return Encoded(Dataset.from_dict({"input_ids": read, "labels": written, "length": total}), findings)
 
@@ -138,7 +141,23 @@ def load_processor(source: str, config: Config, train: Dataset | None, columns: 
     """Load the tokenizer; from scratch, make one of the training rows."""
     if config.options["from_scratch"] and train is not None:
         return _scratch.make_tokenizer(source, config, [train[column] for column in columns], _scratch.SEQUENCES)
+    _require_writer(source)
     return _text.load_tokenizer(source, config.data.max_length, **languages)
+
+
+def _require_writer(source: str) -> None:
+    """Raise ConfigError unless a model has an encoder, and a decoder that knows how to begin."""
+    known = _text.require_model(source)
+    if not known.is_encoder_decoder:
+        raise ConfigError(
+            f"model: need an encoder with a decoder, such as Marian, NLLB, T5 or BART; got '{source}', which only "
+            "reads or only writes; name another."
+        )
+    if getattr(known, "decoder_start_token_id", None) is None:
+        raise ConfigError(
+            f"model: need decoder_start_token_id in config.json, the token that the decoder begins with; got "
+            f"'{source}' without it; add it."
+        )
 
 
 def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
@@ -156,13 +175,8 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
 
 def _loaded(source: str, dropout: float | None) -> tuple[Any, list[str]]:
     import torch
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+    from transformers import AutoModelForSeq2SeqLM
 
-    if not AutoConfig.from_pretrained(source).is_encoder_decoder:
-        raise ConfigError(
-            f"model: need an encoder with a decoder, such as Marian, NLLB, T5 or BART; got '{source}', which only "
-            "reads or only writes; name another."
-        )
     with quiet_transformers():
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
             source, dtype=torch.float32, output_loading_info=True, **_text.dropouts(source, dropout)

@@ -54,8 +54,63 @@ def load_tokenizer(source: str, max_length: int | None, **options: Any) -> Any:
             raise _no_tokenizer(source) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise _no_tokenizer(source)
+    _set_padding_token(tokenizer, source)
     tokenizer.model_max_length = reading_limit(source, tokenizer, max_length)
     return tokenizer
+
+
+ENDS = ("eos_token", "sep_token", "bos_token", "unk_token")
+"""Tokens that may stand for padding where a tokenizer has none for it: no model attends to it."""
+
+
+def _set_padding_token(tokenizer: Any, source: str) -> None:
+    if tokenizer.pad_token_id is None:
+        known = tokenizer.special_tokens_map
+        end = next((known[name] for name in ENDS if known.get(name)), None)
+        if end is None:
+            raise ConfigError(
+                f"model: need a tokenizer with a padding or an end token; got '{source}' with neither; name another, "
+                "or set pad_token in its tokenizer_config.json."
+            )
+        tokenizer.pad_token = end
+
+
+def padding_findings(name: str, tokenizer: Any) -> list[Finding]:
+    """Say of the training rows, once, which token stands for padding where there is none for it."""
+    if name != "train" or tokenizer.pad_token not in [tokenizer.special_tokens_map.get(end) for end in ENDS]:
+        return []
+    told = f"the tokenizer has no padding token; '{tokenizer.pad_token}' takes its place, in the saved model too"
+    return [Finding("ok", told)]
+
+
+def set_padding(model: Any, source: str) -> None:
+    """Tell a model which token is padding, as its tokenizer has it: one that writes answers at the last other."""
+    known = model.config.get_text_config()
+    if known.pad_token_id is None or hasattr(model, "score"):
+        try:
+            known.pad_token_id = load_tokenizer(source, None).pad_token_id
+        except ConfigError:  # a model that is saved alone, and knows it already
+            return
+
+
+def reads_from_the_left(source: str) -> bool:
+    """Tell whether each token of a model sees those before it alone, as in models that write."""
+    from transformers.models.auto import modeling_auto as known
+
+    family = require_model(source).model_type
+    masked, causal = known.MODEL_FOR_MASKED_LM_MAPPING_NAMES, known.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+    return family in causal and family not in masked and family != "xlnet"
+
+
+def require_embeddings(tokenizer: Any, encodings: Sequence[Sequence[int]], source: str) -> None:
+    """Raise ConfigError if texts have tokens that a model lacks."""
+    size = getattr(require_model(source).get_text_config(), "vocab_size", None)
+    most = max((max(ids, default=0) for ids in encodings), default=0)
+    if size is not None and max(most, tokenizer.pad_token_id or 0) >= size:
+        raise ConfigError(
+            f"model: need an embedding for each token; got {size}, and token {max(most, tokenizer.pad_token_id)} of "
+            f"the tokenizer in '{source}'; put the tokenizer there that the model was trained with."
+        )
 
 
 def require_model(source: str) -> Any:
@@ -132,6 +187,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], limit: int, as_target: bool =
     for start in range(0, len(texts), 1000):
         batch = list(texts[start : start + 1000])
         for text, ids in zip(batch, _ids(tokenizer, batch, as_target, truncation=False), strict=True):
+            ids = ids or ([] if as_target else [tokenizer.pad_token_id])  # a text without any could not be read
             lengths.append(len(ids))
             encodings.append(
                 ids if len(ids) <= limit else _ids(tokenizer, [text], as_target, truncation=True, max_length=limit)[0]

@@ -171,7 +171,9 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
             from transformers import ViTImageProcessor  # which says at once what it would rather be
 
             return ViTImageProcessor(size={"height": scratch["image"], "width": scratch["image"]})
-    return _pictures.load_processor(source)
+    processor = _pictures.load_processor(source)
+    _pictures.require_fit(source, processor)
+    return processor
 
 
 def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:

@@ -216,6 +216,9 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
     encodings, lengths = _text.tokenize(processor, split["text"], limit)
     findings = _text.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
     findings += _text.reading_findings(name, split["text"], encodings, processor)
+    findings += _text.padding_findings(name, processor)
+    if not spec["from_scratch"]:
+        _text.require_embeddings(processor, encodings, config.source)
     rows = {"input_ids": encodings, "labels": [[0][:0]] * len(split), "length": [len(ids) for ids in encodings]}
     if name != "train":
         masked = [_masking.mask(ids, processor, config.seed, _masking.HELD_OUT) for ids in encodings]

@@ -242,7 +242,10 @@ def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
     """Load the tokenizer."""
-    return _text.load_tokenizer(source, config.data.max_length)
+    tokenizer = _text.load_tokenizer(source, config.data.max_length)
+    if _text.reads_from_the_left(source):
+        tokenizer.padding_side = "right"  # which no token sees; on the left, it would move the others' positions
+    return tokenizer
 
 
 def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
@@ -259,6 +262,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             **_text.head_options(spec["labels"], _of(spec).PROBLEM),
             **_text.dropouts(source, dropout),
         )
+    _text.set_padding(model, source)
     if "deviation" in spec:
         model.config.label_scale = {"mean": spec["mean"], "deviation": spec["deviation"]}
     return model, _text.newly_initialised(info)
@@ -276,7 +280,9 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
         "length": [len(ids) for ids in encodings],
     }
     findings = _text.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
+    _text.require_embeddings(processor, encodings, config.source)
     findings += _text.reading_findings(name, split["text"], encodings, processor)
+    findings += _text.padding_findings(name, processor)
     return Encoded(Dataset.from_dict(rows), findings)
 
 
