@@ -179,7 +179,7 @@ def test_sounds_of_other_bands_than_the_model_reads(tmp_path):
     with pytest.raises(ConfigError) as caught:
         _recognizers._set_up(processor, str(tmp_path), {"window": None, "language": None})
     assert str(caught.value) == (
-        f"model: need a feature extractor of 128 bands, which the model reads; got one in '{tmp_path}' of 80; correct "
+        f"model: need a feature extractor of 128 bands, as the model reads; got one of 80 in '{tmp_path}'; correct "
         "preprocessor_config.json."
     )
 

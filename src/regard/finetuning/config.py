@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import math
 from pathlib import Path
@@ -22,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from regard.errors import ConfigError
+from regard.finetuning.words import listed, nearest
 
 S = TypeVar("S", bound="Section")
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -394,8 +394,15 @@ def _is_branch(part: int | str) -> bool:
 
 
 def _unknown_key(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"need keys that exist; got '{key}'; did you mean '{near[0]}'?"
+    section, _, last = key.rpartition(".")
+    inside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
+    elsewhere = [name for name in known if name.rpartition(".")[2] == last]
+    near = nearest(last, inside)
+    found = inside[near] if near else next(iter(elsewhere), None)
+    there = [*inside.values()] or [name for name in known if "." not in name]
+    return f"need keys that exist; got '{key}'; " + (
+        f"did you mean '{found}'?" if found else f"choose one of {listed(there)}."
+    )
 
 
 def _keys(model: type[BaseModel], prefix: str = "") -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 import fnmatch
 import gzip
 import io
@@ -20,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 from regard._escapes import as_json
 from regard.errors import DataError
 from regard.finetuning.spreadsheets import read_spreadsheet
+from regard.finetuning.words import listed, nearest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -511,16 +511,16 @@ def neighbours(path: Path) -> str:
     names = sorted(file.name for file in folder.iterdir() if kind_of(file) in TABLES)
     if not names:
         return f"'{folder}' holds no table, correct the path."
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    near = nearest(path.name, names)
     if near:
-        return f"did you mean '{folder / near[0]}'?"
+        return f"did you mean '{folder / near}'?"
     return f"'{folder}' holds {_quote(names[:5])}{' and others' if len(names) > 5 else ''}, correct the path."
 
 
 def _quote(names: Sequence[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names) if names else "none"
+    return listed([f"'{name}'" for name in names]) if names else "none"
 
 
 def _perhaps(name: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return f", perhaps '{near[0]}'" if near else ""
+    near = nearest(name, names)
+    return f", perhaps '{near}'" if near else ""

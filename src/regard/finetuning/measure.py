@@ -19,7 +19,7 @@ from regard.finetuning.concerns import concerns
 from regard.finetuning.config import Config
 from regard.finetuning.data import TABLES, kind_of, write_jsonl
 from regard.finetuning.environment import hardware, versions
-from regard.finetuning.facts import facts, sources
+from regard.finetuning.facts import course, facts, sources
 from regard.finetuning.progress import Display
 from regard.finetuning.repeats import summarise
 from regard.finetuning.run import ATTENTION, DRAWS, METRICS, PREDICTIONS, STATE, Run, read_json, write_json
@@ -27,6 +27,7 @@ from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.finetuning.tasks._classes import percentiles
 from regard.finetuning.titles import title
 from regard.finetuning.usage import license_of, programs
+from regard.finetuning.words import digits
 from regard.inspection.history import History
 from regard.inspection.report.card import Origin, model_card
 from regard.inspection.report.content import Curve, Metric, Picture, Report, Table
@@ -64,7 +65,7 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
     extra = {"fitted": fitted} if fitted else {}
     write_json(path / METRICS, measured | extra | ({"repeats": repeated} if repeated else {}))
     _close(path, config, clock)
-    _tell(display, report)
+    _tell(display, report, [course(prepared, run.state), *_over_seeds(repeated)])
     return Run(path)
 
 
@@ -275,7 +276,19 @@ def _is_table(source: Any) -> bool:
     return isinstance(source, str) and kind_of(Path(source)) in TABLES
 
 
-def _tell(display: Display, report: Report) -> None:
+def _over_seeds(repeated: dict[str, Any]) -> list[str]:
+    """Say how far each measure varies with the seed."""
+    return [
+        f"{title(measure)} over {len(found['values'])} seeds: mean {digits(found['mean'])}, deviation "
+        f"{digits(found['deviation'])} ({', '.join(map(digits, found['values']))})"
+        for measure, found in repeated.items()
+        if measure != "seeds"
+    ]
+
+
+def _tell(display: Display, report: Report, course: Sequence[str]) -> None:
+    for line in course:
+        display.say(f"  {line}")
     for metric in report.metrics:
         interval = f"  (95 % interval {metric.interval[0]:.3f} to {metric.interval[1]:.3f})" if metric.interval else ""
         display.say(f"  {metric.name:<22} {metric.value:.3f}{interval}")

@@ -112,7 +112,7 @@ class Run:
         """Measure on a file that holds the truth too, by other columns if they are given; see `regard.evaluate`."""
         columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
         split = take_columns(read_table(data, self.task.FORMATS), columns, data)
-        if spec.get("reading"):
+        if self.task.read and spec.get("reading"):
             split = self.task.read(split, spec["reading"], str(data))
         self.task.inspect_held_out(split, str(data), spec)
         predictions = self.predict(split[self.task.INPUT], progress=progress)

@@ -14,6 +14,7 @@ from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.run import CONFIG, STATE, read_json
 from regard.finetuning.tasks import get_task
+from regard.finetuning.words import setting
 
 STUDY, BEST = "study.log", "best.yaml"
 SEARCHED = ("train.", "adapter.", "options.", "model")
@@ -62,9 +63,7 @@ def search(config: Config | dict[str, Any] | str | Path, *, quiet: bool = False)
         while _done(study) < config.search.trials:
             trial = study.ask()
             values = {key: _draw(trial, key, choices) for key, choices in config.search.space.items()}
-            told = ", ".join(
-                f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in values.items()
-            )
+            told = ", ".join(f"{key} {setting(value)}" for key, value in values.items())
             score = _score(config, values, folder / f"trial-{trial.number}")
             study.tell(trial, score, state=None if score is not None else _failed())
             display.say(f"  trial {trial.number}: {'no finite loss' if score is None else f'{score:.4f}'} with {told}")

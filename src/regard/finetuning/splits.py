@@ -47,10 +47,11 @@ def read_splits(config: Config) -> Splits:
     sources = {name: getattr(config.data, name) for name in PARTS}
     tables = {name: _read(source, own.get(name), config) for name, source in sources.items() if isinstance(source, str)}
     reading: dict[str, Any] = {}
-    if task.reading:
+    if task.reading and task.read:
         reading, found = task.reading(tables["train"], config)
         findings += found
-        tables = {name: task.read(table, reading, str(sources[name])) for name, table in tables.items()}
+        read = task.read
+        tables = {name: read(table, reading, str(sources[name])) for name, table in tables.items()}
     for offset, (name, source) in enumerate(sources.items()):
         if isinstance(source, float):
             tables[name], found = _set_aside(tables, name, source, config, config.seed + offset)

@@ -37,6 +37,7 @@ from regard.finetuning.repeats import train_others
 from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
 from regard.finetuning.tasks import Spec, Task, get_task
 from regard.finetuning.trainer import StepTrainer
+from regard.finetuning.words import digits
 
 FREE_TO_CHANGE = ("output", "monitor.", "report.", "search.", "train.keep_checkpoints")
 """Keys that may differ when a run is resumed: they do not touch the weights."""
@@ -350,26 +351,24 @@ class _Watcher(TrainerCallback):
         logs = events["logs"]
         if "loss" not in logs:
             return
-        require_finite(logs["loss"], state.global_step)
-        self.advance(0, remark=f"loss {logs['loss']:.3f}")
+        require_finite(logs["loss"], state.global_step, args.bf16)
+        self.advance(0, remark=f"loss {digits(logs['loss'])}, rate {logs['learning_rate']:.2g}")
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **events: Any) -> None:
         metrics = events["metrics"]
         scores = ", ".join(
-            f"{name.removeprefix('eval_').replace('_', ' ')} {metrics[name]:.3f}"
+            f"{name.removeprefix('eval_').replace('_', ' ')} {digits(metrics[name])}"
             for name in metrics
             if name == "eval_loss" or not name.endswith(("_runtime", "_per_second", "epoch"))
         )
         self.display.say(f"  step {state.global_step:>5}: validation {scores}")
 
 
-def require_finite(loss: float, step: int) -> None:
+def require_finite(loss: float, step: int, half: bool) -> None:
     """Raise RegardError if a loss is no number."""
     if not math.isfinite(loss):
-        raise RegardError(
-            f"finetune: need a finite loss; got {loss} at step {step}; lower train.learning_rate, or set "
-            f"train.precision to float32."
-        )
+        more = ", or set train.precision to float32" if half else ""
+        raise RegardError(f"finetune: need a finite loss; got {loss} at step {step}; lower train.learning_rate{more}.")
 
 
 def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:

@@ -6,7 +6,6 @@ reporting are the same for all.
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from regard.errors import ConfigError, DataError
+from regard.finetuning.words import nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,6 +111,8 @@ class Task(Protocol):
     `validation` and `test`; none if it has none."""
     reading: Callable[[Dataset, Config], tuple[dict[str, Any], list[Finding]]] | None
     """Tells from the training rows how cells are written that can be written in several ways, as plain JSON."""
+    read: Callable[[Dataset, dict[str, Any], str], Dataset] | None
+    """Returns a table, from a path, with its cells in the task's one way, as `reading` says how they are written."""
     strata: Callable[[Dataset, Config], Sequence[Sequence[str]]] | None
     """Returns for each row what a part that is set aside shall hold as often as the rest: its labels."""
     TEMPLATE: str
@@ -120,9 +122,6 @@ class Task(Protocol):
 
     def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
         """Learn the spec from the training data and look for trouble; raise DataError if no model can come of it."""
-
-    def read(self, table: Dataset, reading: dict[str, Any], path: str) -> Dataset:
-        """Return a table with its cells in the task's one way; called where there is a `reading`."""
 
     def metric(self, spec: Spec) -> str:
         """Return which measure of `validate` chooses the best checkpoint, higher is better; or `loss`, lower is."""
@@ -182,6 +181,7 @@ def get_task(name: str) -> Task:
         ConfigError: there is no such task.
     """
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=1, cutoff=0.0)[0]
-        raise ConfigError(f"task: need one of {', '.join(TASKS)}; got '{name}'; did you mean '{near}'?")
+        near = nearest(name, TASKS)
+        meant = f"did you mean '{near}'?" if near else "choose one."
+        raise ConfigError(f"task: need one of {', '.join(TASKS)}; got '{name}'; {meant}")
     return cast(Task, importlib.import_module(f"{__name__}.{TASKS[name]}"))

@@ -99,7 +99,7 @@ def balance(name: str, split: Dataset, labels: list[str]) -> Finding:
     return Finding("ok", f"{name}: {len(split)} rows: {shown}{more}")
 
 
-def rarities(train: Dataset) -> list[Finding]:
+def rarities(train: Dataset, config: Config) -> list[Finding]:
     """Find labels with few rows, or with few beside the commonest."""
     counts = Counter(names_of(train))
     rare, common = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
@@ -113,8 +113,12 @@ def rarities(train: Dataset) -> list[Finding]:
         weights = ", ".join(
             f"{len(train) / (len(counts) * counts[label]):.2g} for '{label}'" for label in (rare, common)
         )
-        told = f"{told}; look at macro F1, and try options.class_weights: balanced"
-        findings.append(Finding("warning", f"{told}, which gives the loss a weight of {weights}"))
+        if config.options["class_weights"] == "balanced":
+            told = f"{told}; options.class_weights: balanced gives the loss a weight of {weights}"
+            findings.append(Finding("ok", told))
+        else:
+            told = f"{told}; look at macro F1, and try options.class_weights: balanced"
+            findings.append(Finding("warning", f"{told}, which gives the loss a weight of {weights}"))
     return findings + _look_alike(list(counts))
 
 

@@ -29,7 +29,7 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
     for name, split in splits.items():
         _classes.require_known(split, labels, paths[name], paths["train"])
     findings = [_classes.balance(name, split, labels) for name, split in splits.items()]
-    return {"labels": labels}, findings + _classes.rarities(splits["train"])
+    return {"labels": labels}, findings + _classes.rarities(splits["train"], config)
 
 
 def _require_labels(split: Dataset, path: str) -> None:

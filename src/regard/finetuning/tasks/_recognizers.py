@@ -124,7 +124,7 @@ def _set_up(processor: Any, source: str, options: dict[str, Any]) -> Any:
     bands, made = getattr(described, "num_mel_bins", None), getattr(extractor, "feature_size", None)
     if bands is not None and described.is_encoder_decoder and bands != made:
         raise ConfigError(
-            f"model: need a feature extractor of {bands} bands, which the model reads; got one in '{source}' of {made}; "
+            f"model: need a feature extractor of {bands} bands, as the model reads; got one of {made} in '{source}'; "
             "correct preprocessor_config.json."
         )
     if described.model_type == "whisper" and described.vocab_size >= MULTILINGUAL:

@@ -43,7 +43,7 @@ FAMILIES = ("vit", "deit", "dinov2")
 """Families of models that can begin from scratch."""
 
 alike, parts = _files.alike, _pictures.own_parts
-reading = None
+reading = read = None
 loss, tally = _classes.loss, _classes.tally
 
 
@@ -147,7 +147,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         _classes.require_known(split, labels, paths[name], paths["train"])
         findings.append(_classes.balance(name, split, labels))
         findings += _classes.repeats(name, keys[name], _classes.names_of(split), "picture")
-    findings += _classes.rarities(splits["train"]) + _classes.leaks(keys, "picture")
+    findings += _classes.rarities(splits["train"], config) + _classes.leaks(keys, "picture")
     return {"labels": labels, "from_scratch": config.options["from_scratch"]}, findings
 
 

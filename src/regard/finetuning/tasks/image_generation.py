@@ -33,7 +33,7 @@ MOMENTS = 4
 """Steps of the denoising whose attention is drawn."""
 
 alike, parts, strata = _files.alike, _pictures.own_parts, _classes.strata
-reading = None
+reading = read = None
 tally = validate = None
 
 

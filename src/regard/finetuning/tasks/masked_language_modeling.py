@@ -29,7 +29,7 @@ FILLS = 5
 """Words that are named for each mask in an input."""
 
 alike = _text.likeness
-strata = reading = None
+strata = reading = read = None
 tally = validate = None
 
 

@@ -44,7 +44,7 @@ FLOOR = 0.01
 SURE = 0.5
 """The least probability of what is shown to a reader."""
 alike = _files.alike
-tally = validate = reading = None
+tally = validate = reading = read = None
 
 
 class Options(Section):

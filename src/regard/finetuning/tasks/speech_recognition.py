@@ -29,7 +29,7 @@ BATCH = 8
 BEFORE = "before fine-tuning"
 
 alike, parts = _files.alike, _sounds.own_parts
-strata = reading = None
+strata = reading = read = None
 tally = validate = None  # words are written one after the other, too slowly for a validation: the loss chooses
 
 

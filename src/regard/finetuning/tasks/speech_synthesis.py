@@ -49,7 +49,7 @@ CEILINGS = (SAME_VOICE,)
 """Baselines that no model can better."""
 
 alike, parts = _text.likeness, _sounds.own_parts
-strata = reading = None
+strata = reading = read = None
 
 
 class Options(Section):

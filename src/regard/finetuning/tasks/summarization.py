@@ -87,7 +87,7 @@ def _quality(output: str, reference: str) -> float:
 _task = _sequences.TextToText("text", "summary", _quality, "ROUGE-Lsum")
 alike = _pairs.likeness
 parts = _pairs.own_parts
-strata = reading = None
+strata = reading = read = None
 inspect, inspect_held_out, encode, record = _task.inspect, _task.inspect_held_out, _task.encode, _task.record
 metric, loss, collator = _sequences.metric, _sequences.loss, _sequences.collator
 tally = validate = None

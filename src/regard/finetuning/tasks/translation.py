@@ -96,7 +96,7 @@ def _quality(output: str, reference: str) -> float:
 _task = _sequences.TextToText("source", "target", _quality, "chrF++")
 alike = _pairs.likeness
 parts = _pairs.own_parts
-strata = reading = None
+strata = reading = read = None
 inspect_held_out, encode, record = _task.inspect_held_out, _task.encode, _task.record
 metric, loss, collator = _sequences.metric, _sequences.loss, _sequences.collator
 tally = validate = None

@@ -23,6 +23,7 @@ from regard.finetuning.run import STATE, read_json, write_json
 from regard.finetuning.sampler import LengthSampler
 from regard.finetuning.tasks import _classes, get_task
 from regard.finetuning.train import Interrupted, begin, require_finite, saving_on_interrupt
+from regard.finetuning.words import digits
 
 if TYPE_CHECKING:
     from regard.finetuning.check import Prepared
@@ -136,7 +137,7 @@ class Loop:
         parts = np.array_split(numbers, self.config.train.accumulate)
         loss = sum(self._gradient(part, len(numbers)) for part in parts)
         self.step += 1
-        require_finite(loss, self.step)
+        require_finite(loss, self.step, _half(self.config))
         self.recent.append(loss)
         if self.step % self.plan.log_every == 0:
             mean = float(np.mean(self.recent))
@@ -169,7 +170,7 @@ class Loop:
         scores = task.validate(task.tally(SimpleNamespace(predictions=logits, label_ids=labels), spec), spec)
         scores = {"loss": _cross_entropy(logits, labels, self.label_weights), **scores}
         self.history.append({f"eval_{name}": value for name, value in scores.items()} | {"step": self.step})
-        told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in scores.items())
+        told = ", ".join(f"{name.replace('_', ' ')} {digits(value)}" for name, value in scores.items())
         self.display.say(f"  step {self.step:>5}: validation {told}")
         score = scores[task.metric(spec)]
         if score > self.score:
