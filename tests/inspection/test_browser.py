@@ -76,6 +76,28 @@ def test_deep_link_shows_the_weights_of_numpy(tmp_path, fragment, start, values)
         assert f"In all it receives {values.sum():.2f} of the 7 units given." in saying(page)
 
 
+def test_marks_can_be_hidden(tmp_path):
+    page, console = opened(full(), tmp_path, "#layer=1&head=3&token=2&marks=hidden")
+    assert console == []
+    tokens = [a for a in page.find("button") if "token" in a["class"]]
+    assert len(tokens) == len(TOKENS) - 2
+    assert saying(page).startswith("Layer 1, head 3: “get” attends most to ")
+    given = WEIGHTS[1, 3, 3].astype(np.float16)
+    order = [i for i in np.argsort(-given, kind="stable") if TOKENS[i] not in ("[CLS]", "[SEP]")][:4]
+    text = [token.removeprefix("##") for token in TOKENS]
+    assert ", ".join(f"“{text[i]}” {given[i]:.3f}" for i in order) in saying(page)
+    assert f"The marks that are hidden get {given[[0, -1]].sum():.3f}." in page.text
+    assert not [a for a in page.find("label", id="hide-box") if "hidden" in a]
+
+
+def test_where_there_are_no_marks_nothing_is_offered_to_hide(tmp_path):
+    attention = TokenAttention(Example("a", "b", "b", 0.5), list("abcd"), softmax_weights(1, 1, 4))
+    page, console = opened(full(attention=[attention]), tmp_path, "#marks=hidden")
+    assert console == []
+    assert len([a for a in page.find("button") if "token" in a["class"]]) == 4
+    assert [a for a in page.find("label", id="hide-box") if "hidden" in a]
+
+
 def test_chosen_head_and_token_are_marked(tmp_path):
     page, _ = opened(full(), tmp_path, "#layer=1&head=3&token=5")
     thumbs = [a for a in page.find("button") if "thumb" in a["class"]]

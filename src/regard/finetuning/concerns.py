@@ -43,11 +43,6 @@ def concerns(
 
 
 def _measuring(prepared: Prepared, split: str, first: Metric) -> Iterator[str]:
-    if split == "validation":
-        yield (
-            "There is no test split: the scores are of the split that chose the checkpoint, so they flatter. Name rows "
-            "that nothing else sees in data.test."
-        )
     if is_share(first.name) and first.interval and first.interval[1] - first.interval[0] > WIDE:
         low, high = (percent(bound) for bound in first.interval)
         yield (

@@ -32,10 +32,10 @@ def judge(metrics: Sequence[Metric]) -> Verdict | None:
     if not found:
         what = "Not compared with any baseline" if math.isfinite(first.value) else "No verdict"
         told = f"{what}: {inside(first)} is {write(first.name, first.value)}."
-        return Verdict("alone", told, _details(metrics, "alone"))
+        return Verdict("alone", told, _details(metrics))
     nearest = min(found, key=lambda gain: gain.value)
     outcome = _outcome(found, nearest)
-    return Verdict(outcome, _sentence(first, found, nearest, outcome), _details(metrics, outcome))
+    return Verdict(outcome, _sentence(first, found, nearest, outcome), _details(metrics))
 
 
 def beside(metric: Metric, ours: str, theirs: str) -> Verdict:
@@ -120,12 +120,13 @@ def _by(metric: Metric, gain: Gain) -> str:
     return f"{told} (95 % interval {apart(metric, low)} to {apart(metric, high)})"
 
 
-def _details(metrics: Sequence[Metric], outcome: str) -> list[str]:
+def _details(metrics: Sequence[Metric]) -> list[str]:
     """What else somebody who reads the verdict alone should know."""
+    headline = min((gain.value for gain in gains(metrics[0])), default=-1.0)
     told = []
     for metric in metrics[1:]:
         behind = min(gains(metric), key=lambda gain: gain.value, default=None)
-        if outcome in ("better", "unclear") and behind and behind.value < 0:
+        if behind and behind.value < 0 <= headline:
             theirs, ours = (write(metric.name, v) for v in (metric.baselines[behind.rival], metric.value))
             told.append(f"By {inside(metric)}, {behind.rival} is ahead: {theirs} against {ours}.")
     first = metrics[0]
