@@ -51,6 +51,8 @@ def test_onnx_gives_the_logits_of_the_model_for_any_batch_and_length(finished, t
     done = export(finished.path, str(tmp_path / "out"), format="onnx")
     assert 0 <= done.difference < 1e-4
     session = onnxruntime.InferenceSession(done.path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert {tuple(each.shape) for each in session.get_inputs()} == {("batch", "sequence")}
+    assert session.get_outputs()[0].shape == ["batch", 2]
     model = AutoModelForSequenceClassification.from_pretrained(finished.path / "model").eval()
     tokenizer = AutoTokenizer.from_pretrained(done.path)
     for texts in (["film"], ["a superb film", "dull", "the plot and the music of the story"]):
@@ -195,3 +197,32 @@ def test_what_cannot_be_exported(finished, tmp_path, monkeypatch):
         f"export: need a run of framework torch; got 'jax', whose {finished.path / 'model'} Keras loads as it is; use "
         "that."
     )
+
+
+def test_axes_have_names_in_inputs_outputs_and_between(tmp_path):
+    from onnx import TensorProto, helper, load, save
+
+    def value(name, *shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    inputs = [
+        value("input_ids", "s0", "s1"),
+        value("decoder_input_ids", "s0", "s7"),
+        value("pixel_values", "s0", 3, "s9"),
+    ]
+    between = [value("a", "s0*s1", "s1 + 1")]
+    graph = helper.make_graph([], "g", inputs, [value("logits", "s0", "s7", 5)], value_info=between)
+    save(helper.make_model(graph), tmp_path / "m.onnx")
+    exporting._name_axes(tmp_path / "m.onnx")
+    graph = load(tmp_path / "m.onnx").graph
+    named = {
+        each.name: [dim.dim_param or dim.dim_value for dim in each.type.tensor_type.shape.dim]
+        for each in (*graph.input, *graph.output, *graph.value_info)
+    }
+    assert named == {
+        "input_ids": ["batch", "sequence"],
+        "decoder_input_ids": ["batch", "decoder_sequence"],
+        "pixel_values": ["batch", 3, "s9"],
+        "a": ["batch*sequence", "sequence + 1"],
+        "logits": ["batch", "decoder_sequence", 5],
+    }

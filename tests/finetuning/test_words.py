@@ -1,13 +1,19 @@
 """What messages say of names that do not exist, of small numbers, and of advice that is followed already."""
 
+import ast
+import re
+from pathlib import Path
+
 import pytest
+import typer
 from datasets import Dataset
 
+from regard.cli import app
 from regard.errors import ConfigError
 from regard.finetuning import words
 from regard.finetuning.config import Config
 from regard.finetuning.measure import _over_seeds
-from regard.finetuning.tasks import _classes, get_task
+from regard.finetuning.tasks import TASKS, _classes, get_task
 from regard.finetuning.train import require_finite
 
 
@@ -83,3 +89,84 @@ def test_the_spread_of_repeats_is_told():
     repeated = {"seeds": [1, 2], "macro_f1": {"mean": 0.75, "deviation": 0.001, "values": [0.7, 0.8]}}
     assert _over_seeds(repeated) == ["Macro F1 over 2 seeds: mean 0.750, deviation 0.001 (0.700, 0.800)"]
     assert _over_seeds({}) == []
+
+
+SOURCE = Path(words.__file__).parents[1]
+COMMANDS = {
+    "finetuning/train.py": "finetune",
+    "finetuning/stream.py": "predict",
+    "commands/finetune.py": "",
+    "commands/look.py": "look",
+    "commands/compare.py": "compare",
+}
+"""The file -> the command whose options its sentences may name without naming it; "" for any of the file's own."""
+
+
+def sentences_of(path):
+    """The texts of a file, with what is put in left out, without docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    heads = (node.body[0] for node in ast.walk(tree) if isinstance(node, documented))
+    told = {id(head.value) for head in heads if isinstance(head, ast.Expr)}
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else " " for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told | inside:
+            yield node.value
+
+
+def named_options(source):
+    """Each option that a sentence of `regard.finetuning` or `regard.commands` names: file, command, option."""
+    for path in [*source.glob("finetuning/**/*.py"), *source.glob("commands/*.py")]:
+        name = path.relative_to(source).as_posix()
+        for sentence in sentences_of(path):
+            if sentence.startswith("--") and " " not in sentence:
+                continue  # the option itself
+            for match in re.finditer(r"--[a-z]+(?:-[a-z]+)*", sentence):
+                command = re.findall(r"regard ([a-z]+)", sentence[: match.start()])
+                yield name, command[-1] if command else COMMANDS.get(name, ""), match[0]
+
+
+def options_of(command):
+    return {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def test_options_that_sentences_name_exist_in_their_command():
+    commands = typer.main.get_command(app).commands
+    every = set.union(*(options_of(command) for command in commands.values()))
+    found = list(named_options(SOURCE))
+    assert len(found) > 5
+    known = {name: options_of(command) for name, command in commands.items()}
+    wrong = [(file, command, option) for file, command, option in found if option not in known.get(command, every)]
+    assert wrong == []
+
+
+def test_settings_that_sentences_name_exist():
+    known = {f"options.{name}" for task in TASKS for name in get_task(task).Options.model_fields}
+    known |= {f"data.columns.{role}" for task in TASKS for role in get_task(task).COLUMNS}
+    values = {"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"}
+    known |= {*Config.load(values).flat(), "search.space"}
+    sections = {"train", "data", "options", "adapter", "monitor", "report", "search"}
+    pattern = re.compile(rf"(?<![\w./'])({'|'.join(sections)})\.([a-z_]+(?:\.[a-z_]+)*)")
+    ends = ("yaml", "py", "csv", "jsonl", "json", "html", "txt")
+    wrong = []
+    for path in SOURCE.glob("finetuning/**/*.py"):
+        for sentence in sentences_of(path):
+            if "\n" in sentence or not re.search(r"\bneed\b|\btry\b|\bset\b|\braise\b|\blower\b", sentence):
+                continue
+            for section, key in pattern.findall(sentence):
+                name = f"{section}.{key}".rstrip(".")
+                whole = any(each == name or each.startswith(f"{name}.") for each in known)
+                inner = name.rpartition(".")[0] in known  # of a section that may be left out
+                if key.split(".")[-1] not in ends and not whole and not inner:
+                    wrong.append((path.name, name))
+    assert wrong == []
+
+
+def test_an_option_of_another_command_is_found(tmp_path):
+    (tmp_path / "commands").mkdir()
+    (tmp_path / "finetuning").mkdir()
+    (tmp_path / "finetuning" / "stream.py").write_text('raise ValueError(f"{x}: got a run; go on with --overwrite.")')
+    assert list(named_options(tmp_path)) == [("finetuning/stream.py", "predict", "--overwrite")]
+    assert "--overwrite" not in options_of(typer.main.get_command(app).commands["predict"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
@@ -182,6 +183,7 @@ def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
     with _refusing("transformers' exporter can trace", model):
         exported = exporter.export(model, tensors, config=OnnxConfig(dynamic_shapes=axes))
     exported.save_pretrained(folder)
+    _name_axes(folder / "model.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is told in a sentence
     with _refusing("onnxruntime can load", model):
@@ -195,6 +197,35 @@ def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
         return dict(zip(names, found, strict=True))
 
     return answer
+
+
+AXES = {
+    "input_ids": "sequence",
+    "attention_mask": "sequence",
+    "token_type_ids": "sequence",
+    "decoder_input_ids": "decoder_sequence",
+    "input_values": "samples",
+}
+"""What the second axis of an input counts, if it may vary; the first is the batch."""
+
+
+def _name_axes(file: Path) -> None:
+    """Give the axes that may vary names to read, in place of the exporter's `s0`, in inputs, outputs and between."""
+    import onnx
+
+    model = onnx.load(str(file), load_external_data=False)
+    sounds = any(each.name == "input_values" for each in model.graph.input)
+    names: dict[str, str] = {}
+    for given in model.graph.input:
+        second = "samples" if sounds and given.name == "attention_mask" else AXES.get(given.name)
+        for dim, name in zip(given.type.tensor_type.shape.dim, ("batch", second), strict=False):
+            if name and dim.dim_param:
+                names.setdefault(dim.dim_param, name)
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = re.sub(r"\w+", lambda found: names.get(found[0], found[0]), dim.dim_param)
+    onnx.save(model, str(file))
 
 
 @contextmanager
