@@ -36,6 +36,7 @@ BESIDE = {
     "regard._tiles": 8,
     "regard._transposed": 8,
     "regard._escapes": 8,
+    "regard._files": 8,
 }
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
 FRAMEWORKS = {

@@ -44,10 +44,13 @@ def _asked_here(monkeypatch):
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A directory with a random BERT of two layers and its tokenizer, which reads 32 tokens."""
+    return make_tiny(tmp_path_factory.mktemp("tiny"))
+
+
+def make_tiny(path):
     import torch
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    path = tmp_path_factory.mktemp("tiny")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN]
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}

@@ -235,7 +235,7 @@ def test_opening_what_is_no_run(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(values):
-    values["train"] |= {"learning_rate": 1e30, "max_gradient_norm": 1e30, "warmup": 0.0}
+    values["train"] |= {"learning_rate": 2e9, "max_gradient_norm": 2e9, "warmup": 0.0}
     told = refusal(finetune, values, quiet=True, error=RegardError)
     assert told.startswith("finetune: need a finite loss; got ")
     assert told.endswith("; lower train.learning_rate.")

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regard._files import write_text
 from regard.commands.shared import ConfigFile, Overrides, load, print_json, print_table, say, silence
 from regard.errors import ConfigError
 
@@ -54,7 +55,9 @@ def search(
 
 
 def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
-    if not (Path(output) / "config.yaml").is_file():
+    from regard.finetuning.beginning import is_unfinished
+
+    if not is_unfinished(Path(output)):
         return "interrupted before anything was written"
     told = str(interrupt) or f"{output}: interrupted"
     return f"{told}; go on with: regard finetune {output}/config.yaml --resume"
@@ -121,5 +124,5 @@ def init(
     template = get_task(task).TEMPLATE
     if path.exists():
         raise ConfigError(f"{path}: need a new file to write; got one that exists; name another with --output.")
-    path.write_text(template, encoding="utf-8")
+    write_text(path, template)
     say(f"Written: {path}. Fill in your files and columns, then: regard check {path}")

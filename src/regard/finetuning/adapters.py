@@ -16,10 +16,11 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from transformers import AutoConfig, AutoModel
 from transformers.pytorch_utils import Conv1D
 
-from regard.errors import ConfigError
+from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Adapter, find_model
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.run import read_json, write_json
+from regard.finetuning.seals import describe, fault
 from regard.finetuning.tasks import Spec, get_task
 
 BASE = "base.json"
@@ -94,7 +95,9 @@ def require_targets(source: str, adapter: Adapter) -> None:
         return
     try:
         with torch.device("meta"), quiet_transformers():
-            model = AutoModel.from_config(AutoConfig.from_pretrained(source))
+            model = AutoModel.from_config(
+                AutoConfig.from_pretrained(source, trust_remote_code=False), trust_remote_code=False
+            )
     except (OSError, ValueError, KeyError):
         return  # what there is instead is told by those who load it
     _targets(model, adapter)
@@ -185,7 +188,8 @@ def save_adapter(model: PeftModel, folder: Path, base: dict[str, str], task: str
     config.base_model_name_or_path = base["model"]
     model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's model card, not filled in
-    write_json(folder / BASE, {**base, "task": task, "spec": spec})
+    files = describe(folder, sorted(path for path in folder.iterdir() if path.name != BASE))
+    write_json(folder / BASE, {**base, "task": task, "spec": spec, "files": files})
 
 
 def load_adapter(folder: str | Path, model: str | None = None) -> Any:
@@ -200,6 +204,7 @@ def load_adapter(folder: str | Path, model: str | None = None) -> Any:
 
     Raises:
         ConfigError: there is no adapter, or it was trained on another model.
+        DataError: the adapter is not as it was written; says which file.
     """
     folder = Path(folder)
     if not (folder / BASE).is_file():
@@ -208,6 +213,8 @@ def load_adapter(folder: str | Path, model: str | None = None) -> Any:
             "adapter.kind lora or dora."
         )
     wanted = read_json(folder / BASE)
+    if found := fault(folder, wanted.get("files", {})):
+        raise DataError(f"{folder}: need the adapter that the run wrote; got {found}; put it back, or train again.")
     name = model or wanted["model"]
     base, fresh = get_task(wanted["task"]).load_model(find_model(name), wanted["spec"])
     require_base(folder, wanted, describe_base(base, fresh, name))

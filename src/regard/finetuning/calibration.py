@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from regard._escapes import as_json
+from regard._files import read_json
 from regard.finetuning.check import Prepared
 from regard.finetuning.progress import Display
-from regard.finetuning.run import CALIBRATION, Run, read_json, write_json
+from regard.finetuning.run import CALIBRATION, MODEL, Run, rewrite
 from regard.finetuning.tasks import get_task
 
 
@@ -29,14 +31,13 @@ def settle(run: Run, prepared: Prepared, display: Display) -> dict[str, Any]:
 
 
 def _keep(run: Run, found: dict[str, Any]) -> None:
-    folder = run.path / "model"
+    folder = run.path / MODEL
     if hasattr(run.model, "config") and (folder / "config.json").is_file():
         vars(run.model.config).pop("calibration", None)
         vars(run.model.config).update({"calibration": found} if found else {})
         values = {key: value for key, value in read_json(folder / "config.json").items() if key != "calibration"}
-        write_json(folder / "config.json", values | ({"calibration": found} if found else {}))
+        values |= {"calibration": found} if found else {}
+        rewrite(run.path, f"{MODEL}/config.json", as_json(values, indent=2) + "\n")
     else:
         run.model.calibration = found
-        (folder / CALIBRATION).unlink(missing_ok=True)
-        if found:
-            write_json(folder / CALIBRATION, found)
+        rewrite(run.path, f"{MODEL}/{CALIBRATION}", as_json(found, indent=2) + "\n" if found else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ from regard.finetuning.frameworks import get_framework
 from regard.finetuning.loading import loading
 from regard.finetuning.speed import Speed, predict_speed
 from regard.finetuning.splits import read_splits
-from regard.finetuning.tasks import Encoded, Spec, get_task
+from regard.finetuning.tasks import Encoded, Spec, _text, get_task
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class Check:
 class Prepared:
     """Everything that training needs to know of the data.
 
-    `sources` is the configuration with the files that were read, where a data set names its own parts.
+    `sources` is the configuration with the files that were read, where a data set names its own parts; `inputs` says
+    what the files hold.
     """
 
     config: Config
@@ -57,6 +58,7 @@ class Prepared:
     encoded: dict[str, Encoded]
     processor: Any
     check: Check
+    inputs: dict[str, Any] = field(default_factory=dict)
 
 
 def check(config: Config | dict[str, Any] | str | Path) -> Check:
@@ -78,6 +80,8 @@ def check(config: Config | dict[str, Any] | str | Path) -> Check:
 def prepare(config: Config) -> Prepared:
     """Read, split, check and encode the data."""
     task = get_task(config.task)
+    if not config.options.get("from_scratch"):
+        _text.require_no_code(config.source)
     get_framework(config.framework).require(config)
     parted = read_splits(config)
     splits, sources = parted.tables, parted.config

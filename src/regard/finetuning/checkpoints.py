@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,11 +13,13 @@ from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
+from regard._files import read_json, remove, replace
 from regard.errors import DataError, RegardError
-from regard.finetuning.run import STATE, read_json, write_json
+from regard.finetuning.run import ATTENTION, STATE, WRITING
+from regard.finetuning.seals import SEAL as SEAL
+from regard.finetuning.seals import broken_seal, seal
 
-SEAL = "checkpoint.json"
-"""What a checkpoint holds, and of which run it is; written last."""
+TRAINER = "trainer_state.json"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -37,7 +37,7 @@ class CheckpointTrainer(Trainer):
 
     @property
     def _aside(self) -> Path:
-        return self._run / "checkpoint.tmp"
+        return self._run / WRITING
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self._aside) if self._writing else super()._get_output_dir(trial)
@@ -46,7 +46,7 @@ class CheckpointTrainer(Trainer):
         self._writing = True
         try:
             if self.args.should_save:
-                shutil.rmtree(self._aside, ignore_errors=True)
+                remove(self._aside)
             self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
@@ -56,7 +56,7 @@ class CheckpointTrainer(Trainer):
                 self._publish(Path(super()._get_output_dir(trial)))
             self.accelerator.wait_for_everyone()
         except BaseException:
-            shutil.rmtree(self._aside, ignore_errors=True)
+            remove(self._aside)
             raise
         finally:
             self._writing = False
@@ -64,11 +64,14 @@ class CheckpointTrainer(Trainer):
     def _publish(self, folder: Path) -> None:
         """Seal what was written, move it to its name, and drop checkpoints that nobody needs any more."""
         name = f"checkpoint-{self.state.global_step}"
-        self.state.save_to_json(str(self._aside / name / "trainer_state.json"))  # with the best checkpoint's new name
+        self.state.save_to_json(str(self._aside / name / TRAINER))  # with the best checkpoint's new name
+        if (self._run / ATTENTION).is_file():
+            shutil.copy(
+                self._run / ATTENTION, self._aside / name
+            )  # what was seen until now, for the monitor to go on from
         seal(self._aside / name, read_json(self._run / STATE).get("id"))
-        shutil.rmtree(folder / name, ignore_errors=True)
         folder.mkdir(exist_ok=True)
-        (self._aside / name).replace(folder / name)
+        replace(self._aside / name, folder / name)
         self._aside.rmdir()
         rotate_checkpoints(str(folder), self.args.save_total_limit, self.state.best_model_checkpoint)
 
@@ -85,6 +88,11 @@ class CheckpointTrainer(Trainer):
         self._name_best()
         return found
 
+    def _load_best_model(self) -> None:
+        """Load the best checkpoint's weights, once it is known to be as it was written."""
+        require_best(self._run, self.state.best_global_step or 0, read_json(self._run / STATE).get("id"))
+        super()._load_best_model()
+
     def _name_best(self) -> None:
         folder = Path(self.args.output_dir or "")
         best = folder / f"checkpoint-{self.state.best_global_step}"
@@ -92,70 +100,49 @@ class CheckpointTrainer(Trainer):
             self.state.best_model_checkpoint = str(best)
 
 
-def seal(folder: Path, run: str | None) -> None:
-    """Write down the run that a checkpoint is of and what it holds, once all of it has reached the disk."""
-    files = {str(path.relative_to(folder)): _describe(path) for path in _files(folder)}
-    write_json(folder / SEAL, {"run": run, "files": files})
-
-
-def last_checkpoint(path: Path) -> Path | None:
+def last_checkpoint(path: Path, best: bool = False) -> Path | None:
     """Return the last checkpoint of a run, if there is one, after making sure that it is whole and of this run.
 
+    Args:
+        path: the run directory.
+        best: make sure of the best checkpoint, too, which the last one names.
+
     Raises:
-        DataError: it is not; says which file.
+        DataError: one is not; says which file.
     """
-    shutil.rmtree(path / "checkpoint.tmp", ignore_errors=True)
+    remove(path / WRITING)
+    run = read_json(path / STATE).get("id") if (path / STATE).is_file() else None
     folders = [folder for folder in path.glob("checkpoints/checkpoint-*") if folder.name[11:].isdecimal()]
     if not folders:
         return None
     last = max(folders, key=_step)
-    found = _fault(last, read_json(path / STATE).get("id"))
-    if found:
+    if found := broken_seal(last, run):
         before = max((_step(folder) for folder in folders if folder != last), default=0)
         raise DataError(
             f"{last}: need a checkpoint as this run wrote it; got {found}; delete it to go on from step {before}."
         )
+    step = read_json(last / TRAINER).get("best_global_step") if best else None
+    if step is not None:
+        require_best(path, step, run)
     return last
+
+
+def require_best(path: Path, step: int, run: str | None) -> None:
+    """Make sure that the checkpoint that becomes the model is whole and of this run.
+
+    Raises:
+        DataError: it is not; says which file.
+    """
+    folder = path / "checkpoints" / f"checkpoint-{int(step)}"
+    if found := broken_seal(folder, run):
+        raise DataError(
+            f"{folder}: need the best checkpoint as this run wrote it; got {found}; put it back, or start again with "
+            "--overwrite."
+        )
 
 
 def _step(folder: Path) -> int:
     return int(folder.name.rpartition("-")[2])
-
-
-def _fault(folder: Path, run: str | None) -> str | None:
-    """Say what is wrong with a checkpoint."""
-    if not (folder / SEAL).is_file():
-        return f"one without {SEAL}"
-    try:
-        sealed = read_json(folder / SEAL)
-    except ValueError:
-        return f"one whose {SEAL} is no JSON"
-    if sealed["run"] != run:
-        return "one of another run"
-    for name, described in sealed["files"].items():
-        path = folder / name
-        if not path.is_file():
-            return f"one without {name}"
-        if path.stat().st_size != described["bytes"]:
-            return f"{path.stat().st_size} of the {described['bytes']} bytes of {name}"
-        if _digest(path) != described["sha256"]:
-            return f"other bytes in {name}"
-    return None
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL)
-
-
-def _describe(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    return {"bytes": path.stat().st_size, "sha256": _digest(path)}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -268,14 +268,26 @@ class Config(Section):
 
 
 def find_model(name: str) -> str:
-    """Resolve `package:NAME/PATH` to a directory; other names stay as they are."""
+    """Resolve `package:NAME/PATH` to a directory, without importing the package; other names stay as they are."""
     if not name.startswith("package:"):
         return name
     package, _, inner = name.removeprefix("package:").partition("/")
-    found = importlib.util.find_spec(package)
-    if found is None or not found.submodule_search_locations:
+    top, *below = package.split(".")
+    folder = _folder_of(top)
+    if folder is None:
         raise ConfigError(f"model: need an installed package; got '{name}'; pip install it or name a directory.")
-    return str(Path(found.submodule_search_locations[0]) / inner)
+    if Path(inner).is_absolute() or ".." in Path(inner).parts:
+        raise ConfigError(f"model: need a path inside of the package; got '{name}'; name a directory.")
+    return str(folder.joinpath(*below, inner))
+
+
+def _folder_of(package: str) -> Path | None:
+    """Return where a package lies; only of its top can that be asked without running its code."""
+    try:
+        found = importlib.util.find_spec(package) if package.isidentifier() else None
+    except ValueError:  # a module without a place, such as __main__
+        found = None
+    return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
 
 
 def parse_override(text: str) -> tuple[str, Any]:

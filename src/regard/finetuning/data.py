@@ -11,13 +11,15 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from regard._escapes import as_json
+from regard._files import require_no_link, sweep, whole
 from regard.errors import DataError
+from regard.finetuning.locks import alone
 from regard.finetuning.spreadsheets import read_spreadsheet
 from regard.finetuning.words import listed, nearest
 
@@ -202,7 +204,7 @@ def normalize(value: Any) -> Any:
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line."""
-    with path.open("w", encoding="utf-8") as file:
+    with whole(path) as aside, aside.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(as_json(row) + "\n")
 
@@ -211,6 +213,7 @@ def require_writable(path: Path) -> None:
     """Raise DataError unless a table can be written to a path without losing anything."""
     if path.suffix.lower() not in SUFFIXES:
         raise DataError(f"{path}: need a file of type {', '.join(SUFFIXES)} to write; got '{path.suffix}'; rename it.")
+    require_no_link(path)
     if path.exists():
         raise DataError(f"{path}: need a new file to write; got one that exists; name another.")
     if not path.parent.is_dir():
@@ -231,7 +234,7 @@ class TableWriter:
 
     def __init__(self, path: Path) -> None:
         require_writable(path)
-        self.path, self._aside = path, path.with_name(f"{path.name}.tmp")
+        self.path = path
         self._open: Any = None
         self._add: Callable[[Sequence[dict[str, Any]]], None]
 
@@ -253,17 +256,23 @@ class TableWriter:
             ) from None
 
     def __enter__(self) -> TableWriter:
+        with ExitStack() as stack:
+            stack.enter_context(alone(self.path))
+            require_writable(self.path)  # again, now that nobody else writes it
+            sweep(self.path)
+            self._aside = stack.enter_context(whole(self.path))
+            stack.push(self._close)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def _close(self, kind: type[BaseException] | None, *_: Any) -> None:
         if kind is None and self._open is None:
             self.write([])
         if self._open is not None:
             self._open.close()
-        if kind is None:
-            self._aside.replace(self.path)
-        else:
-            self._aside.unlink(missing_ok=True)
 
     def _start_jsonl(self, rows: Sequence[dict[str, Any]]) -> None:
         self._open = file = self._aside.open("w", encoding="utf-8")

@@ -16,11 +16,13 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
+from regard._files import require_no_link, sweep, whole
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.locks import alone
 from regard.finetuning.probes import Batch, probes
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.run import Run
+from regard.finetuning.run import CARD, Run
 from regard.finetuning.tasks import get_task
 from regard.models.unpad import pad
 
@@ -29,7 +31,6 @@ TOLERANCE = 1e-4
 """Largest difference between two logits, relative to the largest logit, or to 1 if that is more."""
 ANSWERS = ("logits", "pred_boxes")
 """What is compared, of what models answer."""
-CARD = "README.md"
 
 Answer = Callable[[Batch], dict[str, np.ndarray]]
 
@@ -76,33 +77,30 @@ def export(
     """
     run, output = Run.load(run), Path(output)
     _require_possible(run, output, format)
-    model, _ = get_framework(run.config.framework).load(run.path / "model", run.config, run.state["spec"])
+    model, _ = get_framework(run.config.framework).load(run.folder, run.config, run.state["spec"])
     if not hasattr(model, "config"):
         raise UnsupportedError(
-            f"export: need a model of transformers; got a {type(model).__name__}, whose parts in {run.path / 'model'} "
+            f"export: need a model of transformers; got a {type(model).__name__}, whose parts in {run.folder} "
             "diffusers loads as they are; use those."
         )
     if hasattr(model, "generate_speech"):
         raise UnsupportedError(
             f"export: need a model whose answers are logits or boxes, to compare them; got {type(model).__name__}, "
-            f"which speaks; transformers loads {run.path / 'model'} as it is; use that."
+            f"which speaks; transformers loads {run.folder} as it is; use that."
         )
     model = pad(model)  # a plain model, as everybody else has it
-    aside = output.with_name(f"{output.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
     batches = list(probes(model, run.processor))
-    try:
-        with _silence():
-            answer = _write_onnx(model, batches, aside) if format == "onnx" else _write_safetensors(model, run, aside)
-            run.processor.save_pretrained(aside)
-        if (run.path / "model" / CARD).is_file():
-            shutil.copy(run.path / "model" / CARD, aside / CARD)
-        difference = compare(lambda batch: _answer(model, batch), answer, batches, output)
-        if output.exists():
-            output.rmdir()
-        aside.replace(output)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with alone(output):
+        _require_empty(output)  # again, now that nobody else writes there
+        sweep(output)
+        with whole(output) as aside:
+            with _silence():
+                write = _write_onnx if format == "onnx" else _write_safetensors
+                answer = write(model, run, batches, aside)
+                run.processor.save_pretrained(aside)
+            if (run.folder / CARD).is_file():
+                shutil.copy(run.folder / CARD, aside / CARD)
+            difference = compare(lambda batch: _answer(model, batch), answer, batches, output)
     lengths = sorted({int(n) for batch in batches if "input_ids" in batch for n in batch["attention_mask"].sum(1)})
     return Exported(output, format, difference, sum(len(_first(batch)) for batch in batches), lengths)
 
@@ -112,13 +110,18 @@ def _require_possible(run: Run, output: Path, format: str) -> None:
         raise ConfigError(f"export: need a format, one of {', '.join(FORMATS)}; got '{format}'; choose one.")
     if run.config.framework != "torch":
         raise UnsupportedError(
-            f"export: need a run of framework torch; got '{run.config.framework}', whose {run.path / 'model'} Keras "
+            f"export: need a run of framework torch; got '{run.config.framework}', whose {run.folder} Keras "
             "loads as it is; use that."
         )
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ConfigError(f"{output}: need a new or empty directory to write; got one with files; choose another.")
+    _require_empty(output)
     if not output.absolute().parent.is_dir():
         raise ConfigError(f"{output}: need a folder to write into; got none at '{output.parent}'; make it.")
+
+
+def _require_empty(output: Path) -> None:
+    require_no_link(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ConfigError(f"{output}: need a new or empty directory to write; got one with files; choose another.")
 
 
 def compare(model: Answer, written: Answer, batches: list[Batch], output: Path) -> float:
@@ -155,13 +158,13 @@ def _answer(model: Any, batch: Batch) -> dict[str, np.ndarray]:
     return {name: outputs[name].float().cpu().numpy() for name in ANSWERS if outputs.get(name) is not None}
 
 
-def _write_safetensors(model: Any, run: Run, folder: Path) -> Answer:
+def _write_safetensors(model: Any, run: Run, batches: list[Batch], folder: Path) -> Answer:
     model.save_pretrained(folder)
     loaded, _ = get_task(run.config.task).load_model(str(folder), run.state["spec"])
     return lambda batch: _answer(loaded, batch)
 
 
-def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
+def _write_onnx(model: Any, run: Run, batches: list[Batch], folder: Path) -> Answer:
     """Export by transformers' exporter; every axis but those of pixels may vary."""
     import torch
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import platform
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from regard._files import read_json, remove, whole, write_json, write_text
 from regard.finetuning.calibration import settle
 from regard.finetuning.check import Prepared
 from regard.finetuning.concerns import concerns
@@ -22,7 +22,7 @@ from regard.finetuning.environment import hardware, versions
 from regard.finetuning.facts import course, facts, sources
 from regard.finetuning.progress import Display
 from regard.finetuning.repeats import summarise
-from regard.finetuning.run import ATTENTION, DRAWS, METRICS, PREDICTIONS, STATE, Run, read_json, write_json
+from regard.finetuning.run import ATTENTION, CARD, DRAWS, METRICS, MODEL, PREDICTIONS, STATE, Run
 from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.finetuning.tasks._classes import percentiles
 from regard.finetuning.titles import title
@@ -60,7 +60,7 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
         report = _report(run, prepared, name, predictions, metrics, clock)
         report.tables.extend(_spread(repeated))
         _draw(path, report)
-        _write_card(path / "model", report, prepared, name, fitted)
+        _write_card(path / MODEL, report, prepared, name, fitted)
     measured = _measured(name, len(split), scores, baselines, clock) | _told(report)
     extra = {"fitted": fitted} if fitted else {}
     write_json(path / METRICS, measured | extra | ({"repeats": repeated} if repeated else {}))
@@ -72,7 +72,8 @@ def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Ru
 def keep_draws(path: Path, scores: dict[str, Score]) -> None:
     """Keep the measures of the resamples, so that runs on the same rows can be compared in pairs."""
     draws = {measure: score.draws for measure, score in scores.items() if score.draws is not None}
-    np.savez_compressed(path / DRAWS, **cast(Any, draws))
+    with whole(path / DRAWS) as aside:
+        np.savez_compressed(aside, **cast(Any, draws))
 
 
 def _compared(
@@ -151,7 +152,7 @@ def _spread(repeated: dict[str, Any]) -> list[Table]:
 def _close(path: Path, config: Config, clock: Clock) -> None:
     """Mark the run as finished."""
     if not config.train.keep_checkpoints:
-        shutil.rmtree(path / "checkpoints", ignore_errors=True)
+        remove(path / "checkpoints")
     on = {"versions": versions(config) | {"python": platform.python_version()}, "hardware": hardware()}
     ended = datetime.now(UTC).isoformat(timespec="seconds")
     write_json(
@@ -268,8 +269,7 @@ def _write_card(model: Path, report: Report, prepared: Prepared, split: str, fit
     measured = next((source.name for source in report.sources if source.role == split), split)
     origin = Origin(model.parent.name, config.task, config.model, library, (measured, split), known)
     card = model_card(report, origin, limits=limits, use=programs(config, spec, fitted, model))
-    (model / "README.md").write_text(card, encoding="utf-8")
-    (model / "README.md").chmod((model / "config.json").stat().st_mode)
+    write_text(model / CARD, card)
 
 
 def _is_table(source: Any) -> bool:

@@ -54,8 +54,12 @@ class AttentionMonitor(TrainerCallback):
         self.every = in_steps(self.config.monitor.every, state.max_steps)
         if not state.global_step:
             self._record(0)
-        elif self.path.is_file():
-            self.recorder.history = History.load(self.path).until(state.global_step)
+            return
+        sealed = self.path.parent / "checkpoints" / f"checkpoint-{state.global_step}" / ATTENTION
+        kept = sealed if sealed.is_file() else self.path
+        if kept.is_file():
+            self.recorder.history = History.load(kept).until(state.global_step)
+            self.recorder.history.save(self.path)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.every == 0 or state.global_step >= state.max_steps:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from regard._files import read_json, write_json
 from regard.finetuning import processes
+from regard.finetuning.beginning import has_begun
 from regard.finetuning.calibration import settle
 from regard.finetuning.check import Prepared
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
-from regard.finetuning.run import METRICS, STATE, Run, read_json, write_json
+from regard.finetuning.run import METRICS, MODEL, STATE, Run, drop_weights, require_unchanged
+from regard.finetuning.seals import describe
 from regard.finetuning.tasks import get_task
 
 FOLDER = "repeats"
@@ -27,13 +29,16 @@ def train_others(path: Path, prepared: Prepared, display: Display) -> None:
     """
     for seed in _seeds(prepared)[1:]:
         folder = path / FOLDER / f"seed-{seed}"
-        if (folder / METRICS).is_file():
+        if _is_measured(folder):
+            if processes.is_first():
+                drop_weights(folder)
             continue
         display.say(f"  again with seed {seed}")
         config = prepared.config.model_copy(update={"seed": seed, "output": str(folder), "repeats": 1})
-        again = replace(prepared, config=config)
-        if not (folder / "model").is_dir():
-            resume = (folder / STATE).is_file()
+        again = replace(prepared, config=config, inputs={})  # which the whole run describes
+        processes.wait()
+        if not (folder / MODEL).is_dir():
+            resume = has_begun(folder)
             get_framework(config.framework).train_into(folder, again, resume, display)
         if processes.is_first():
             _measure(folder, again, display)
@@ -51,8 +56,21 @@ def _measure(folder: Path, prepared: Prepared, display: Display) -> None:
     predictions = task.respond(run.model, run.processor, split[task.INPUT], display)
     scores = task.measure(split, predictions, prepared.check.spec)
     write_json(folder / METRICS, {name: round(score.value, 6) for name, score in scores.items()})
-    for heavy in ("model", "checkpoints", "adapter"):
-        shutil.rmtree(folder / heavy, ignore_errors=True)
+    measured = {"finished": True, "files": describe(folder, [folder / METRICS])}
+    write_json(folder / STATE, run.state | measured)
+    drop_weights(folder)
+
+
+def _is_measured(folder: Path) -> bool:
+    """Whether a seed's scores are there, as they were written.
+
+    Raises:
+        DataError: they are not as they were written.
+    """
+    state = read_json(folder / STATE) if (folder / STATE).is_file() else {}
+    if state.get("finished"):
+        require_unchanged(folder, state["files"], METRICS)
+    return bool(state.get("finished"))
 
 
 def summarise(path: Path, prepared: Prepared, first: Mapping[str, float]) -> dict[str, Any]:

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from regard._escapes import as_json
+from regard._files import read_json as read_json
+from regard._files import remove, write_text
+from regard._files import write_json as write_json
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table, take_columns
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.inputs import MODELS, require_same_inputs
 from regard.finetuning.loading import loading
 from regard.finetuning.progress import Display
+from regard.finetuning.seals import Described, describe, fault, require_own
 from regard.finetuning.tasks import Prediction, Score, Task, get_task
 
 STATE, CONFIG, METRICS, ATTENTION = "run.json", "config.yaml", "metrics.json", "attention.json"
 PREDICTIONS, DRAWS, CALIBRATION = "predictions.jsonl", "resamples.npz", "calibration.json"
+MODEL, ADAPTER, CARD = "model", "adapter", "README.md"
+WRITING = "checkpoint.tmp"
+"""The checkpoint that is being written."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +50,18 @@ class Run:
         """Open a run directory.
 
         Raises:
-            DataError: there is no run, or it is not finished.
+            DataError: there is no run, it is not finished, or it refers to what lies outside of it.
         """
         if isinstance(path, Run):
             return path
         path = Path(path)
         if not (path / STATE).is_file():
             raise DataError(f"{path}: need a run directory; got {_what(path)}; make one with 'regard finetune'.")
-        if not (path / "model").is_dir():
+        if not (path / MODEL).is_dir():
             raise DataError(
                 f"{path}: need a trained run; got one that was interrupted; go on with 'regard finetune --resume'."
             )
+        require_own(path)
         return cls(path)
 
     @cached_property
@@ -72,21 +80,31 @@ class Run:
         return read_json(self.path / METRICS)
 
     @cached_property
+    def folder(self) -> Path:
+        """Where the model lies, as the run left it.
+
+        Raises:
+            DataError: a file there, or what it was made to be used with, is not as it was; says which.
+        """
+        require_unchanged(self.path, self.state.get("files", {}))
+        inputs = self.state.get("inputs", {})
+        require_same_inputs(self.path, {key: inputs[key] for key in MODELS if key in inputs})
+        return self.path / MODEL
+
+    @cached_property
     def model(self) -> Any:
         """The fine-tuned model, ready to predict."""
         framework = get_framework(self.config.framework)
-        model, missing = framework.load(self.path / "model", self.config, self.state["spec"])
+        model, missing = framework.load(self.folder, self.config, self.state["spec"])
         if missing:
-            raise DataError(
-                f"{self.path / 'model'}: need every parameter; got none for {', '.join(missing)}; train again."
-            )
+            raise DataError(f"{self.folder}: need every parameter; got none for {', '.join(missing)}; train again.")
         return model
 
     @cached_property
     def processor(self) -> Any:
         """The tokenizer or the like that belongs to the model."""
-        with loading("what prepares the inputs of a model", self.path / "model"):
-            return self.task.load_processor(str(self.path / "model"), self.config)
+        with loading("what prepares the inputs of a model", self.folder):
+            return self.task.load_processor(str(self.folder), self.config)
 
     @property
     def input(self) -> str:
@@ -154,21 +172,58 @@ def evaluate(run: Run | str | Path, data: str | Path, *, progress: bool = False)
     return Run.load(run).evaluate(data, progress=progress)
 
 
+def require_unchanged(path: Path, described: Described, part: str = MODEL) -> None:
+    """Compare a part of a run with what it was when it was written; nothing can be said of runs from before.
+
+    Raises:
+        DataError: a file is not as it was, or is there besides; says which.
+    """
+    known = {name: each for name, each in described.items() if PurePosixPath(name).is_relative_to(part)}
+    if not known:
+        return
+    found = fault(path, known) or more_than(path / part, known, path)
+    if found:
+        raise DataError(f"{path}: need the {part} that the run wrote; got {found}; put it back, or train again.")
+
+
+def rewrite(path: Path, name: str, text: str | None) -> None:
+    """Write a file of a run anew, or delete it; if a kill comes in between, the run knows it as it was and as it is."""
+    state, file = read_json(path / STATE), path / name
+    if "files" not in state:  # a run from before files were described
+        remove(file) if text is None else write_text(file, text)
+        return
+    before = describe(path, [file])[name] if file.is_file() else None
+    others = {other: each for other, each in state["files"].items() if other != name}
+    after = {name: _described(text.encode())} if text is not None else {}
+    between = (after.get(name) or before or {}) | {"before": before if after else None}
+    if after or before:
+        write_json(path / STATE, state | {"files": others | {name: between}})
+    remove(file) if text is None else write_text(file, text)
+    write_json(path / STATE, state | {"files": others | after})
+
+
+def _described(content: bytes) -> dict[str, Any]:
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def more_than(folder: Path, known: Described, home: Path) -> str | None:
+    """Name a file in a folder that is not described; notes may be added."""
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(home)
+        if path.is_file() and not path.name.startswith(".") and path.suffix != ".md" and name.as_posix() not in known:
+            return f"{name} besides"
+    return None
+
+
+def drop_weights(path: Path) -> None:
+    """Delete what is large in a run whose scores alone are of use."""
+    for heavy in (MODEL, "checkpoints", ADAPTER, WRITING):
+        remove(path / heavy)
+
+
 def is_pretrained(path: Path) -> bool:
     """Tell whether what the run in a directory began with had learned anything."""
     return read_json(path / STATE).get("newly_initialised") != ["everything"]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a file that holds one JSON object."""
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(as_json(values, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(path)
 
 
 def _what(path: Path) -> str:

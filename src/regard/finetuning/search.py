@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regard._files import read_json, write_text
 from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import prepare
 from regard.finetuning.config import Config, Range
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.locks import LOCK, alone
 from regard.finetuning.progress import Display
-from regard.finetuning.run import CONFIG, STATE, read_json
+from regard.finetuning.run import CONFIG, STATE, drop_weights
+from regard.finetuning.seals import require_own
 from regard.finetuning.tasks import get_task
 from regard.finetuning.words import setting
 
@@ -57,7 +59,16 @@ def search(config: Config | dict[str, Any] | str | Path, *, quiet: bool = False)
     _require_space(config)
     folder = Path(f"{config.output}.search")
     folder.mkdir(parents=True, exist_ok=True)
+    with alone(folder, folder / LOCK):
+        return _go_on(folder, config, display)
+
+
+def _go_on(folder: Path, config: Config, display: Display) -> Found:
+    """Try what is left to try."""
+    require_own(folder)
     _require_same(folder, config)
+    for left in folder.glob("trial-*"):  # of a search that was killed
+        drop_weights(left)
     study = _study(folder, config)
     with display.bar("search", config.search.trials, _done(study)) as advance:
         while _done(study) < config.search.trials:
@@ -88,7 +99,7 @@ def _require_same(folder: Path, config: Config) -> None:
     """Refuse to go on with a search of another configuration, but for the number of trials."""
     kept = folder / CONFIG
     if not kept.is_file():
-        kept.write_text(config.dump(), encoding="utf-8")
+        write_text(kept, config.dump())
     before, now = Config.load(kept).flat(), config.flat()
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "search.trials"]
     if changed:
@@ -144,8 +155,7 @@ def _score(config: Config, values: dict[str, Any], folder: Path) -> float | None
             raise
         return None
     finally:
-        for heavy in ("model", "checkpoints", "adapter"):
-            shutil.rmtree(folder / heavy, ignore_errors=True)
+        drop_weights(folder)
     metric = get_task(tried.task).metric(prepared.check.spec)
     scores = [e[f"eval_{metric}"] for e in read_json(folder / STATE)["history"] if f"eval_{metric}" in e]
     return -min(scores) if metric == "loss" else max(scores)
@@ -160,5 +170,5 @@ def _keep(study: Any, config: Config, folder: Path) -> Found:
         )
     best = study.best_trial
     chosen = Config.load(config, {**best.params, "search.space": {}})
-    (folder / BEST).write_text(chosen.dump(), encoding="utf-8")
+    write_text(folder / BEST, chosen.dump())
     return Found(folder / BEST, dict(best.params), best.value, len(done))

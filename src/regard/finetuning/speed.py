@@ -59,8 +59,8 @@ def _size(config: Config) -> tuple[int, int, int] | None:
 
     with quiet_transformers(), torch.device("meta"):
         try:
-            described: Any = AutoConfig.from_pretrained(config.source)
-            model = AutoModel.from_config(described)
+            described: Any = AutoConfig.from_pretrained(config.source, trust_remote_code=False)
+            model = AutoModel.from_config(described, trust_remote_code=False)
         except Exception:  # a kind of model that cannot be built so: nothing is said of its speed
             return None
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, torch.nn.Embedding)}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from regard._files import whole
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data import FILES, TableWriter, locate, require_column, stream
 from regard.finetuning.finite import NotFiniteError
@@ -65,9 +66,8 @@ def predict_file(
         Memory for some thousands of rows, whatever the size of the file.
     """
     run, display = Run.load(run), Display(quiet=not progress)
-    folder = Path(target).with_suffix("")
     column = column or str(run.config.data.columns[run.input])
-    with TableWriter(Path(target)) as writer:
+    with TableWriter(Path(target)) as writer, _Folder(Path(target).with_suffix("")) as folder:
         total = _count(source, column, run)
         rows = cut = 0
         with display.bar("predict", total) as advance:
@@ -75,7 +75,7 @@ def predict_file(
             while given := list(islice(coming, ROWS)):
                 inputs = [_input(row[column], run, source) for row in given]
                 predictions = drawn(run, inputs, _responded(run, inputs, advance, rows, total), draw)
-                kept = [_keep(p, folder, rows + number) for number, p in enumerate(predictions, start=1)]
+                kept = [folder.keep(p, rows + number) for number, p in enumerate(predictions, start=1)]
                 writer.write([_merge(row, p) for row, p in zip(given, kept, strict=True)])
                 rows, cut = rows + len(given), cut + sum(p.get("tokens_cut", 0) > 0 for p in predictions)
     return Written(Path(target), rows, cut)
@@ -133,14 +133,33 @@ def _input(cell: Any, run: Run, source: str | Path) -> Any:
     return locate(cell, source) if run.input in FILES else cell
 
 
-def _keep(prediction: Prediction, folder: Path, number: int) -> Prediction:
-    """Write the files that a prediction holds, and put their names, from the table's place, where they were."""
-    return {
-        key: f"{folder.name}/{value.save(folder / f'{number:06}{value.suffix}').name}"
-        if isinstance(value, Made)
-        else value
-        for key, value in prediction.items()
-    }
+class _Folder:
+    """The folder of the files that predictions hold; it has its name once all are written, if there are any."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._stack = path, ExitStack()
+        self._aside: Path | None = None
+
+    def __enter__(self) -> _Folder:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
+
+    def keep(self, prediction: Prediction, number: int) -> Prediction:
+        """Write the files that a prediction holds, and put their names, from the table's place, where they were."""
+        return {
+            key: self._write(value, f"{number:06}{value.suffix}") if isinstance(value, Made) else value
+            for key, value in prediction.items()
+        }
+
+    def _write(self, made: Made, name: str) -> str:
+        if self._aside is None:
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise DataError(f"{self.path}: need a new or empty folder to write; got one with files; name another.")
+            self._aside = self._stack.enter_context(whole(self.path))
+        made.save(self._aside / name)
+        return f"{self.path.name}/{name}"
 
 
 def _merge(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:

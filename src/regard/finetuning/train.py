@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 import signal
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,12 +19,15 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, Traini
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import set_seed
 
-from regard.errors import ConfigError, RegardError
+from regard._files import read_json, whole, write_json
+from regard.errors import RegardError
 from regard.finetuning import adapters, processes
+from regard.finetuning.beginning import begin, has_begun, only_writer, replacing, require_free, require_resumable
 from regard.finetuning.check import Prepared, prepare
 from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.inputs import describe_data, describe_named, require_same_rows
 from regard.finetuning.loading import loading
 from regard.finetuning.measure import finish
 from regard.finetuning.monitor import as_for_predictions, watch_training
@@ -34,13 +36,11 @@ from regard.finetuning.precision import choose_precision, without_autocast
 from regard.finetuning.progress import Advance, Display, quiet_transformers
 from regard.finetuning.reload import require_same_answers
 from regard.finetuning.repeats import train_others
-from regard.finetuning.run import CONFIG, STATE, Run, read_json, write_json
+from regard.finetuning.run import ADAPTER, ATTENTION, MODEL, STATE, Run, require_unchanged
+from regard.finetuning.seals import describe
 from regard.finetuning.tasks import Spec, Task, get_task
 from regard.finetuning.trainer import StepTrainer
 from regard.finetuning.words import digits
-
-FREE_TO_CHANGE = ("output", "monitor.", "report.", "search.", "train.keep_checkpoints")
-"""Keys that may differ when a run is resumed: they do not touch the weights."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -79,28 +79,66 @@ def finetune(
     config = Config.load(config)
     processes.join(config.framework)
     path, display = Path(config.output), Display(quiet or not processes.is_first())
-    _require_free(path, config, resume, overwrite)
+    require_free(path, config, resume, overwrite)
+    with only_writer(path):
+        require_free(path, config, resume, overwrite)  # again, now that nobody else begins there
+        if resume:
+            require_resumable(path, config)
+        _conduct(path, config, resume and has_begun(path), overwrite, display)
+    return Run(path)
+
+
+def _conduct(path: Path, config: Config, resume: bool, overwrite: bool, display: Display) -> None:
+    """Do what is left to do of a run."""
     clock = Clock(read_json(path / STATE).get("seconds") if resume else None)
     with clock("check"):
-        prepared = prepare(config)
+        prepared = _prepare(config, resume)
+        if resume and processes.is_first():
+            require_same_rows(path, read_json(path / STATE).get("rows", {}), prepared.splits)
         _announce(prepared, display)
     processes.wait()  # until all have looked, before anything is written
-    if not (path / "model").is_dir() or overwrite:
-        try:
-            with clock("train"), room_on_disk(path):
-                get_framework(config.framework).train_into(path, prepared, resume, display)
-        except Interrupted:
-            if processes.is_first():
-                write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
-            raise
+    if not (path / MODEL).is_dir() or overwrite:
+        with replacing(path), _remembering(path, clock), clock("train"), room_on_disk(path):
+            get_framework(config.framework).train_into(path, prepared, resume, display)
+    elif processes.is_first():
+        _require_as_trained(path)
     if config.repeats > 1:
-        with clock("repeats"), room_on_disk(path):
+        with _remembering(path, clock), clock("repeats"), room_on_disk(path):
             train_others(path, prepared, display)
     if processes.is_first():
         with room_on_disk(path):
             finish(path, prepared, display, clock)
     processes.wait()
-    return Run(path)
+
+
+def _prepare(config: Config, resume: bool) -> Prepared:
+    """Prepare the data, and describe the files before they are read, unless the run that is resumed did so."""
+    if resume or not processes.is_first():
+        return prepare(config)
+    inputs = describe_data(config)
+    prepared = prepare(config)
+    return replace(prepared, inputs=inputs | describe_named(prepared.splits.values(), inputs))
+
+
+def _require_as_trained(path: Path) -> None:
+    """Make sure that what is measured is what was trained."""
+    described = read_json(path / STATE).get("files", {})
+    for part in (MODEL, ADAPTER, ATTENTION):
+        require_unchanged(path, described, part)
+
+
+@contextmanager
+def _remembering(path: Path, clock: Clock) -> Iterator[None]:
+    """Remember how long a run took so far, if it is to go on later."""
+    interrupt = None
+    try:
+        yield
+    except Interrupted as error:
+        interrupt = error
+    if processes.is_first():
+        write_json(path / STATE, read_json(path / STATE) | {"seconds": clock.seconds})
+    if interrupt:
+        raise interrupt
 
 
 class Clock:
@@ -117,49 +155,6 @@ class Clock:
             yield
         finally:
             self.seconds[phase] = round(self.seconds.get(phase, 0.0) + time.perf_counter() - start, 1)
-
-
-def _require_free(path: Path, config: Config, resume: bool, overwrite: bool) -> None:
-    """Refuse an output directory that holds anything, unless told what to do with it."""
-    held = (path / STATE).is_file()
-    if resume and overwrite:
-        raise ConfigError("finetune: need either resume or overwrite; got both; choose one.")
-    if resume and not held:
-        raise ConfigError(f"{path}: need a run to resume; got none; leave out --resume.")
-    if resume and read_json(path / STATE).get("finished"):
-        raise ConfigError(f"{path}: need an unfinished run to resume; got a finished one; choose another output.")
-    if resume:
-        _require_same(path, config)
-    elif held and not overwrite:
-        raise ConfigError(
-            f"{path}: need an output directory without a run; got one that holds a run; go on with it (--resume), "
-            f"replace it (--overwrite), or choose another output."
-        )
-    elif not held and path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise ConfigError(
-            f"{path}: need a new or empty output directory; got one with other files; choose another output."
-        )
-
-
-def _require_same(path: Path, config: Config) -> None:
-    """Refuse to go on with other settings, or among more or fewer processes, than a run began with."""
-    began = read_json(path / STATE).get("processes", 1)
-    if began != processes.count():
-        raise ConfigError(
-            f"{path}: need {began} processes to resume the run, as it began; got {processes.count()}; start as many, "
-            "or start again with --overwrite."
-        )
-    before, now = Config.load(path / CONFIG).flat(), config.flat()
-    changed = [
-        f"{key} {now.get(key)!r} where the run has {before.get(key)!r}"
-        for key in sorted({*before, *now})
-        if before.get(key) != now.get(key) and not key.startswith(FREE_TO_CHANGE)
-    ]
-    if changed:
-        raise ConfigError(
-            f"{path}: need the configuration that the run began with to resume it; got {', '.join(changed)}; undo the "
-            f"change, or start again with --overwrite."
-        )
 
 
 def _announce(prepared: Prepared, display: Display) -> None:
@@ -179,7 +174,7 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     if base:
         model = _adapt(model, fresh, config, display)
     if not resume and processes.is_first():
-        begin(path, config, spec, fresh)
+        begin(path, prepared, fresh)
     processes.wait()
     if base:
         _require_base(path, base)
@@ -211,16 +206,6 @@ def _require_trainable(model: Any, fresh: list[str]) -> None:
     frozen = [name for name in fresh if name in parameters and not parameters[name].requires_grad]
     if frozen:
         raise RegardError(f"finetune: need every new parameter trained; got {', '.join(frozen)} frozen; unfreeze them.")
-
-
-def begin(path: Path, config: Config, spec: dict[str, Any], fresh: list[str]) -> None:
-    """Make the run directory; whatever run was there goes now, when nothing else can fail."""
-    if path.exists():
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
-    (path / CONFIG).write_text(config.dump(), encoding="utf-8")
-    known: dict[str, Any] = {"id": uuid.uuid4().hex, "task": config.task, "spec": spec, "newly_initialised": fresh}
-    write_json(path / STATE, {**known, "processes": processes.count(), "finished": False})
 
 
 def _trainer(path: Path, prepared: Prepared, model: Any, display: Display) -> Trainer:
@@ -374,7 +359,7 @@ def require_finite(loss: float, step: int, half: bool) -> None:
 def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
     """Train to the end, or save and raise `Interrupted` on Ctrl-C."""
     watcher = next(c for c in trainer.callback_handler.callbacks if isinstance(c, _Watcher))
-    checkpoint = last_checkpoint(path)
+    checkpoint = last_checkpoint(path, best=trainer.args.load_best_model_at_end)
     done = read_json(checkpoint / "trainer_state.json")["global_step"] if checkpoint else 0
     steps = _planned_steps(trainer)
     with (
@@ -383,7 +368,7 @@ def _run(trainer: Trainer, path: Path, resume: bool, display: Display) -> None:
         quiet_transformers(),
     ):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if watcher.interrupted and trainer.state.global_step < trainer.state.max_steps:
+    if watcher.interrupted:
         raise Interrupted(path, trainer.state.global_step, trainer.state.max_steps)
 
 
@@ -415,26 +400,36 @@ def saving_on_interrupt(watcher: Any) -> Iterator[None]:
 
 def _save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
     """Save the model whole or not at all, and make sure that it loads as it was."""
-    model = without_autocast(trainer.accelerator.unwrap_model(trainer.model))
-    temporary, whole = path / "model.tmp", model
-    shutil.rmtree(temporary, ignore_errors=True)
-    with quiet_transformers():
-        if adapters.is_adapted(model):
-            _save_adapter(path, model, prepared)
-            whole = adapters.merge(model)
-        whole.save_pretrained(temporary)
-        prepared.processor.save_pretrained(temporary)
-    _share(temporary)
-    require_same_answers(model, temporary, prepared)
-    state = read_json(path / STATE)
-    write_json(path / STATE, state | _learned(trainer))
-    temporary.replace(path / "model")
+    model, merged = without_autocast(trainer.accelerator.unwrap_model(trainer.model)), None
+    if adapters.is_adapted(model):
+        _save_adapter(path, model, prepared)
+        merged = adapters.merge(model)
+    with whole(path / MODEL) as aside:
+        with quiet_transformers():
+            (merged or model).save_pretrained(aside)
+            prepared.processor.save_pretrained(aside)
+        _share(aside)
+        require_same_answers(model, aside, prepared)
+        close_training(path, aside, _learned(trainer))
+
+
+def close_training(path: Path, model: Path, learned: dict[str, Any]) -> None:
+    """Write down what was learned and what files it is in, before the model has its name."""
+    files = describe(path, [*_files(path / ADAPTER), *_files(path / ATTENTION)])
+    files |= {f"{MODEL}/{name}": each for name, each in describe(model, _files(model)).items()}
+    write_json(path / STATE, read_json(path / STATE) | learned | {"files": files})
+
+
+def _files(path: Path) -> list[Path]:
+    """The files of a folder, or the one that it is."""
+    return [each for each in (path, *sorted(path.rglob("*"))) if each.is_file()]
 
 
 def _save_adapter(path: Path, model: Any, prepared: Prepared) -> None:
     base = read_json(path / STATE)["base"]
-    adapters.save_adapter(model, path / "adapter", base, prepared.config.task, prepared.check.spec)
-    _share(path / "adapter")
+    with whole(path / ADAPTER) as aside, quiet_transformers():
+        adapters.save_adapter(model, aside, base, prepared.config.task, prepared.check.spec)
+        _share(aside)
 
 
 def _share(folder: Path) -> None:
@@ -450,7 +445,8 @@ def _learned(trainer: Trainer) -> dict[str, Any]:
     return {
         "steps": trainer.state.global_step,
         "planned": trainer.state.max_steps,
-        "history": trainer.state.log_history,
+        # Without the last line, which tells of the steps since the run was resumed.
+        "history": [entry for entry in trainer.state.log_history if "train_runtime" not in entry],
         "precision": "bfloat16 with float32 weights" if trainer.args.bf16 else "float32",
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }

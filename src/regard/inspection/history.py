@@ -13,6 +13,7 @@ import numpy as np
 
 from regard._backends import to_numpy
 from regard._escapes import as_json
+from regard._files import whole, write_text
 from regard.errors import ConfigError, ShapeError
 from regard.models.seen import Seen
 from regard.models.summary import Summary
@@ -122,11 +123,9 @@ class History:
         """
         path = Path(path)
         if path.suffix == ".json":
-            aside = path.with_suffix(".tmp")  # while a model trains: whole or not at all
-            aside.write_text(as_json(asdict(self)), encoding="utf-8")
-            aside.replace(path)
+            write_text(path, as_json(asdict(self)))
         elif path.suffix == ".csv":
-            with path.open("w", encoding="utf-8", newline="") as file:
+            with whole(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.DictWriter(file, ("step", "layer", "name", "head", *self.measures))
                 writer.writeheader()
                 writer.writerows(self.rows())

@@ -75,15 +75,20 @@ def load(name: str) -> tuple[Any, Any]:
     """
     with _silent():
         try:
-            config = transformers.AutoConfig.from_pretrained(name)
+            config = transformers.AutoConfig.from_pretrained(name, trust_remote_code=False)
         except Exception as error:  # also of a config.json that holds other things
+            if "trust_remote_code" in str(error):
+                raise ConfigError(
+                    f"{name}: need a model whose code is part of transformers; got one that brings code of its own, "
+                    "and that is not run; choose another model."
+                ) from None
             raise ConfigError(
                 f"{name}: need a run, the directory of a checkpoint or a name on the hub; got none of these "
                 f"({_briefly(error)}); check the spelling, and the network for a name on the hub."
             ) from None
         kind = _kind(name, config)
         try:
-            model, info = kind.from_pretrained(name, output_loading_info=True)
+            model, info = kind.from_pretrained(name, trust_remote_code=False, output_loading_info=True)
         except Exception as error:  # whatever a library raises for weights that are damaged or of other shapes
             raise ConfigError(
                 f"{name}: need weights that load; got a checkpoint whose do not ({_briefly(error)}); "
@@ -97,7 +102,7 @@ def load(name: str) -> tuple[Any, Any]:
         for prepare in (transformers.AutoProcessor, transformers.AutoTokenizer, transformers.AutoImageProcessor,
                         transformers.AutoFeatureExtractor):  # fmt: skip
             with contextlib.suppress(OSError, ValueError, KeyError, TypeError, ImportError):
-                return model.eval(), prepare.from_pretrained(name)
+                return model.eval(), prepare.from_pretrained(name, trust_remote_code=False)
     raise ConfigError(f"{name}: need a tokenizer, image processor or feature extractor beside the model; found none.")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from regard._files import whole
 from regard.errors import ConfigError, DataError
 from regard.finetuning.words import nearest
 
@@ -86,7 +87,8 @@ class Made:
         if path.exists():
             raise DataError(f"{path}: need a new file to write; got one that exists; name another.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.content)
+        with whole(path) as aside:
+            aside.write_bytes(self.content)
         return path
 
 

@@ -97,7 +97,7 @@ def load_processor(source: str) -> Any:
     _text.require_model(source)
     with quiet_transformers():
         try:
-            return AutoImageProcessor.from_pretrained(source)
+            return AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ConfigError(
                 f"model: need an image processor beside the model; got '{source}' without one; copy "

@@ -100,7 +100,7 @@ def load_processor(source: str, options: dict[str, Any], texts: Sequence[str]) -
         if kind == "ctc" and texts and not has_tokenizer(source):
             return _spelling_processor(_extractor(source), texts)
         try:
-            processor = AutoProcessor.from_pretrained(source)
+            processor = AutoProcessor.from_pretrained(source, trust_remote_code=False)
         except Exception as error:
             raise ConfigError(
                 f"model: need a feature extractor and a tokenizer beside the model; got '{source}' without them; copy "
@@ -148,7 +148,7 @@ def _extractor(source: str) -> Any:
     from transformers import AutoFeatureExtractor
 
     try:
-        return AutoFeatureExtractor.from_pretrained(source)
+        return AutoFeatureExtractor.from_pretrained(source, trust_remote_code=False)
     except Exception as error:
         raise ConfigError(
             f"model: need a feature extractor beside the model; got '{source}' without one; copy "
@@ -162,7 +162,7 @@ def has_tokenizer(source: str) -> bool:
 
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except Exception:  # whatever a library raises where a file is missing
         return False
     return len(tokenizer) > len(tokenizer.all_special_tokens)
@@ -246,7 +246,7 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
             options |= {"vocab_size": 3 + len(spec["characters"]), "pad_token_id": 0, "ignore_mismatched_sizes": True}
     with quiet_transformers():
         kind = AutoModelForCTC if spec["kind"] == "ctc" else AutoModelForSpeechSeq2Seq
-        model, info = kind.from_pretrained(source, **options)
+        model, info = kind.from_pretrained(source, trust_remote_code=False, **options)
     _shorten(model, spec["window"])
     if spec["language"]:
         model.generation_config.language, model.generation_config.task = spec["language"], "transcribe"

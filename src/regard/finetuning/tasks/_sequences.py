@@ -179,7 +179,11 @@ def _loaded(source: str, dropout: float | None) -> tuple[Any, list[str]]:
 
     with quiet_transformers():
         model, info = AutoModelForSeq2SeqLM.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **_text.dropouts(source, dropout)
+            source,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **_text.dropouts(source, dropout),
         )
     return model, _text.newly_initialised(info)
 

@@ -98,7 +98,7 @@ def load_processor(source: str, scratch: dict[str, int] | None, texts: Sequence[
         return SpeechT5Processor(_new_extractor(scratch), _tokenizer(texts))
     with quiet_transformers():
         try:
-            processor = SpeechT5Processor.from_pretrained(source)
+            processor = SpeechT5Processor.from_pretrained(source, trust_remote_code=False)
         except (OSError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"model: need SpeechT5's processor beside the model; got '{source}' without it; copy "
@@ -172,7 +172,7 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
         rates: dict[str, Any] = {name: rate for name, rate in _text.dropouts(source, dropout).items() if name != ALWAYS}
         with quiet_transformers():
             loaded: Any = SpeechT5ForTextToSpeech.from_pretrained(
-                source, dtype=torch.float32, output_loading_info=True, **rates
+                source, trust_remote_code=False, dtype=torch.float32, output_loading_info=True, **rates
             )
         model, info = loaded
         fresh = _text.newly_initialised(info)

@@ -49,7 +49,7 @@ def load_tokenizer(source: str, max_length: int | None, **options: Any) -> Any:
     require_model(source)
     with quiet_transformers():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
         except Exception as error:
             raise _no_tokenizer(source) from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -113,6 +113,25 @@ def require_embeddings(tokenizer: Any, encodings: Sequence[Sequence[int]], sourc
         )
 
 
+def require_no_code(source: str) -> None:
+    """Refuse a model that brings code of its own, which would run with all that whoever starts it may do.
+
+    Raises:
+        ConfigError: it does, and transformers has no code for it.
+    """
+    from transformers import AutoConfig
+
+    with quiet_transformers():
+        try:
+            AutoConfig.from_pretrained(source, trust_remote_code=False)
+        except Exception as error:
+            if "trust_remote_code" in str(error):  # all else is told by those who need it
+                raise ConfigError(
+                    f"model: need a model whose code is part of transformers; got '{source}', which brings code of its "
+                    "own, and that is not run; choose another model."
+                ) from None
+
+
 def require_model(source: str) -> Any:
     """Return the configuration of a model that must be there.
 
@@ -123,7 +142,7 @@ def require_model(source: str) -> Any:
 
     with quiet_transformers():
         try:
-            return AutoConfig.from_pretrained(source)
+            return AutoConfig.from_pretrained(source, trust_remote_code=False)
         except Exception as error:
             raise ConfigError(
                 f"model: need a directory with a config.json, package:NAME/PATH, or a name on the hub that can be "

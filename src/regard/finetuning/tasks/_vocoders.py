@@ -25,7 +25,7 @@ def load_vocoder(source: str) -> Any:
 
     with quiet_transformers():
         try:
-            return SpeechT5HifiGan.from_pretrained(source).eval()
+            return SpeechT5HifiGan.from_pretrained(source, trust_remote_code=False).eval()
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"options.vocoder: need a SpeechT5HifiGan as a directory or a name on the hub that can be reached; got "

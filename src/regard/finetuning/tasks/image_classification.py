@@ -189,6 +189,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     with quiet_transformers():
         model, info = AutoModelForImageClassification.from_pretrained(
             source,
+            trust_remote_code=False,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -297,7 +298,7 @@ def embed(config: Config, processor: Any, files: Sequence[str], display: Display
     from regard.finetuning.precision import autocast
 
     with quiet_transformers():
-        model = AutoModel.from_pretrained(config.source, dtype=torch.float32).eval()
+        model = AutoModel.from_pretrained(config.source, dtype=torch.float32, trust_remote_code=False).eval()
     found = []
     with torch.inference_mode(), autocast(config.train.precision), display.bar("baseline", len(files)) as advance:
         for start in range(0, len(files), BATCH):

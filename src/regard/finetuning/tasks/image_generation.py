@@ -153,7 +153,7 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
         from transformers import ViTImageProcessor  # which says at once what it would rather be
     if (Path(source) / "preprocessor_config.json").is_file():
         with quiet_transformers():
-            return ViTImageProcessor.from_pretrained(source)
+            return ViTImageProcessor.from_pretrained(source, trust_remote_code=False)
     scratch = config.options["from_scratch"]
     if scratch:
         _pictures.require_sizes(source, ("dit",), scratch)

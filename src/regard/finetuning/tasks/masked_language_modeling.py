@@ -203,7 +203,11 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
         return _scratch.make_model(source, spec["from_scratch"], dropout), ["everything"]
     with quiet_transformers():
         model, info = AutoModelForMaskedLM.from_pretrained(
-            source, dtype=torch.float32, output_loading_info=True, **_text.dropouts(source, dropout)
+            source,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **_text.dropouts(source, dropout),
         )
     return model, _text.newly_initialised(info)
 

@@ -213,7 +213,12 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     with quiet_transformers():
         try:
             model, info = AutoModelForObjectDetection.from_pretrained(
-                source, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **labels
+                source,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **labels,
             )
         except ImportError as error:
             raise ConfigError(

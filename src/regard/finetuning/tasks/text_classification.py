@@ -256,6 +256,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     with quiet_transformers():
         model, info = AutoModelForSequenceClassification.from_pretrained(
             source,
+            trust_remote_code=False,
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
@@ -357,7 +358,7 @@ def embed(config: Config, processor: Any, texts: Sequence[str], display: Display
     from regard.finetuning.precision import autocast
 
     with quiet_transformers():
-        model = AutoModel.from_pretrained(config.source, dtype=torch.float32).eval()
+        model = AutoModel.from_pretrained(config.source, dtype=torch.float32, trust_remote_code=False).eval()
     encodings, _ = _text.tokenize(processor, texts, processor.model_max_length)
 
     def mean(batch: Any) -> np.ndarray:

@@ -149,7 +149,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     if spec["target_language"]:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(source)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
         [token] = [t for t in (spec["target_language"], f"__{spec['target_language']}__") if t in tokenizer.get_vocab()]
         model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(token)
     return model, fresh

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from regard._backends import to_numpy
+from regard._files import whole
 from regard.errors import ShapeError
 
 MAX_CELLS = 512  # rows or columns of one heat map, about as many as it has pixels
@@ -71,7 +72,10 @@ def label_ticks(axis: Any, labels: Sequence[str], **options: Any) -> None:
 
 
 def finish(figure: Figure, path: Target) -> Figure:
-    if path is not None:
+    if isinstance(path, str | os.PathLike):
+        with whole(path) as aside:
+            figure.savefig(aside)
+    elif path is not None:
         figure.savefig(path)
     return figure
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 import regard
+from regard._files import whole
 from regard.inspection.report import charts, measures
 from regard.inspection.report.content import Confusion, Curve, Example, Metric, Report
 from regard.inspection.report.packing import pack
@@ -199,10 +200,6 @@ def write_report(report: Report, path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     page = render_report(report).encode("utf-8", errors="replace")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(page)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as aside:
+        aside.write_bytes(page)
     return path

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from keras import ops
+
+from regard._files import read_json, remove, whole
+from regard.finetuning.checkpoints import last_checkpoint, require_best
+from regard.finetuning.run import STATE as RUN
+from regard.finetuning.seals import seal
 
 STATE, ARRAYS = "state.json", "variables.npz"
 
@@ -17,38 +21,50 @@ class Checkpoints:
     """The variables of a model and its optimizer, the states of its random generators among them, by step.
 
     Args:
-        folder: where they lie, `checkpoint-STEP/` each.
+        path: the run directory, in whose `checkpoints/` they lie, `checkpoint-STEP/` each.
         model: a built model.
         optimizer: its built optimizer.
     """
 
-    def __init__(self, folder: Path, model: Any, optimizer: Any) -> None:
-        self.folder, self.model, self.optimizer = folder, model, optimizer
+    def __init__(self, path: Path, model: Any, optimizer: Any) -> None:
+        self.path, self.folder, self.model, self.optimizer = path, path / "checkpoints", model, optimizer
+        self.run = read_json(path / RUN).get("id")
 
     def save(self, step: int, state: dict[str, Any], keep: int | None) -> None:
         """Write a checkpoint whole or not at all; of the others, leave the one to `keep`."""
-        target, temporary = self._path(step), self.folder / "writing.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        arrays = {f"{n}": ops.convert_to_numpy(ops.copy(v)) for n, v in enumerate(self._variables())}
-        np.savez(temporary / ARRAYS, **arrays)
-        (temporary / STATE).write_text(json.dumps(state), encoding="utf-8")
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.replace(target)
-        for other in self.folder.glob("checkpoint-*"):
+        target = self._path(step)
+        with whole(target) as aside:
+            aside.mkdir(parents=True)
+            arrays = {f"{n}": ops.convert_to_numpy(ops.copy(v)) for n, v in enumerate(self._variables())}
+            np.savez(aside / ARRAYS, **arrays)
+            (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
+            seal(aside, self.run)
+        for other in self.folder.iterdir():
             if other not in (target, self._path(keep or step)):
-                shutil.rmtree(other)
+                remove(other)
 
     def load_last(self) -> dict[str, Any] | None:
-        """Put the last checkpoint's values in place, and return its state; None if there is none."""
-        steps = [int(path.parent.name.rpartition("-")[2]) for path in self.folder.glob(f"checkpoint-*/{STATE}")]
-        if not steps:
-            return None
-        self._load(max(steps), self._variables())
-        return json.loads((self._path(max(steps)) / STATE).read_text(encoding="utf-8"))
+        """Put the last checkpoint's values in place, and return its state; None if there is none.
 
-    def load_weights(self, step: int) -> None:
-        """Put the model's values of a checkpoint in place."""
+        Raises:
+            DataError: it, or the best one, is not as this run wrote it.
+        """
+        last = last_checkpoint(self.path)
+        if last is None:
+            return None
+        state = read_json(last / STATE)
+        if state["best"] is not None:
+            require_best(self.path, state["best"], self.run)
+        self._load(state["step"], self._variables())
+        return state
+
+    def load_best(self, step: int) -> None:
+        """Put the model's values of the best checkpoint in place.
+
+        Raises:
+            DataError: it is not as this run wrote it.
+        """
+        require_best(self.path, step, self.run)
         self._load(step, self.model.variables)
 
     def _load(self, step: int, variables: list[Any]) -> None:

@@ -13,16 +13,18 @@ import torch
 from transformers import get_scheduler
 from transformers.trainer_utils import set_seed
 
+from regard._files import whole
+from regard.finetuning.beginning import begin
 from regard.finetuning.config import in_steps
 from regard.finetuning.frameworks.keras import models
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.checkpoints import Checkpoints
 from regard.finetuning.padding import reads_padding
 from regard.finetuning.reload import require_same_answers
-from regard.finetuning.run import STATE, read_json, write_json
+from regard.finetuning.run import MODEL
 from regard.finetuning.sampler import LengthSampler
 from regard.finetuning.tasks import _classes, get_task
-from regard.finetuning.train import Interrupted, begin, require_finite, saving_on_interrupt
+from regard.finetuning.train import Interrupted, close_training, require_finite, saving_on_interrupt
 from regard.finetuning.words import digits
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     model, described, fresh = models.build(config, spec, half=_half(config))
     models.adapt(model, config.adapter)
     if not resume:
-        begin(path, config, spec, fresh)
+        begin(path, prepared, fresh)
     loop = Loop(path, prepared, model, display)
     with display.bar("train", loop.plan.steps, loop.step) as loop.advance, saving_on_interrupt(loop):
         loop.run()
@@ -94,7 +96,7 @@ class Loop:
         weights = _classes.class_weights(self.rows, prepared.check.spec, self.config)
         self.label_weights = np.ones(len(prepared.check.spec["labels"]), np.float32) if weights is None else weights
         self.optimizer = _compile(model, self.config)
-        self.checkpoints = Checkpoints(path / "checkpoints", model, self.optimizer)
+        self.checkpoints = Checkpoints(path, model, self.optimizer)
         self.interrupted = False
         self.advance: Advance = lambda *_, **__: None
         state = self.checkpoints.load_last() or {}
@@ -117,8 +119,10 @@ class Loop:
             if last or self.step % self.plan.evaluate_every == 0:
                 self._evaluate()
                 self._save()
+        if self.interrupted:
+            raise Interrupted(self.path, self.step, self.plan.steps)
         if self.config.train.keep == "best" and self.best is not None:
-            self.checkpoints.load_weights(self.best)
+            self.checkpoints.load_best(self.best)
 
     def _patience_is_over(self) -> bool:
         return self.config.train.patience is not None and self.worse >= self.config.train.patience
@@ -244,12 +248,6 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) 
 def _save(path: Path, prepared: Prepared, model: Any, described: Any, loop: Loop) -> None:
     """Save the model whole or not at all, and make sure that it loads as it was."""
     config = prepared.config
-    temporary = path / "model.tmp"
-    temporary.mkdir(exist_ok=True)
-    described.save_pretrained(temporary)  # what the tokenizer's limits are read from
-    prepared.processor.save_pretrained(temporary)
-    plain = models.save(model, temporary)
-    require_same_answers(plain, temporary, prepared)
     learned = {
         "steps": loop.step,
         "planned": loop.plan.steps,
@@ -257,5 +255,9 @@ def _save(path: Path, prepared: Prepared, model: Any, described: Any, loop: Loop
         "precision": "bfloat16 with float32 weights" if _half(config) else "float32",
         "trained": sum(int(np.prod(v.shape)) for v in model.trainable_variables),
     }
-    write_json(path / STATE, read_json(path / STATE) | learned)
-    temporary.replace(path / "model")
+    with whole(path / MODEL) as aside:
+        described.save_pretrained(aside)  # what the tokenizer's limits are read from
+        prepared.processor.save_pretrained(aside)
+        plain = models.save(model, aside)
+        require_same_answers(plain, aside, prepared)
+        close_training(path, aside, learned)

@@ -1,0 +1,117 @@
+"""Files and folders that have their names once they are whole, or never."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from regard._escapes import as_json
+from regard.errors import DataError
+
+_MARK = re.compile(r"\.[0-9a-f]{12}\.tmp")
+
+
+@contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a place beside `path` that nobody else writes to, for the block to make a file or a folder there.
+
+    It takes the place of what is at `path` when the block ends, and is gone if the block fails. A process that is
+    killed in the block leaves it, under a name that `is_leftover` knows.
+
+    Raises:
+        DataError: `path` is a link, which would be written over or through.
+    """
+    path = Path(path)
+    require_no_link(path)
+    aside = beside(path)
+    try:
+        yield aside
+        reach_the_disk(aside)
+        replace(aside, path)
+    finally:
+        remove(aside)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text in UTF-8, whole or not at all."""
+    with whole(path) as aside:
+        aside.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write a file of one JSON object, whole or not at all."""
+    write_text(path, as_json(values, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise DataError(f"{path}: need a file with one JSON object; got something else; put back what it was.")
+    return values
+
+
+def beside(path: Path) -> Path:
+    """Return a new name in the folder of `path`, hidden, with its suffix."""
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.tmp{path.suffix}")
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give a file or a folder its name; a folder that has the name goes once it has lost it."""
+    if not (source.is_dir() and target.is_dir()):
+        source.replace(target)
+        return
+    former = beside(target)
+    target.rename(former)
+    source.rename(target)
+    remove(former)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, a link or a folder, if there is one; what a link points to stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path, of: Path | None = None) -> bool:
+    """Tell whether a name is one that `beside` gives, to `of` if that is given."""
+    if of is None:
+        return path.name.startswith(".") and _MARK.search(path.name) is not None
+    return path.parent == of.parent and _MARK.sub("", path.name) == f".{of.name}" != path.name
+
+
+def sweep(path: Path) -> None:
+    """Delete what killed processes left of `path`; for whoever is alone in writing it."""
+    for other in path.parent.iterdir():
+        if is_leftover(other, path):
+            remove(other)
+
+
+def require_no_link(path: Path) -> None:
+    """Raise DataError if a path that is to be written is a link."""
+    if path.is_symlink():
+        raise DataError(f"{path}: need a file or folder of its own to write; got a link; name what it points to.")
+
+
+def reach_the_disk(path: Path) -> None:
+    """Wait until a file, or all files in a folder, would outlast a loss of power."""
+    for each in (path, *path.rglob("*")):
+        if each.is_file():
+            with each.open("rb") as file:
+                os.fsync(file.fileno())
