@@ -72,7 +72,7 @@ def test_the_best_is_the_best(space, monkeypatch):
         ),
         (
             {"train.rate": [1.0]},
-            "config: need keys that exist; got 'train.rate'; did you mean 'train.patience'?",
+            "config: need keys that exist; got 'train.rate'; did you mean 'train.learning_rate'?",
         ),
         (
             {"train.warmup": {"low": 0.0, "high": 2.0}},

@@ -409,7 +409,7 @@ def _unknown_key(key: str, known: list[str]) -> str:
     section, _, last = key.rpartition(".")
     inside = {name.rpartition(".")[2]: name for name in known if name.rpartition(".")[0] == section}
     elsewhere = [name for name in known if name.rpartition(".")[2] == last]
-    near = nearest(last, inside)
+    near = nearest(last, inside) or next((name for name in inside if last in name.split("_")), None)
     found = inside[near] if near else next(iter(elsewhere), None)
     there = [*inside.values()] or [name for name in known if "." not in name]
     return f"need keys that exist; got '{key}'; " + (
