@@ -1,4 +1,4 @@
-"""Texts of other people, written so that they are read and nothing else: by terminals, Markdown and YAML."""
+"""Texts of other people, written so that they are read and nothing else: by terminals, Markdown and JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 _TURNING = {*"\u061c\u200e\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
 """Signs that turn the direction of what is beside them."""
-_MARKED = re.compile(r"[\\`*_\[\]#|~<>&$!]|:(?=//)|^\s*[-+=]|^\s*\d+(?=[.)])")
+_MARKED = re.compile(r"[\\`*_\[\]#|~<>&$!]|:(?=//)|^\s*[-+=]|^\s*\d+(?=[.)](?:\s|$))")
 """What Markdown, or the HTML in it, takes for more than itself."""
 
 
@@ -69,10 +69,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def yaml_scalar(text: object) -> str:
-    """Return a text as YAML reads it, in double quotes where it could be taken for something else."""
-    text = str(text)
-    plain = re.fullmatch(r"[A-Za-z]\w*[/-][\w./-]*", text, re.ASCII)
-    return text if plain else json.dumps(text)

@@ -194,3 +194,39 @@ def test_very_many_columns_are_refused_at_once(tmp_path, suffix):
     else:
         pyarrow.parquet.write_table(pyarrow.table({name: [1] for name in names}), path)
     assert refusal(path) == "need at most 10,000 columns; got 20,000; leave some out."
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_very_many_labels_are_refused_in_seconds(values, tmp_path, kind):
+    from regard.finetuning.check import check
+
+    path = tmp_path / "t.jsonl"
+    labels = [f"L{n // 2}" for n in range(40_000)]
+    rows = ({"t": f"film {n}", "l": [label] if kind == "multi" else label} for n, label in enumerate(labels))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values["data"] |= {"train": str(path), "validation": 0.2, "test": 0.2, "columns": {"text": "t", "label": "l"}}
+    with pytest.raises(DataError) as caught:
+        check(values)
+    assert str(caught.value).startswith(f"{path}: need at most 5,000 labels; got ")
+
+
+@pytest.mark.parametrize("text", [["a"], {"a": 1}])
+def test_texts_that_are_none_are_told_before_they_are_parted(values, tmp_path, text):
+    from regard.finetuning.check import check
+
+    path = tmp_path / "t.jsonl"
+    path.write_text("".join(json.dumps({"t": text, "l": n % 2}) + "\n" for n in range(40)))
+    values["data"] |= {"train": str(path), "validation": 0.2, "test": 0.2, "columns": {"text": "t", "label": "l"}}
+    with pytest.raises(DataError) as caught:
+        check(values)
+    assert str(caught.value).startswith(f"{path}: need ")
+
+
+@pytest.mark.parametrize("label", ["--5", "-²", "²", "٣"])
+def test_labels_that_are_nearly_numbers(values, tmp_path, label):
+    from regard.finetuning.check import check
+
+    path = tmp_path / "t.csv"
+    path.write_text("t,l\n" + "".join(f"film {'the ' * (n % 9)}{n},{[label, '7'][n % 2]}\n" for n in range(60)))
+    values["data"] |= {"train": str(path), "validation": 0.2, "test": 0.2, "columns": {"text": "t", "label": "l"}}
+    assert sorted(check(values).spec["labels"]) == sorted([label, "7"])

@@ -13,6 +13,7 @@ from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import GROUP, Part, read_rows, read_table, take_columns
 from regard.finetuning.tasks import Task, _classes, get_task
+from regard.finetuning.tasks._classes import require_few
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _set_aside(
     task, train = get_task(config.task), tables["train"]
     units = belonging_together(_ties(train, config, task))
     strata = task.strata(train, config) if task.strata else None
+    if strata:
+        require_few(len({label for row in strata for label in row}), config.data.train)
     aside = set_aside(units, fraction, seed, strata)
     if not aside or len(aside) == len(train):
         what = f"different values in column '{config.data.group}'" if config.data.group else "different rows"
@@ -132,7 +135,8 @@ def belonging_together(ties: Iterable[Sequence[Hashable | None]]) -> list[list[i
         first: dict[Hashable, int] = {}
         for row, value in enumerate(values):
             if value is not None:
-                parent[root(row)] = root(first.setdefault(value, row))
+                key = repr(value) if isinstance(value, list | dict) else value  # which the task refuses in a sentence
+                parent[root(row)] = root(first.setdefault(key, row))
     units: dict[int, list[int]] = {}
     for row in range(len(parent)):
         units.setdefault(root(row), []).append(row)

@@ -20,6 +20,7 @@ from regard.inspection.report.content import ClassScore, Confusion, Example, Fin
 if TYPE_CHECKING:
     from datasets import Dataset
 
+MOST_LABELS = 5_000
 RESAMPLES = 1000
 LIST = re.compile(r"""\s*\[\s*['"]""")
 """How a list begins that is written as text."""
@@ -33,7 +34,9 @@ def where(name: str, config: Config) -> str:
 
 def label_names(train: Dataset, path: str, config: Config) -> list[str]:
     """List the labels, numbers in order of size."""
-    labels = sorted(set(names_of(train)), key=lambda name: (0, float(name), "") if _is_number(name) else (1, 0.0, name))
+    known = set(names_of(train))
+    require_few(len(known), path)
+    labels = sorted(known, key=lambda name: (0, float(name), "") if _is_number(name) else (1, 0.0, name))
     if len(labels) < 2:
         column = config.data.columns["label"]
         raise DataError(
@@ -49,6 +52,14 @@ def label_names(train: Dataset, path: str, config: Config) -> list[str]:
     return labels
 
 
+def require_few(labels: int, path: str) -> None:
+    """Raise DataError for more labels than can be counted against each other."""
+    if labels > MOST_LABELS:
+        raise DataError(
+            f"{path}: need at most {MOST_LABELS:,} labels; got {labels:,}; name another column in data.columns.label."
+        )
+
+
 def names_of(split: Dataset) -> list[str]:
     """Return the label of each row as a text."""
     return [str(label) for label in split["label"]]
@@ -60,7 +71,7 @@ def strata(table: Dataset, config: Config) -> list[list[str]]:
 
 
 def _is_number(name: str) -> bool:
-    return name.lstrip("-").isdecimal()
+    return re.fullmatch(r"-?\d+", name) is not None
 
 
 def require_label(label: Any, path: str, number: int) -> None:
@@ -75,8 +86,9 @@ def require_label(label: Any, path: str, number: int) -> None:
 
 def require_known(split: Dataset, labels: list[str], path: str, train: str) -> None:
     """Raise DataError if a split has labels that training never sees."""
+    known = set(labels)
     for number, label in enumerate(names_of(split), start=1):
-        if label not in labels:
+        if label not in known:
             raise DataError(
                 f"{path}: need labels that are in {train} too ({quoted(labels)}); got '{label}' in row {number}; "
                 f"correct it, or add training rows of it."

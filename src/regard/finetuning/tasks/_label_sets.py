@@ -27,6 +27,7 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
     for name, split in splits.items():
         require_targets(split, paths[name], {})
     counts = Counter(label for row in sets_of(train) for label in row)
+    _classes.require_few(len(counts), paths["train"])
     if not counts or max(counts.values()) == min(counts.values()) == len(train):
         raise DataError(
             f"{paths['train']}: need labels that some rows have and others have not; got {_classes.quoted([*counts])} "
@@ -57,7 +58,7 @@ def _count(name: str, split: Dataset, spec: Spec) -> Finding:
 
 def require_targets(split: Dataset, path: str, spec: Spec) -> None:
     """Require a set of labels in each row, such as the model knows if the spec names them."""
-    known = spec.get("labels")
+    known = set(spec.get("labels") or [])
     for number, cell in enumerate(split["label"], start=1):
         if not isinstance(cell, list):
             raise DataError(
@@ -67,7 +68,7 @@ def require_targets(split: Dataset, path: str, spec: Spec) -> None:
         other = [label for label in row if known and label not in known]
         if other:
             raise DataError(
-                f"{path}: need labels that are in the training data too ({_classes.quoted(known or [])}); got "
+                f"{path}: need labels that are in the training data too ({_classes.quoted(spec['labels'])}); got "
                 f"'{other[0]}' in row {number}; correct it, or add training rows of it."
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from regard._escapes import fenced, markdown
 from regard.inspection.report.content import Calibration, ClassScore, Metric, Report
 from regard.inspection.report.verdict import judge
 
@@ -51,13 +52,13 @@ def model_card(report: Report, origin: Origin, *, limits: list[str], use: list[s
     verdict = report.verdict or judge(report.metrics)
     warned = [finding.message for finding in report.findings if finding.level != "ok"]
     fine = [finding.message for finding in report.findings if finding.level == "ok"]
-    programs = "\n\n".join(f"```python\n{program.strip()}\n```" for program in use)
+    programs = "\n\n".join(fenced(program, "python") for program in use)
     files = [f"{s.role}: {s.rows:,} rows, {s.name}, SHA-256 {s.fingerprint or 'unknown'}" for s in report.sources]
     parts = [
         _header(report.metrics, origin),
-        f"# {report.title}",
-        f"**{verdict.sentence}**" if verdict else "",
-        report.summary,
+        f"# {markdown(report.title)}",
+        f"**{markdown(verdict.sentence)}**" if verdict else "",
+        markdown(report.summary),
         f"## Use\n\n{programs}",
         f"## Results\n\n{_table(report.metrics)}",
         _labels(report.classes),
@@ -66,7 +67,7 @@ def model_card(report: Report, origin: Origin, *, limits: list[str], use: list[s
         f"## Limits\n\n{_bullets([*limits, *warned, *report.notes])}",
         "## Training and environment\n\n"
         + _bullets([f"{name}: {value}" for name, value in [*report.facts, *report.hardware]]),
-        f"The whole configuration:\n\n```yaml\n{report.config.strip()}\n```",
+        f"The whole configuration:\n\n{fenced(report.config, 'yaml')}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -142,10 +143,11 @@ def _certainty(calibration: Calibration | None) -> str:
 
 
 def _rows(rows: list[list[str]]) -> str:
-    """A table, whose cells' own bars are escaped."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in lines)
+    """A table, whose cells mean nothing in Markdown."""
+    cells = [[markdown(cell) for cell in row] for row in rows]
+    lines = [cells[0], ["---"] * len(cells[0]), *cells[1:]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in lines)
 
 
 def _bullets(lines: list[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines) or "- none found"
+    return "\n".join(f"- {markdown(line)}" for line in lines) or "- none found"
