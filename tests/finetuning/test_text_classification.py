@@ -1,5 +1,7 @@
 """Measures against scikit-learn and SciPy, the loss against PyTorch's own, order and lengths of predictions."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -24,11 +26,32 @@ def test_wilson(hits):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.max() + 1}x{case.shape[1]}")
 def test_measures_of_a_confusion_matrix(case):
     truth, predicted = case
-    counts = np.stack([confusion_matrix(truth, predicted, labels=range(8))] * 2)
+    counts = _classes.Tallies.of(np.stack([confusion_matrix(truth, predicted, labels=range(8))] * 2))
     expected = _classes.measures(truth, predicted)
     np.testing.assert_allclose(_classes.macro_f1(counts), expected["macro_f1"])
     np.testing.assert_allclose(_classes.matthews(counts), expected["mcc"], atol=1e-12)
     assert expected["macro_f1"] == f1_score(truth, predicted, average="macro")
+
+
+def test_drawn_tallies_are_those_of_the_confusion_matrices_of_the_same_rows():
+    labels = ["a", "b", "c", "d"]
+    truth, predicted = (np.random.default_rng(n).choice(labels, 31).tolist() for n in (1, 2))
+    rng = np.random.default_rng(0)
+    for number, drawn in enumerate(zip(*_classes.resampled(truth, predicted, labels), strict=True)):
+        rows = rng.integers(31, size=31)
+        matrix = confusion_matrix([truth[n] for n in rows], [predicted[n] for n in rows], labels=labels)
+        expected = (np.diag(matrix), matrix.sum(1), matrix.sum(0))
+        np.testing.assert_array_equal(drawn, expected, err_msg=f"draw {number}")
+
+
+def test_intervals_of_thousands_of_labels_are_no_matter_of_gigabytes():
+    labels = [str(n) for n in range(_classes.MOST_LABELS)]
+    tracemalloc.start()
+    scores = _classes.measure(Dataset.from_dict({"label": labels}), [{"label": n} for n in labels], {"labels": labels})
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert scores["macro_f1"].value == 1
+    assert most < 512 * 2**20
 
 
 def test_intervals_hold_the_value_and_shrink_with_the_rows():

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -230,13 +230,30 @@ def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[s
     return confusion_matrix(truth, predicted, labels=list(labels))
 
 
-def resampled(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """Draw confusion matrices `(RESAMPLES, K, K)` as other rows from the same source would give them."""
-    number, size = {label: n for n, label in enumerate(labels)}, len(labels)
-    cells = np.array([number[t] * size + number[p] for t, p in zip(truth, predicted, strict=True)])
+class Tallies(NamedTuple):
+    """What a confusion matrix comes to for each label, `(..., K)`; no measure needs its K x K cells."""
+
+    right: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+
+    @classmethod
+    def of(cls, confusion: np.ndarray) -> Tallies:
+        """Of matrices `(..., K, K)` with a row for each true label."""
+        return cls(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2))
+
+
+def resampled(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Tallies:
+    """Draw tallies `(RESAMPLES, K)` as other rows from the same source would give them."""
+    number = {label: n for n, label in enumerate(labels)}
+    true, said = (np.array([number[label] for label in given]) for given in (truth, predicted))
     rng = np.random.default_rng(0)
-    draws = [np.bincount(cells[rng.integers(len(cells), size=len(cells))], minlength=size**2) for _ in range(RESAMPLES)]
-    return np.array(draws).reshape(-1, size, size)
+    draws = []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(len(true), size=len(true))
+        right = true[rows][true[rows] == said[rows]]
+        draws.append([np.bincount(each, minlength=len(labels)) for each in (right, true[rows], said[rows])])
+    return Tallies(*np.moveaxis(np.array(draws), 1, 0))
 
 
 def resampled_sums(rows: np.ndarray, chunk: int = 100) -> np.ndarray:
@@ -258,17 +275,18 @@ def measures(truth: Any, predicted: Any) -> dict[str, float]:
         }
 
 
-def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Return the mean F1 of the labels that occur, for each of many confusion matrices (..., K, K)."""
-    occurred = counts.sum(-1) + counts.sum(-2)
-    f1 = 2 * np.diagonal(counts, axis1=-2, axis2=-1) / np.maximum(occurred, 1)
+def macro_f1(tallies: Tallies) -> np.ndarray:
+    """Return the mean F1 of the labels that occur, for each of many confusion matrices."""
+    occurred = tallies.truth + tallies.predicted
+    f1 = 2 * tallies.right / np.maximum(occurred, 1)
     return f1.sum(-1) / np.maximum((occurred > 0).sum(-1), 1)
 
 
-def matthews(counts: np.ndarray) -> np.ndarray:
-    """Return Matthews' correlation, 0 where it has no value, for each of many confusion matrices (..., K, K)."""
-    truth, predicted, total = counts.sum(-1), counts.sum(-2), counts.sum((-1, -2))
-    covariance = np.trace(counts, axis1=-2, axis2=-1) * total - (truth * predicted).sum(-1)
+def matthews(tallies: Tallies) -> np.ndarray:
+    """Return Matthews' correlation, 0 where it has no value, for each of many confusion matrices."""
+    right, truth, predicted = tallies
+    total = truth.sum(-1)
+    covariance = right.sum(-1) * total - (truth * predicted).sum(-1)
     spread = np.sqrt((total**2 - (truth**2).sum(-1)) * (total**2 - (predicted**2).sum(-1)).astype(float))
     return np.where(spread > 0, covariance / np.maximum(spread, 1), 0.0)
 
@@ -337,7 +355,7 @@ def tally(outputs: Any, spec: Spec) -> np.ndarray:
 
 def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
     """Return accuracy and macro F1."""
-    return {"accuracy": float(np.trace(tally) / tally.sum()), "macro_f1": float(macro_f1(tally))}
+    return {"accuracy": float(np.trace(tally) / tally.sum()), "macro_f1": float(macro_f1(Tallies.of(tally)))}
 
 
 def fit(logits: np.ndarray, truth: np.ndarray, config: Config) -> dict[str, Any]:
