@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 from scipy.io import wavfile
 from typer.testing import CliRunner
 
@@ -147,11 +148,16 @@ def pickle(folder):
     torch.save({"a": torch.ones(2)}, folder / "pytorch_model.bin")
 
 
+def others(folder):
+    save_file({"another.weight": torch.ones(2)}, folder / "model.safetensors", {"format": "pt"})
+
+
 DAMAGES = {
     "cut": lambda model: os.truncate(model / "model.safetensors", 5000),
     "empty": lambda model: os.truncate(model / "model.safetensors", 0),
     "gone": lambda model: (model / "model.safetensors").unlink(),
     "pickled": pickle,
+    "others": others,
     "negative": lambda model: change(model, hidden_size=-3),
     "texts": lambda model: change(model, num_hidden_layers="many"),
     "family": lambda model: change(model, model_type="no-such"),
@@ -174,6 +180,15 @@ def test_a_model_that_does_not_load_is_told(finished, copied, damage):
     assert told.startswith((f"{copied / 'model'}: ", "model: need "))
     assert "\n" not in told
     assert refusal(load, str(copied / "model")).startswith(f"{copied / 'model'}: need ")
+
+
+def test_a_checkpoint_of_other_weights_is_not_trained_from(finished, copied):
+    others(copied / "model")
+    told = refusal(finished.task.load_model, str(copied / "model"), finished.state["spec"])
+    there = sum(1 for _ in finished.model.parameters())
+    expected = f"need a checkpoint with the model's weights; got '{copied / 'model'}' without {there} of its {there}"
+    begin = "save or fetch it again, or name the family alone to begin at random, where the task can."
+    assert told == f"model: {expected}; {begin}"
 
 
 @pytest.mark.parametrize("named", ["Trainer", "AutoTokenizer", "__name__"])

@@ -250,7 +250,7 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
     _shorten(model, spec["window"])
     if spec["language"]:
         model.generation_config.language, model.generation_config.task = spec["language"], "transcribe"
-    return model, _text.newly_initialised(info)
+    return model, _text.newly_initialised(source, model, info)
 
 
 def _shorten(model: Any, window: int | None) -> None:

@@ -185,7 +185,7 @@ def _loaded(source: str, dropout: float | None) -> tuple[Any, list[str]]:
             output_loading_info=True,
             **_text.dropouts(source, dropout),
         )
-    return model, _text.newly_initialised(info)
+    return model, _text.newly_initialised(source, model, info)
 
 
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:

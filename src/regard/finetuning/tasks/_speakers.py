@@ -175,7 +175,7 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
                 source, trust_remote_code=False, dtype=torch.float32, output_loading_info=True, **rates
             )
         model, info = loaded
-        fresh = _text.newly_initialised(info)
+        fresh = _text.newly_initialised(source, model, info)
     model.config.frames_per_token = spec["frames_per_token"]
     model.config.use_guided_attention_loss = spec["guide"] > 0
     model.config.guided_attention_loss_scale = spec["guide"]

@@ -160,8 +160,18 @@ def head_options(labels: Sequence[str], problem: str = "single_label_classificat
     }
 
 
-def newly_initialised(info: dict[str, Any]) -> list[str]:
-    """Return the names of parameters that a checkpoint did not have, or not in that shape."""
+def newly_initialised(source: str, model: Any, info: dict[str, Any]) -> list[str]:
+    """Return the names of parameters that a checkpoint did not have, or not in that shape.
+
+    Raises:
+        ConfigError: It has less than half of them, so that it would be a model of random numbers that begins to learn.
+    """
+    lacking, there = len(info["missing_keys"]), sum(1 for _ in model.parameters())
+    if lacking > there // 2:
+        raise ConfigError(
+            f"model: need a checkpoint with the model's weights; got '{source}' without {lacking} of its {there}; "
+            "save or fetch it again, or name the family alone to begin at random, where the task can."
+        )
     return sorted({*info["missing_keys"], *(entry[0] for entry in info["mismatched_keys"])})
 
 

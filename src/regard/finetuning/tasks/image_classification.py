@@ -196,7 +196,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             **_text.head_options(spec["labels"]),
             **_text.dropouts(source, dropout),
         )
-    return model, _text.newly_initialised(info)
+    return model, _text.newly_initialised(source, model, info)
 
 
 def _sizes(scratch: dict[str, int]) -> dict[str, int]:

@@ -209,7 +209,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             output_loading_info=True,
             **_text.dropouts(source, dropout),
         )
-    return model, _text.newly_initialised(info)
+    return model, _text.newly_initialised(source, model, info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:

@@ -225,7 +225,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
                 f"model: need the packages of its backbone; got '{source}' without them "
                 f"({str(error).strip().splitlines()[-1][:100]}); install them, or name another detector."
             ) from None
-    return model, _text.newly_initialised(info)
+    return model, _text.newly_initialised(source, model, info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:

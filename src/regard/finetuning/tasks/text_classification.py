@@ -266,7 +266,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     _text.set_padding(model, source)
     if "deviation" in spec:
         model.config.label_scale = {"mean": spec["mean"], "deviation": spec["deviation"]}
-    return model, _text.newly_initialised(info)
+    return model, _text.newly_initialised(source, model, info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
