@@ -21,6 +21,7 @@ from transformers.utils import logging
 import regard
 import regard.models.transformers as interface
 from regard.errors import RegardError
+from regard.weights import AttentionWeights
 
 CLOSE = 2e-4
 ROWS = 1e-5
@@ -206,6 +207,8 @@ def far(ours: torch.Tensor, theirs: torch.Tensor, mask: torch.Tensor | None) -> 
 def tensors(result: Any) -> list[torch.Tensor]:
     if isinstance(result, torch.Tensor):
         return [result]
+    if isinstance(result, AttentionWeights):  # where a model puts them beside others of its own
+        return [result.dense()]
     if isinstance(result, dict):
         return [each for value in result.values() for each in tensors(value)]
     if isinstance(result, (list, tuple)):
