@@ -1,12 +1,16 @@
 """Files and folders have their names once they are whole, or never; what a link points to is left alone."""
 
+import errno
 import os
+import re
 import stat
+from pathlib import Path
 
 import pytest
 
 from regard import _files
 from regard.errors import DataError
+from regard.finetuning.locks import alone
 
 
 def names(folder):
@@ -38,6 +42,72 @@ def test_what_fails_leaves_what_was_there(tmp_path):
         interrupted()
     assert path.read_text() == "old"
     assert names(tmp_path) == ["page.html"]
+
+
+REASONS = {
+    OSError(errno.ENOSPC, "none"): errno.ENOSPC,
+    OSError("Unable to write (file write failed: errno = 28, error message = 'none')"): errno.ENOSPC,  # HDF5
+    Exception("Error while serializing: I/O error: none (os error 27)"): errno.EFBIG,  # safetensors and tokenizers
+    OSError("[Errno 28] Error writing bytes to file"): errno.ENOSPC,  # Arrow
+    RuntimeError("PytorchStreamWriter failed writing file data/0"): errno.ENOSPC,
+}
+
+
+@pytest.mark.parametrize("raised", REASONS, ids=str)
+def test_whichever_way_a_full_disk_is_told_it_names_the_path(tmp_path, raised):
+    path = tmp_path / "page.html"
+    path.write_text("old")
+
+    def interrupted():
+        with _files.whole(path) as aside:
+            aside.write_text("ne")
+            raise raised
+
+    with pytest.raises(OSError, match=re.escape(f": '{path}'")) as caught:
+        interrupted()
+    assert (caught.value.errno, caught.value.filename) == (REASONS[raised], str(path))
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["page.html"]
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        OSError(errno.ENOENT, "none", "/other/picture.png"),
+        OSError(errno.ENOSPC, "none", "/other/cache"),
+        OSError(errno.ENOENT, "none"),
+        BrokenPipeError(errno.EPIPE, "none"),
+        ValueError("os error 2"),
+        KeyboardInterrupt(),
+    ],
+    ids=repr,
+)
+def test_what_is_no_error_of_writing_passes_as_it_is(tmp_path, raised):
+    with pytest.raises(type(raised)) as caught, _files.whole(tmp_path / "page.html"):
+        raise raised
+    assert caught.value is raised
+
+
+@pytest.mark.parametrize("folder", ["", "no", "file"])
+def test_a_place_that_takes_no_file_is_named(tmp_path, folder):
+    (tmp_path / "file").touch()
+    path = tmp_path / folder / "page.html" if folder else Path("/sys/page.html")
+    with pytest.raises(OSError, match=r"page\.html") as caught:
+        _files.write_text(path, "new")
+    assert caught.value.filename == str(path)
+    assert names(tmp_path) == ["file"]
+
+
+def test_a_lock_that_cannot_be_written_names_what_it_is_of(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "none")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    for path in (tmp_path / "a.csv", Path("/sys/a.csv")):
+        with pytest.raises(OSError, match=r"a\.csv") as caught, alone(path):
+            pass
+        assert caught.value.filename == str(path)
+    assert names(tmp_path) == []
 
 
 def test_a_folder_takes_the_place_of_another(tmp_path):

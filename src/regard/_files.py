@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from regard._escapes import as_json
 from regard.errors import DataError
 
 _MARK = re.compile(r"\.[0-9a-f]{12}\.tmp")
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOLD = re.compile(r"(?:os error |errno = |\[errno )(\d+)", re.IGNORECASE)
+"""How libraries write the number of an error of the system's: those in Rust, HDF5 and Arrow."""
 
 
 @contextmanager
@@ -27,16 +31,46 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         DataError: `path` is a link, which would be written over or through.
+        OSError: the disk is full or may not be written, with the name of `path`.
     """
     path = Path(path)
     require_no_link(path)
     aside = beside(path)
     try:
-        yield aside
-        reach_the_disk(aside)
-        replace(aside, path)
+        with naming(path, aside):
+            yield aside
+            reach_the_disk(aside)
+            replace(aside, path)
     finally:
-        remove(aside)
+        with suppress(OSError):  # where there is no such folder, or none may write any more
+            remove(aside)
+
+
+@contextmanager
+def naming(path: Path, hidden: Path | None = None) -> Iterator[None]:
+    """Let an error of the disk name the path that somebody asked for, in place of none or of `hidden`."""
+    try:
+        yield
+    except Exception as error:
+        number = getattr(error, "errno", None) or lacks_room(error)
+        name = getattr(error, "filename", None)
+        ours = hidden is not None and isinstance(name, str) and Path(name).is_relative_to(hidden)
+        if not number or not (ours or (name is None and number in (*NO_ROOM, errno.EROFS, errno.EIO))):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def lacks_room(error: BaseException) -> int | None:
+    """Return the number of an error that says that a file could not grow, None for any other.
+
+    PyTorch says only that it could not write.
+    """
+    told = str(error)
+    if "PytorchStreamWriter" in told or "unexpected pos" in told:
+        return errno.ENOSPC
+    found = _TOLD.search(told)
+    number = getattr(error, "errno", None) or (int(found[1]) if found else None)
+    return number if number in NO_ROOM else None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -126,43 +126,86 @@ def test_errors_do_not_steer_a_terminal(wicked, tmp_path):
         require_tame(told)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["init", "translation", "-o", "NEW"]])
-def test_an_output_without_room_is_told(tmp_path, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "where"), [(["--help"], ""), (["init", "translation", "-o", "NEW"], "standard output: ")]
+)
+def test_an_output_without_room_is_told(tmp_path, arguments, where):
     given = [*REGARD, *(each.replace("NEW", str(tmp_path / "new.yaml")) for each in arguments)]
     with open("/dev/full", "w") as full:
         done = subprocess.run(given, stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=ENVIRONMENT)
     assert done.returncode == 2
-    told = "regard: need files that can be read and written; got 'No space left on device'; "
-    assert done.stderr == f"{told}check the path, its rights and room.\n"
+    assert done.stderr == f"regard: {where}{UNWRITTEN.format('No space left on device')}\n"
+
+
+UNWRITTEN = "need files that can be read and written; got '{}'; check the path, its rights and room."
 
 
 @pytest.fixture
-def full_disk():
-    """Files that cannot grow beyond a few bytes, which is what a full disk does to those who write."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+def limited():
+    """Let files grow to so many bytes and no more, which is what a full disk does to those who write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.parametrize("most", [0, 100, 8192])
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "suffix", "old"),
     [
-        "init translation -o NEW.yaml",
-        "predict RUN TABLE -o NEW.jsonl",
-        "predict RUN TABLE -o NEW.parquet",
-        "predict RUN TABLE -o NEW.csv",
-        "look RUN film -o NEW.html",
-        "look RUN film -o NEW.png",
-        "export RUN -o NEW",
-        "finetune CONFIG",
+        ("init translation", ".yaml", False),
+        ("predict RUN TABLE", ".jsonl", False),
+        ("predict RUN TABLE", ".parquet", False),
+        ("predict RUN TABLE", ".csv", False),
+        ("look RUN film", ".html", True),
+        ("look RUN film", ".png", True),
+        ("compare RUN RUN", ".html", True),
+        ("export RUN", "", False),
     ],
 )
-def test_a_full_disk_is_told(finished, config, tmp_path, arguments, full_disk):
-    places = {"RUN": finished.path, "TABLE": finished.config.data.test, "CONFIG": config}
-    done = run(*(places.get(each, each.replace("NEW", str(tmp_path / "new"))) for each in arguments.split()))
+def test_a_full_disk_is_told_with_what_was_not_written(finished, tmp_path, arguments, suffix, old, most, limited):
+    if most > 100 and suffix in (".yaml", ".parquet"):
+        return  # which are that small
+    path = tmp_path / f"new{suffix}"
+    if old:
+        path.write_text("old")
+    places = {"RUN": finished.path, "TABLE": finished.config.data.test}
+    limited(most)
+    done = run(*(places.get(each, each) for each in arguments.split()), "-o", path)
     assert done.exit_code == 2, (done.stderr, done.exception)
-    assert done.stderr.splitlines()[-1].startswith("regard: ")
+    assert done.stderr.splitlines()[-1] == f"regard: {path}: {UNWRITTEN.format('File too large')}"
+    assert [each.name for each in tmp_path.rglob("*")] == [path.name] * old
+    assert not old or path.read_text() == "old"
+
+
+@pytest.mark.parametrize("command", ["finetune", "search"])
+def test_a_run_without_room_begins_nothing(config, tmp_path, command, limited):
+    space = {"search": {"space": {"train.batch_size": [8, 16]}}} if command == "search" else {}
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | space))
+    limited(100)
+    done = run(command, config)
+    assert done.exit_code == 2, (done.stderr, done.exception)
+    told = done.stderr.splitlines()[-1]
+    if command == "search":
+        assert told == f"regard: {tmp_path}/run.search/config.yaml: {UNWRITTEN.format('File too large')}"
+    else:
+        assert told.startswith(f"regard: {tmp_path}/run: need room to write; got a disk with ")
+        assert told.endswith(" MB free, or a limit on files; nothing was saved yet: make room and start again.")
+        assert not (tmp_path / "run").exists()
+
+
+def test_the_journal_of_a_search_without_room_is_told(config, tmp_path, limited):
+    values = yaml.safe_load(config.read_text()) | {"search": {"space": {"train.batch_size": [8, 16]}}}
+    config.write_text(yaml.safe_dump(values | {"train": {"max_steps": 1, "evaluate_every": 1}}))
+    limited(2000)
+    done = run("search", config, "-q")
+    assert done.exit_code == 2, (done.stderr, done.exception)
+    assert done.stderr.startswith(f"regard: {tmp_path}/run.search")
+
+
+def test_a_place_that_may_not_be_written_is_told():
+    done = run("init", "translation", "-o", "/sys/new.yaml")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("regard: /sys/new.yaml: need files that can be read and written; got '")
 
 
 def test_a_fault_of_ours_is_told_as_one(config, monkeypatch):

@@ -8,11 +8,13 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from regard._escapes import as_json, is_control, printable
+from regard._files import naming
 from regard.errors import RegardError
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="what to do; 'regard init TASK' writes one")]
@@ -24,6 +26,7 @@ REFUSED, FAULT, INTERRUPTED = 2, 70, 130
 """Exit codes: what was asked for cannot be done, Regard has a fault, and Ctrl-C."""
 DEBUG = "REGARD_DEBUG"
 """The variable of the environment that asks for tracebacks."""
+OUTPUT, ERRORS = Path("standard output"), Path("standard error")
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:
@@ -104,13 +107,15 @@ def _close_output() -> None:
 
 def say(text: str, err: bool = False) -> None:
     """Print, with the control characters of other people's texts written out."""
-    typer.echo(printable(text, keep="\n\t"), err=err)
+    with naming(ERRORS if err else OUTPUT):
+        typer.echo(printable(text, keep="\n\t"), err=err)
 
 
 def print_json(values: Any) -> None:
     """Print JSON for other programs, which a terminal shows as it is, too."""
     text = as_json(values, indent=2)
-    typer.echo("".join(f"\\u{ord(sign):04x}" if is_control(sign) and sign != "\n" else sign for sign in text))
+    with naming(OUTPUT):
+        typer.echo("".join(f"\\u{ord(sign):04x}" if is_control(sign) and sign != "\n" else sign for sign in text))
 
 
 def load(config: str, overrides: list[str] | None) -> Any:
@@ -145,7 +150,8 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000
-    console.print(Text(printable(title)), table)
+    with naming(OUTPUT):
+        console.print(Text(printable(title)), table)
 
 
 def warn_of_empty(name: str, rows: list[int]) -> None:

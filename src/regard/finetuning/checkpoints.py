@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +12,13 @@ from safetensors import SafetensorError
 from transformers import Trainer
 from transformers.trainer_utils import rotate_checkpoints
 
-from regard._files import read_json, remove, replace
+from regard._files import lacks_room, read_json, remove, replace
 from regard.errors import DataError, RegardError
-from regard.finetuning.run import ATTENTION, STATE, WRITING
+from regard.finetuning.run import ATTENTION, CONFIG, STATE, WRITING
 from regard.finetuning.seals import SEAL as SEAL
 from regard.finetuning.seals import broken_seal, seal
 
 TRAINER = "trainer_state.json"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class CheckpointTrainer(Trainer):
@@ -155,22 +153,13 @@ def room_on_disk(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if isinstance(error, RegardError) or not _no_room(error):
+        if isinstance(error, RegardError) or not lacks_room(error):
             raise
         free = shutil.disk_usage(path if path.exists() else path.absolute().parent).free
         last = max((_step(folder) for folder in path.glob("checkpoints/checkpoint-*")), default=None)
         safe = "nothing was saved yet" if last is None else f"the checkpoint of step {last} is whole"
+        on = "go on with --resume" if (path / CONFIG).is_file() else "start again"
         raise RegardError(
             f"{path}: need room to write; got a disk with {free / 2**20:,.0f} MB free, or a limit on files; {safe}: "
-            "make room and go on with --resume."
+            f"make room and {on}."
         ) from error
-
-
-def _no_room(error: BaseException) -> bool:
-    """Whether an error says that a file could not grow; PyTorch says only that it could not write."""
-    told = str(error)
-    return (
-        getattr(error, "errno", None) in NO_ROOM
-        or any(f"os error {number})" in told for number in NO_ROOM)
-        or ("PytorchStreamWriter" in told or "unexpected pos" in told)
-    )

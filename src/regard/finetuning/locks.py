@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from regard._files import naming
 from regard.errors import ConfigError
 
 LOCK = ".lock"
@@ -32,14 +33,16 @@ def alone(path: Path, lock: Path | None = None) -> Iterator[None]:
     lock = lock or path.with_name(f".{path.name}{LOCK}")
     held = FileLock(lock, timeout=0)
     try:
-        held.acquire()
+        with naming(path, lock):
+            held.acquire()
     except Timeout:
         raise ConfigError(
             f"{path}: need to be the only one that writes there; got {_holder(lock)} that does; wait for it, or name "
             "another output."
         ) from None
     try:
-        lock.write_text(f"process {os.getpid()} on host {socket.gethostname()}", encoding="utf-8")
+        with naming(path, lock):
+            lock.write_text(f"process {os.getpid()} on host {socket.gethostname()}", encoding="utf-8")
         yield
     finally:
         lock.unlink(missing_ok=True)  # whoever has opened it sees that it lost its name, and begins anew

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regard._files import read_json, write_text
+from regard._files import naming, read_json, write_text
 from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import prepare
 from regard.finetuning.config import Config, Range
@@ -59,7 +59,7 @@ def search(config: Config | dict[str, Any] | str | Path, *, quiet: bool = False)
     _require_space(config)
     folder = Path(f"{config.output}.search")
     folder.mkdir(parents=True, exist_ok=True)
-    with alone(folder, folder / LOCK):
+    with alone(folder, folder / LOCK), naming(folder):
         return _go_on(folder, config, display)
 
 
