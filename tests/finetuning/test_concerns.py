@@ -9,7 +9,8 @@ import pytest
 from regard.finetuning import concerns as module
 from regard.finetuning.config import Config
 from regard.finetuning.environment import hardware
-from regard.finetuning.facts import best_step, course, fingerprint, sources
+from regard.finetuning.facts import best_step, course, sources
+from regard.finetuning.inputs import describe_data, fingerprint
 from regard.inspection.report.content import Calibration, ClassScore, Metric
 
 
@@ -93,21 +94,28 @@ def test_the_course_says_what_was_planned_and_which_step_is_the_model():
     assert course(prepared(**{"train.keep": "last"}), {"steps": 9, "history": []}) == "9 steps of 32 rows"
 
 
-def test_files_have_their_rows_and_fingerprints(tmp_path):
+def test_files_have_their_rows_and_the_fingerprints_of_what_was_trained_on(tmp_path):
     file, folder = tmp_path / "train.csv", tmp_path / "pictures"
     file.write_bytes(b"text,label\n")
-    folder.mkdir()
-    (folder / "a.png").write_bytes(b"a")
+    (folder / "cats").mkdir(parents=True)
+    (folder / "cats" / "a.png").write_bytes(b"a")
     given = prepared(rows={"validation": 9}, **{"data.train": str(file), "data.test": str(folder)})
-    found = sources(given.config, given.check.rows, {})
+    inputs = describe_data(given.config)
+    found = sources(given.config, given.check.rows, inputs)
     assert [(s.role, s.name, s.rows) for s in found] == [
         ("train", "train.csv", 90), ("validation", "10% of train.csv, set aside", 9), ("test", "pictures", 80),
     ]  # fmt: skip
     assert found[0].fingerprint == found[1].fingerprint == hashlib.sha256(b"text,label\n").hexdigest()
-    before = found[2].fingerprint
-    (folder / "a.png").rename(folder / "b.png")
-    assert fingerprint(folder) != before
-    assert fingerprint(tmp_path / "gone") == ""
+    inside = f"cats/a.png {hashlib.sha256(b'a').hexdigest()}\n".encode()
+    assert found[2].fingerprint == hashlib.sha256(inside).hexdigest()
+    part = sources(Config.load(given.config, {"data.test": str(folder / "cats")}), given.check.rows, inputs)[2]
+    assert part.fingerprint == hashlib.sha256(inside.removeprefix(b"cats/")).hexdigest()
+    file.write_bytes(b"others by now\n")
+    (folder / "cats" / "a.png").rename(folder / "b.png")
+    assert sources(given.config, given.check.rows, inputs) == found
+    (folder / "b.png").rename(folder / "c.png")
+    assert fingerprint(folder, describe_data(given.config)) != found[2].fingerprint
+    assert [each.fingerprint for each in sources(given.config, given.check.rows, {})] == ["", "", ""]
 
 
 def test_the_machine_says_what_it_is_made_of():

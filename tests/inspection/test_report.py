@@ -124,6 +124,11 @@ def test_bare_report_has_no_sections():
     assert [text for _, text in page.headings] == ["Nothing yet"]
 
 
+def test_fingerprints_that_were_not_recorded_are_said_to_be_missing():
+    report = full(sources=[Source("train", "reviews.csv", 4321)])
+    assert "reviews.csv 4321 not recorded when the run began" in re.sub(r"\s+", " ", Page(render_report(report)).text)
+
+
 def test_mistakes_are_sorted_by_confidence():
     text = Page(render_report(full())).text
     assert text.index("Very sure indeed.") < text.index("Quite sure.")

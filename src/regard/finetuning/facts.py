@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from regard.finetuning.check import Prepared
 from regard.finetuning.config import Config
 from regard.finetuning.environment import versions
 from regard.finetuning.frameworks import framework_of
+from regard.finetuning.inputs import Inputs, fingerprint
 from regard.finetuning.run import Run
 from regard.finetuning.splits import PARTS
 from regard.finetuning.tasks import get_task
@@ -72,27 +72,14 @@ def best_step(prepared: Prepared, state: dict[str, Any]) -> int | None:
     return max(found, key=lambda pair: pair[1])[0] if found else None
 
 
-def sources(config: Config, rows: Mapping[str, int], state: Mapping[str, Any]) -> list[Source]:
-    """Return which files the rows came from, and their fingerprints."""
-    known: dict[str, str] = {}
+def sources(config: Config, rows: Mapping[str, int], inputs: Inputs) -> list[Source]:
+    """Return which files the rows came from, and their fingerprints as the run described them when it began."""
     found = []
     for part in PARTS:
         if part not in rows:
             continue
         given = getattr(config.data, part)
-        file = given if isinstance(given, str) else config.data.train
-        known[file] = known.get(file) or fingerprint(Path(file))
-        name = Path(file).name if isinstance(given, str) else f"{given:.0%} of {Path(file).name}, set aside"
-        found.append(Source(part, name, rows[part], known[file]))
+        path = Path(given if isinstance(given, str) else config.data.train)
+        name = path.name if isinstance(given, str) else f"{given:.0%} of {path.name}, set aside"
+        found.append(Source(part, name, rows[part], fingerprint(path, inputs)))
     return found
-
-
-def fingerprint(path: Path) -> str:
-    """Return the SHA-256 of a file, or of the names and contents of all files in a folder; none where it is gone."""
-    if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    whole = hashlib.sha256()
-    for each in sorted(inner for inner in path.rglob("*") if inner.is_file()):
-        whole.update(f"{each.relative_to(path)} {fingerprint(each)}\n".encode())
-    return whole.hexdigest() if path.is_dir() else ""

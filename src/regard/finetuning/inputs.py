@@ -53,6 +53,19 @@ def describe_named(splits: Iterable[Dataset], known: Inputs) -> Inputs:
     return {NAMED: {"folder": "/", "files": describe(Path("/"), (path.absolute() for path in rest)), "all": False}}
 
 
+def fingerprint(path: Path, known: Inputs) -> str:
+    """Return the SHA-256 of a file, or of the names and digests of all files in a folder; none if not described."""
+    path = path.absolute()
+    digests = {
+        Path(each["folder"]).absolute() / name: file["sha256"]
+        for each in known.values()
+        for name, file in each["files"].items()
+    }
+    inside = {file.relative_to(path).as_posix(): digest for file, digest in digests.items() if path in file.parents}
+    whole = hashlib.sha256("".join(f"{name} {inside[name]}\n" for name in sorted(inside)).encode())
+    return digests.get(path) or (whole.hexdigest() if inside else "")
+
+
 def describe_rows(splits: Mapping[str, Dataset]) -> dict[str, str]:
     """Return the SHA-256 of each part's rows as they were read, from wherever: files that others name, or a hub."""
     found = {}

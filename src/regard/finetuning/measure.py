@@ -180,7 +180,7 @@ def _report(
         metrics=metrics,
         verdict=judge(metrics),
         date=_today(),
-        sources=sources(prepared.sources, prepared.check.rows, run.state),
+        sources=sources(prepared.sources, prepared.check.rows, run.state.get("inputs", {})),
         hardware=list(hardware().items()),
         curves=curves(run.state["history"]),
         pictures=[*shown.pop("pictures", []), *_attention_in_training(run.path)],

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from regard._escapes import fenced, markdown
-from regard.inspection.report.content import Calibration, ClassScore, Metric, Report
+from regard.inspection.report.content import UNRECORDED, Calibration, ClassScore, Metric, Report
 from regard.inspection.report.verdict import judge
 
 PIPELINES = {
@@ -53,7 +53,7 @@ def model_card(report: Report, origin: Origin, *, limits: list[str], use: list[s
     warned = [finding.message for finding in report.findings if finding.level != "ok"]
     fine = [finding.message for finding in report.findings if finding.level == "ok"]
     programs = "\n\n".join(fenced(program, "python") for program in use)
-    files = [f"{s.role}: {s.rows:,} rows, {s.name}, SHA-256 {s.fingerprint or 'unknown'}" for s in report.sources]
+    files = [f"{s.role}: {s.rows:,} rows, {s.name}, SHA-256 {s.fingerprint or UNRECORDED}" for s in report.sources]
     parts = [
         _header(report.metrics, origin),
         f"# {markdown(report.title)}",

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+UNRECORDED = "not recorded when the run began"
+"""In place of a fingerprint."""
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -46,7 +49,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of data: what it was for, its name, its rows, and the SHA-256 of what it held, where that is known."""
+    """A file of data: what it was for, its name, its rows, and the SHA-256 of what it held when training began.
+
+    `fingerprint` is empty where the run did not record that, and the report says so.
+    """
 
     role: str
     name: str

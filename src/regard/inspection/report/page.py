@@ -16,7 +16,7 @@ from markupsafe import Markup
 import regard
 from regard._files import whole
 from regard.inspection.report import charts, measures
-from regard.inspection.report.content import Confusion, Curve, Example, Metric, Report
+from regard.inspection.report.content import UNRECORDED, Confusion, Curve, Example, Metric, Report
 from regard.inspection.report.packing import pack
 from regard.inspection.report.verdict import apart, judge
 
@@ -139,6 +139,7 @@ def _content(report: Report) -> dict[str, Any]:
     many_labels = report.confusion is not None and len(report.confusion.labels) > _MAX_LABELS
     return {
         "report": report,
+        "unrecorded": UNRECORDED,
         "verdict": verdict,
         "mark": _MARKS[verdict.outcome] if verdict else "",
         "repeated": max((len(metric.repeats) for metric in report.metrics), default=0),
