@@ -35,6 +35,7 @@ BESIDE = {
     "regard._asking": 8,
     "regard._tiles": 8,
     "regard._transposed": 8,
+    "regard._digits": 8,
     "regard._escapes": 8,
     "regard._files": 8,
 }

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,11 +17,13 @@ from huggingface_hub import ModelCard
 
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
+from regard.finetuning.facts import best_step
 from regard.finetuning.push import push
 from regard.finetuning.run import Run
 from regard.finetuning.train import finetune
 from regard.finetuning.usage import license_of, programs
-from regard.inspection.report.card import Origin, _header, _rows
+from regard.inspection.report.card import Origin, _header, _rows, model_card
+from regard.inspection.report.content import Calibration, ClassScore, Metric, Report, Source
 
 
 def card_of(run):
@@ -71,6 +74,10 @@ def test_the_card_tells_verdict_data_measures_environment_and_limits(finished):
     assert "| label | precision | recall | F1 | support |" in body
     assert "Expected calibration error" in body
     assert f"torch {torch.__version__}" in body
+    kept = best_step(SimpleNamespace(config=finished.config, check=SimpleNamespace(**finished.state)), finished.state)
+    assert (
+        f"- Training: {finished.state['steps']} steps of 8 rows; step {kept} validated best and is the model\n" in body
+    )
     assert "- Processor: " in body
     assert yaml.safe_load(body.split("```yaml\n")[1].split("```")[0]) == yaml.safe_load(finished.config.dump())
 
@@ -89,6 +96,39 @@ def test_base_model_and_pipeline_are_named_as_a_hub_knows_them():
 
 def test_a_bar_in_a_cell_stays_in_its_cell():
     assert _rows([["a|b", "c"], ["1", "2"]]) == "| a\\|b | c |\n| --- | --- |\n| 1 | 2 |"
+
+
+def small(**changes):
+    """A report of small numbers, as a card tells it."""
+    values = {"mean": 0.0007}
+    metrics = [Metric("MSE", 2e-5, (1.2e-5, 3.4e-5), values, repeats=(2e-5, 2.4e-5)), Metric("Pearson", 0.9)]
+    told = {"classes": [ClassScore("a", 0.5, 0.0012, 0.00024, 9)], "calibration": Calibration([], 4e-5)}
+    report = Report("r", "s", [("Training", "9 steps")], metrics, **{**told, **changes})
+    return model_card(report, Origin("m", "t", "b/b", "keras", ("a.csv", "test")), limits=[], use=[])
+
+
+def test_small_numbers_keep_their_digits_in_a_card():
+    card = small()
+    assert "| measure | value | 95 % interval | over 2 seeds | mean |" in card
+    assert "| MSE | 2e-05 | 1.2e-05 to 3.4e-05 | 2.2e-05 ± 2.8e-06 | 0.0007 |" in card
+    assert "| Pearson | 0.900 |  |  |  |" in card
+    assert "Trained with 2 seeds, MSE is 2e\u221205 to 2.4e\u221205" in card
+    assert "| a | 0.500 | 0.0012 | 0.00024 | 9 |" in card
+    assert "in ten bins: 4e-05." in card
+    assert "0.000 " not in card
+
+
+def test_a_card_of_thousands_of_labels_shows_the_weakest():
+    card = small(classes=[ClassScore(f"l{n}", 0.5, 0.5, n / 2000, 9) for n in range(2000)])
+    assert len(card) < 10_000
+    assert card.count("| 0.500 | 0.500 |") == 100
+    assert "\n\nThese are the 100 of 2000 labels with the lowest F1.\n\n" in card
+
+
+def test_a_card_tells_fingerprints_that_were_not_recorded():
+    assert "- train: 7 rows, a.csv, SHA-256 not recorded when the run began\n" in small(
+        sources=[Source("train", "a.csv", 7)]
+    )
 
 
 def test_the_program_in_the_card_answers_as_the_run(finished):

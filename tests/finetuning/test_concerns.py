@@ -11,6 +11,7 @@ from regard.finetuning.config import Config
 from regard.finetuning.environment import hardware
 from regard.finetuning.facts import best_step, course, sources
 from regard.finetuning.inputs import describe_data, fingerprint
+from regard.finetuning.measure import _summary
 from regard.inspection.report.content import Calibration, ClassScore, Metric
 
 
@@ -41,6 +42,11 @@ def test_few_rows_and_missing_baselines_are_told():
         "differences count.",
         "No baseline was measured (report.baselines): whether training was worth it is not known.",
     ]
+
+
+def test_rows_that_chose_the_checkpoint_are_told_of_by_the_check_alone():
+    assert _summary(Metric("Accuracy", 0.9), "validation", 80) == "Accuracy 90.0\u00a0% on 80 validation rows."
+    assert told(split="validation", rows={"validation": 80}) == []
 
 
 def test_labels_that_are_missed_or_absent_are_named():
@@ -91,6 +97,8 @@ def test_the_course_says_what_was_planned_and_which_step_is_the_model():
         "best and is "
         "the model"
     )
+    last = course(prepared(**{"train.keep": "last"}), {"steps": 40, "history": history(0.5, 0.7, 0.6)})
+    assert last == "40 steps of 32 rows; step 20 validated best, the last is the model"
     assert course(prepared(**{"train.keep": "last"}), {"steps": 9, "history": []}) == "9 steps of 32 rows"
 
 

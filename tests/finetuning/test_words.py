@@ -12,7 +12,7 @@ from regard.cli import app
 from regard.errors import ConfigError
 from regard.finetuning import words
 from regard.finetuning.config import Config
-from regard.finetuning.measure import _over_seeds
+from regard.finetuning.measure import _over_seeds, _spread
 from regard.finetuning.tasks import TASKS, _classes, get_task
 from regard.finetuning.train import require_finite
 
@@ -89,6 +89,8 @@ def test_the_spread_of_repeats_is_told():
     repeated = {"seeds": [1, 2], "macro_f1": {"mean": 0.75, "deviation": 0.001, "values": [0.7, 0.8]}}
     assert _over_seeds(repeated) == ["Macro F1 over 2 seeds: mean 0.750, deviation 0.001 (0.700, 0.800)"]
     assert _over_seeds({}) == []
+    [table] = _spread({"seeds": [1, 2], "pearson": {"mean": 2e-5, "deviation": 1.23e-6, "values": [1.9e-5, 2.1e-5]}})
+    assert table.rows == [["Pearson", "2e-05", "1.2e-06", "1.9e-05", "2.1e-05"]]
 
 
 SOURCE = Path(words.__file__).parents[1]

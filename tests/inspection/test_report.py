@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ from regard.inspection.report import (
     render_report,
     write_report,
 )
-from regard.inspection.report.verdict import judge
+from regard.inspection.report.verdict import apart, judge
 
 HOSTILE = "</script></style><img src=x onerror=alert(1)>{{ 7*7 }}<!--\"' & \u2028 <b>"
 
@@ -154,6 +155,32 @@ def test_many_labels_become_a_list_of_confusions():
     page = Page(render_report(full(confusion=Confusion([f"label {i}" for i in range(n)], counts.tolist()))))
     table = next(t for t in page.tables if t[0] == ["True", "Predicted", "Times", "Share of the true label"])
     assert table[1:] == [["label 4", "label 17", "25", "20.0\u00a0%"], ["label 3", "label 2", "7", "6.5\u00a0%"]]
+
+
+def test_thousands_of_labels_cost_no_more_than_their_counts():
+    n = 2000
+    labels = [f"label {i}" for i in range(n)]
+    cells = {(i, i): 9 for i in range(n)} | {(i, (i + 1) % n): 1 + i % 7 for i in range(n)} | {(5, 1999): 50}
+    classes = [ClassScore(label, 0.9, 0.9, 0.5 + i / 10000, 0 if i < 9 else 5) for i, label in enumerate(labels)]
+    tracemalloc.start()
+    html = render_report(full(confusion=Confusion(labels, cells), classes=classes))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    page = Page(html)
+    assert most < 20e6
+    assert len(html) < 200e3
+    table = next(t for t in page.tables if t[0][:2] == ["True", "Predicted"])
+    assert table[1] == ["label 5", "label 1999", "50", "76.9\u00a0%"]
+    assert (len(table), table[2]) == (31, ["label 6", "label 7", "7", "43.8\u00a0%"])
+    shown = next(t for t in page.tables if t[0][:2] == ["Label", "Precision"])
+    assert [row[0] for row in shown[1:]] == labels[9:109]
+    assert "100 of 2000 labels with the lowest F1" in page.text
+
+
+def test_sparse_counts_are_the_same_table():
+    dense, sparse = [[3, 0], [1, 0]], {(0, 0): 3, (1, 0): 1}
+    pages = [render_report(full(confusion=Confusion(["a", "b"], counts))) for counts in (dense, sparse)]
+    assert pages[0] == pages[1]
 
 
 def test_hostile_text_stays_text_everywhere():
@@ -345,10 +372,44 @@ def test_every_alias_leads_to_a_measure(alias):
         (12.345, "12.35"),
         (412.37, "412.4"),
         (12345.6, "12\u202f346"),
+        (0.01, "0.010"),
+        (0.00123, "0.0012"),
+        (2e-5, "2e\u221205"),
+        (-3.21e-9, "\u22123.2e\u221209"),
     ],
 )
 def test_numbers_are_written_for_reading(value, written):
     assert measures.number(value) == written
+
+
+@pytest.mark.parametrize(
+    ("share", "written"),
+    [
+        (0, "0.0"),
+        (0.5, "50.0"),
+        (0.00999, "1"),
+        (0.0042, "0.42"),
+        (2e-5, "0.002"),
+        (-3e-8, "\u22123e\u221206"),
+        (1, "100.0"),
+    ],
+)
+def test_small_shares_keep_their_digits(share, written):
+    assert measures.percent(share) == f"{written}\u00a0%"
+    assert apart(Metric("accuracy", 0.5), share) == written
+
+
+def test_no_number_of_the_page_reads_as_nothing():
+    metrics = [
+        Metric("mean squared error", 2e-5, (1.2e-5, 3.4e-5), {"mean": 0.00071}, repeats=(2e-5, 2.3e-5, 2.9e-5)),
+        Metric("word error rate", 4.4e-5, (3.1e-6, 8.2e-5), {"other": 0.00012}),
+    ]
+    text = Page(render_report(full(metrics=metrics, calibration=None, curves=[], classes=[]))).text.replace(
+        "\u2212", "-"
+    )
+    for told in ("2e-05", "1.2e-05", "3.4e-05", "0.00071", "4.6e-06", "0.0044", "0.00031", "0.0082", "0.012"):
+        assert told in text
+    assert "0.000" not in re.sub(r"0\.000\d", "", text)
 
 
 @pytest.mark.parametrize(

@@ -45,12 +45,12 @@ def search(
     loaded = load(config, overrides)
     silence()
     from regard.finetuning.search import search as run_it
-    from regard.finetuning.words import setting
+    from regard.finetuning.words import digits, setting
 
     found = run_it(loaded, quiet=quiet)
     if not quiet:
         values = ", ".join(f"{key} {setting(value)}" for key, value in found.values.items())
-        say(f"\nBest of {found.trials} trials: {found.score:.4f} with {values}")
+        say(f"\nBest of {found.trials} trials: {digits(found.score, 4)} with {values}")
         say(f"Train with it: regard finetune {found.path}")
 
 

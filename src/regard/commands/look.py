@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regard._digits import digits, per_cent
 from regard.commands.shared import print_table, say, silence, warn_of_cuts
 from regard.errors import ConfigError, DataError
 
@@ -100,12 +101,12 @@ def _print_look(seen: Any) -> None:
         times = [[word, f"{first:.2f}", f"{last:.2f}"] for word, first, last in looked.words]
         print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
     elif looked.found is not None:
-        parts = [[each.label, f"{each.score:.3f}", *(f"{part:.1%}" for part in each.box)] for each in looked.found]
+        parts = [[each.label, digits(each.score), *(f"{part:.1%}" for part in each.box)] for each in looked.found]
         print_table(Path(seen.given).name, ["object", "score", "left", "top", "width", "height"], parts)
     elif seen.method == "alignment":
         print_table(title, ["writes", "attends most to"], [list(row) for row in seen.alignment()])
     else:
-        rows = [[label, _shade(share), f"{share:.1%}", targets] for label, share, targets in seen.table()]
+        rows = [[label, _shade(share), per_cent(share), targets] for label, share, targets in seen.table()]
         header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
         print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
         say(f"Shares {seen.scale}.")

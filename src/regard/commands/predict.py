@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regard._digits import digits
 from regard._escapes import printable
 from regard.commands.shared import RunFolder, print_json, print_table, say, silence, warn_of_cuts, warn_of_empty
 from regard.errors import ConfigError
@@ -153,8 +154,7 @@ def evaluate(
         print_json({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()})
         return
     rows = [
-        [k.replace("_", " "), f"{s.value:.3f}", "{:.3f} to {:.3f}".format(*s.interval) if s.interval else ""]
-        for k, s in scores.items()
+        [k.replace("_", " "), digits(s.value), " to ".join(map(digits, s.interval or ()))] for k, s in scores.items()
     ]
     print_table(file, ["measure", "value", "95 % interval"], rows)
 

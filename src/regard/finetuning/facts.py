@@ -60,7 +60,9 @@ def course(prepared: Prepared, state: dict[str, Any]) -> str:
     if steps < planned:
         told += f", of {planned} planned: stopped early, {config.train.patience} validations after the best"
     if best is not None:
-        told += f"; step {best} validated best" + (" and is the model" if config.train.keep == "best" else "")
+        told += f"; step {best} validated best" + (
+            " and is the model" if config.train.keep == "best" else ", the last is the model"
+        )
     return told
 
 

@@ -141,7 +141,7 @@ def _spread(repeated: dict[str, Any]) -> list[Table]:
     if not repeated:
         return []
     rows = [
-        [title(measure), f"{found['mean']:.3f}", f"{found['deviation']:.3f}", *(f"{x:.3f}" for x in found["values"])]
+        [title(measure), digits(found["mean"]), digits(found["deviation"]), *map(digits, found["values"])]
         for measure, found in repeated.items()
         if measure != "seeds"
     ]
@@ -209,7 +209,7 @@ def _attention_in_training(path: Path) -> list[Picture]:
 
 
 def _summary(first: Metric, name: str, rows: int) -> str:
-    kept = "rows that the model never saw" if name == "test" else "validation rows, which also chose the checkpoint"
+    kept = "rows that the model never saw" if name == "test" else "validation rows"
     told = f"{first.name} {write(first.name, first.value)} on {rows:,} {kept}"
     if first.interval:
         told += " (95 % interval {} to {})".format(*(write(first.name, bound) for bound in first.interval))
@@ -290,9 +290,9 @@ def _tell(display: Display, report: Report, course: Sequence[str]) -> None:
     for line in course:
         display.say(f"  {line}")
     for metric in report.metrics:
-        interval = f"  (95 % interval {metric.interval[0]:.3f} to {metric.interval[1]:.3f})" if metric.interval else ""
-        display.say(f"  {metric.name:<22} {metric.value:.3f}{interval}")
+        bounds = " to ".join(map(digits, metric.interval or ()))
+        display.say(f"  {metric.name:<22} {digits(metric.value)}" + (f"  (95 % interval {bounds})" if bounds else ""))
         for rival, value in metric.baselines.items():
-            display.say(f"    {rival:<42} {value:.3f}")
+            display.say(f"    {rival:<42} {digits(value)}")
     if report.verdict:
         display.say(f"  {report.verdict.sentence}", style=None if report.verdict.outcome == "better" else "yellow")

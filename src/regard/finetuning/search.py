@@ -16,7 +16,7 @@ from regard.finetuning.progress import Display
 from regard.finetuning.run import CONFIG, STATE, drop_weights
 from regard.finetuning.seals import require_own
 from regard.finetuning.tasks import get_task
-from regard.finetuning.words import setting
+from regard.finetuning.words import digits, setting
 
 STUDY, BEST = "study.log", "best.yaml"
 SEARCHED = ("train.", "adapter.", "options.", "model")
@@ -77,7 +77,9 @@ def _go_on(folder: Path, config: Config, display: Display) -> Found:
             told = ", ".join(f"{key} {setting(value)}" for key, value in values.items())
             score = _score(config, values, folder / f"trial-{trial.number}")
             study.tell(trial, score, state=None if score is not None else _failed())
-            display.say(f"  trial {trial.number}: {'no finite loss' if score is None else f'{score:.4f}'} with {told}")
+            display.say(
+                f"  trial {trial.number}: {'no finite loss' if score is None else digits(score, 4)} with {told}"
+            )
             advance()
     return _keep(study, config, folder)
 

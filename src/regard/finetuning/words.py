@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from regard._digits import digits as digits
+
 NEAR = 0.6
 """How like a name must be to be called what was meant: `sentense` is, `foo` is like nothing."""
 LISTED = 12
@@ -22,11 +24,6 @@ def listed(names: Sequence[str]) -> str:
     """Return names in a row, of many the first alone."""
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(names[:LISTED]) + more
-
-
-def digits(value: float) -> str:
-    """Return a number with three decimals, and one that these would hide with its first digits."""
-    return f"{value:.3f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2g}"
 
 
 def setting(value: object) -> str:

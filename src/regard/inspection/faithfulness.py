@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from regard._digits import digits
 from regard.errors import ShapeError
 
 
@@ -69,7 +70,7 @@ class Faithfulness:
         for name, (mean, low, high) in self.beyond_random().items():
             verdict = "better than random" if low > 0 else "worse than random" if high < 0 else "not told from random"
             value = getattr(self, name)
-            lines.append(f"{name} {value:.3f}, beyond random {mean:+.3f} [{low:+.3f}, {high:+.3f}]: {verdict}")
+            lines.append(f"{name} {digits(value)}, beyond random {mean:+.3f} [{low:+.3f}, {high:+.3f}]: {verdict}")
         return "\n".join(lines)
 
 

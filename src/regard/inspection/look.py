@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regard._backends import to_numpy
+from regard._digits import per_cent
 from regard.errors import ConfigError
 from regard.inspection import plots
 from regard.inspection.faithfulness import Faithfulness, faithfulness
@@ -203,7 +204,9 @@ class Look:
     def _write_pictures_page(self, path: Path, faithful: list[Picture]) -> None:
         drawn = io.BytesIO()
         self.draw(drawn)
-        shares = Table("Largest shares", ["position", "share"], [[at, f"{share:.1%}"] for at, share, _ in self.table()])
+        shares = Table(
+            "Largest shares", ["position", "share"], [[at, per_cent(share)] for at, share, _ in self.table()]
+        )
         write_report(
             Report(
                 f"What the model attends to: {Path(self.given).name[:80]}",

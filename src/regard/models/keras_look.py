@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from regard._digits import digits
 from regard.errors import UnsupportedError
 from regard.models.pictures import in_unit_range, open_picture, place_labels
 from regard.models.seen import Seen
@@ -63,7 +64,7 @@ def _watched(model: Any, inputs: Any) -> tuple[Seen, np.ndarray]:
 def _answer(model: Any, logits: np.ndarray) -> str:
     chances = _softmax(logits)
     best = int(chances.argmax())
-    return f"{model.label_names[best]} {chances[best]:.3f}"
+    return f"{model.label_names[best]} {digits(float(chances[best]))}"
 
 
 def _look_at_picture(model: Any, processor: Any, path: str) -> Looked:

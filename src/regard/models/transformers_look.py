@@ -16,6 +16,7 @@ import torch
 import transformers
 from transformers.utils import logging
 
+from regard._digits import digits
 from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
 from regard.models.alignment import align
 from regard.models.pictures import PICTURES, in_unit_range, open_picture, place_labels
@@ -204,11 +205,11 @@ def _answer(model: Any, output: Any) -> str:
             "train again with a lower train.learning_rate or train.precision float32."
         )
     if scale:
-        return f"{float(found[0]) * scale['deviation'] + scale['mean']:.3f}"
+        return digits(float(found[0]) * scale["deviation"] + scale["mean"])
     several = getattr(model.config, "problem_type", None) == "multi_label_classification"
     chances = found.sigmoid() if several else found.softmax(-1)
     best = int(chances.argmax())
-    return f"{model.config.id2label.get(best, best)} {float(chances[best]):.3f}"
+    return f"{model.config.id2label.get(best, best)} {digits(float(chances[best]))}"
 
 
 def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Looked:
@@ -362,7 +363,7 @@ def _look_at_boxes(model: Any, processor: Any, path: str) -> Looked:
     grid = boxes.grid or (1, length)
     more = length - grid[0] * grid[1]  # the class token, then patches, then box queries, of YOLOS
     labels = place_labels(grid[0], grid[1], min(more, 1)) + [f"[box {number}]" for number in range(more - 1)]
-    answer = ", ".join(f"{each.label} {each.score:.3f}" for each in boxes.found) or "nothing found"
+    answer = ", ".join(f"{each.label} {digits(each.score)}" for each in boxes.found) or "nothing found"
     seen = boxes.seen.over(length)
     return Looked("image", labels, seen, answer, picture=boxes.picture, grid=grid, found=boxes.found)
 

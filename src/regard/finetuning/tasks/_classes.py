@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from regard._digits import digits
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import normalize
@@ -223,13 +224,6 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     }
 
 
-def confusion(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    """Count the rows of each label (a row) that were given each label (a column)."""
-    from sklearn.metrics import confusion_matrix
-
-    return confusion_matrix(truth, predicted, labels=list(labels))
-
-
 class Tallies(NamedTuple):
     """What a confusion matrix comes to for each label, `(..., K)`; no measure needs its K x K cells."""
 
@@ -402,7 +396,7 @@ def right(examples: Sequence[Example], count: int) -> list[Example]:
 def tell(prediction: Prediction) -> str:
     """Return the most probable labels."""
     ranked = sorted(prediction["probabilities"].items(), key=lambda item: -item[1])[:5]
-    return "  ".join(f"{label} {probability:.3f}" for label, probability in ranked)
+    return "  ".join(f"{label} {digits(probability)}" for label, probability in ranked)
 
 
 def majority(train: Dataset, test: Dataset) -> list[Prediction]:
@@ -451,5 +445,6 @@ def mistakes(examples: Sequence[Example]) -> list[Example]:
 
 
 def confusion_of(examples: Sequence[Example], labels: list[str]) -> Confusion:
-    """Return the confusion matrix for the report."""
-    return Confusion(labels, confusion([e.truth for e in examples], [e.predicted for e in examples], labels).tolist())
+    """Return the confusion matrix for the report, of its cells those that are not 0."""
+    number = {label: n for n, label in enumerate(labels)}
+    return Confusion(labels, Counter((number[each.truth], number[each.predicted]) for each in examples))

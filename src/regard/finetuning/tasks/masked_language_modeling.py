@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import Formats, Part, read_lines, read_table, take_columns
@@ -349,7 +350,7 @@ def _downstream(model: Any, processor: Any, spec: Spec, config: Config) -> Table
         answers = _classes.logistic_regression(vectors["train"], train, vectors["test"])
         scores = _classes.measure(splits["test"], answers, {"labels": sorted(set(train))})
         low, high = scores["accuracy"].interval or (math.nan, math.nan)
-        rows.append([when, f"{scores['accuracy'].value:.3f}", f"{low:.3f} to {high:.3f}"])
+        rows.append([when, digits(scores["accuracy"].value), f"{digits(low)} to {digits(high)}"])
     told = f"Frozen embeddings with logistic regression on {Path(config.options['downstream']['test']).name}"
     return Table(told, ["", "accuracy", "95 % interval"], rows)
 
@@ -377,5 +378,7 @@ def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
 def tell(prediction: Prediction) -> str:
     """Return what may stand in place of the masks, or how surprising the text is."""
     if "fills" in prediction:
-        return "; ".join(", ".join(f"{word} {odds:.3f}" for word, odds in fill.items()) for fill in prediction["fills"])
+        return "; ".join(
+            ", ".join(f"{word} {digits(odds)}" for word, odds in fill.items()) for fill in prediction["fills"]
+        )
     return f"pseudo-perplexity {math.exp(prediction['surprise']):.2f} over {prediction['tokens']} tokens"

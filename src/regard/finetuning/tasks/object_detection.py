@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import Part
@@ -353,7 +354,7 @@ def illustrate(
     from regard.models.transformers_boxes import look_for_boxes
 
     by_label = _measured(split, predictions, spec, 0).by_label
-    rows = [[label, *(f"{value:.3f}" for value in values)] for label, values in by_label.items()]
+    rows = [[label, *map(digits, values)] for label, values in by_label.items()]
     table = Table("Average precision of each label", ["label", "50 to 95 %", "50 %"], rows)
     pictures = []
     truth = _rows(split, "", spec)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from regard._digits import digits
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data import Formats, put_column
@@ -402,4 +403,4 @@ def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
 
 def tell(prediction: Prediction) -> str:
     """Return the number, or the most probable labels."""
-    return f"{prediction['value']:.3f}" if "value" in prediction else _classes.tell(prediction)
+    return digits(prediction["value"]) if "value" in prediction else _classes.tell(prediction)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import mean, stdev
 
+from regard._digits import digits
 from regard._escapes import fenced, markdown
 from regard.inspection.report.content import UNRECORDED, Calibration, ClassScore, Metric, Report
+from regard.inspection.report.measures import weakest
 from regard.inspection.report.verdict import judge
 
 PIPELINES = {
@@ -58,6 +61,7 @@ def model_card(report: Report, origin: Origin, *, limits: list[str], use: list[s
         _header(report.metrics, origin),
         f"# {markdown(report.title)}",
         f"**{markdown(verdict.sentence)}**" if verdict else "",
+        *map(markdown, verdict.details if verdict else []),
         markdown(report.summary),
         f"## Use\n\n{programs}",
         f"## Results\n\n{_table(report.metrics)}",
@@ -105,37 +109,47 @@ def _header(metrics: list[Metric], origin: Origin) -> str:
 
 def _table(metrics: list[Metric]) -> str:
     rivals = list(dict.fromkeys(rival for metric in metrics for rival in metric.baselines))
-    rows = [["measure", "value", "95 % interval", *rivals]]
+    seeds = max((len(metric.repeats) for metric in metrics), default=0)
+    repeated = [f"over {seeds} seeds"] if seeds > 1 else []
+    rows = [["measure", "value", "95 % interval", *repeated, *rivals]]
     for metric in metrics:
-        interval = f"{metric.interval[0]:.3f} to {metric.interval[1]:.3f}" if metric.interval else ""
-        values = [f"{metric.baselines[r]:.3f}" if r in metric.baselines else "" for r in rivals]
-        rows.append([metric.name, f"{metric.value:.3f}", interval, *values])
+        interval = " to ".join(map(digits, metric.interval or ()))
+        values = [digits(metric.baselines[r]) if r in metric.baselines else "" for r in rivals]
+        rows.append([metric.name, digits(metric.value), interval, *[_spread(metric) for _ in repeated], *values])
     return _rows(rows)
+
+
+def _spread(metric: Metric) -> str:
+    """Mean and standard deviation over the seeds, if there are several."""
+    several = len(metric.repeats) > 1
+    return f"{digits(mean(metric.repeats))} ± {digits(stdev(metric.repeats))}" if several else ""
 
 
 def _labels(classes: list[ClassScore]) -> str:
     if not classes:
         return ""
-    tuned = any(each.threshold is not None for each in classes)
-    rows = [["label", "precision", "recall", "F1", "support", *(["given from"] if tuned else [])]]
-    for each in classes:
-        scores = [f"{score:.3f}" for score in (each.precision, each.recall, each.f1)]
-        rows.append([each.label, *scores, str(each.support), *([f"{each.threshold:.3f}"] if tuned else [])])
+    tuned, shown = any(each.threshold is not None for each in classes), weakest(classes)
+    rows = [["label", "precision", "recall", "F1", "support", *["given from"] * tuned]]
+    for each in shown:
+        scores = [digits(score) for score in (each.precision, each.recall, each.f1)]
+        threshold = "" if each.threshold is None else digits(each.threshold)
+        rows.append([each.label, *scores, str(each.support), *[threshold] * tuned])
+    fewer = f"\n\nThese are the {len(shown)} of {len(classes)} labels with the lowest F1." * (len(shown) < len(classes))
     told = (
         "\n\nGiven from: the probability above which a label is given, chosen on the validation rows; it is "
         '`config.calibration["thresholds"]`, which transformers reads and leaves alone.'
     )
-    return f"## By label\n\n{_rows(rows)}{told if tuned else ''}"
+    return f"## By label\n\n{_rows(rows)}{fewer}{told if tuned else ''}"
 
 
 def _certainty(calibration: Calibration | None) -> str:
     if calibration is None:
         return ""
-    told = f"Expected calibration error, in ten bins: {calibration.error:.3f}."
+    told = f"Expected calibration error, in ten bins: {digits(calibration.error)}."
     if calibration.temperature is not None:
         told += (
             f" That is with logits divided by a temperature of {calibration.temperature:.4g}, which was fitted on the "
-            f"validation rows; without it, it is {calibration.uncalibrated:.3f}. Regard divides by it, "
+            f"validation rows; without it, it is {digits(calibration.uncalibrated or 0.0)}. Regard divides by it, "
             "transformers does not: the logits of the saved model are those of training, and the temperature is "
             '`config.calibration["temperature"]`, as in the first program above.'
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,12 +102,28 @@ class Curve:
     series: dict[str, list[tuple[float, float]]]
 
 
+Cells = Mapping[tuple[int, int], int]
+"""Numbers of the true and the predicted label -> how often that was, if ever."""
+
+
 @dataclass(frozen=True)
 class Confusion:
-    """How often each true label (row) was given each predicted label (column)."""
+    """How often each true label (row) was given each predicted label (column).
+
+    Attributes:
+        counts: all cells, row by row; or those that are not 0, by the numbers of the true and the predicted label.
+    """
 
     labels: list[str]
-    counts: list[list[int]]
+    counts: Sequence[Sequence[int]] | Cells
+
+    @property
+    def cells(self) -> Cells:
+        """The counts that are not 0."""
+        if isinstance(self.counts, Mapping):
+            return self.counts
+        rows = enumerate(self.counts)
+        return {(true, said): count for true, row in rows for said, count in enumerate(row) if count}
 
 
 @dataclass(frozen=True)

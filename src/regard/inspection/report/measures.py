@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+
+from regard._digits import digits
+from regard.inspection.report.content import ClassScore
 
 _SHARE = "share"
 _PLAIN = "plain"
@@ -133,16 +137,30 @@ def is_share(name: str) -> bool:
 
 
 def number(value: float) -> str:
-    """`value` for reading: three decimals below 10, fewer above, thousands apart."""
+    """`value` for reading: three decimals below 10, more where these would hide it, fewer above, thousands apart."""
     if not math.isfinite(value):
         return "undefined"
-    decimals = 3 if abs(value) < 10 else 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
-    return f"{value:,.{decimals}f}".replace(",", "\u202f").replace("-", "\u2212")
+    decimals = 2 if abs(value) < 100 else 1 if abs(value) < 1000 else 0
+    written = digits(value) if abs(value) < 10 else f"{value:,.{decimals}f}"
+    return written.replace(",", "\u202f").replace("-", "\u2212")
 
 
 def percent(share: float) -> str:
-    """`share` in per cent with one decimal."""
-    return f"{100 * share:.1f}\u00a0%".replace("-", "\u2212") if math.isfinite(share) else "undefined"
+    """`share` in per cent."""
+    return f"{points(share)}\u00a0%" if math.isfinite(share) else "undefined"
+
+
+def weakest(classes: Sequence[ClassScore], most: int = 100) -> list[ClassScore]:
+    """All labels, or so many with the lowest F1, those first of which rows were measured; in their order."""
+    if len(classes) <= most:
+        return list(classes)
+    order = sorted(range(len(classes)), key=lambda n: (not classes[n].support, classes[n].f1))
+    return [classes[n] for n in sorted(order[:most])]
+
+
+def points(share: float) -> str:
+    """`share` in points of a hundred: one decimal, more where that would hide it."""
+    return digits(100 * share, 1).replace("-", "\u2212")
 
 
 def write(name: str, value: float) -> str:

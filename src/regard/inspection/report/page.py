@@ -6,6 +6,8 @@ import base64
 import hashlib
 import math
 import os
+from collections import Counter
+from heapq import nsmallest
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -16,7 +18,7 @@ from markupsafe import Markup
 import regard
 from regard._files import whole
 from regard.inspection.report import charts, measures
-from regard.inspection.report.content import UNRECORDED, Confusion, Curve, Example, Metric, Report
+from regard.inspection.report.content import UNRECORDED, Cells, Confusion, Curve, Example, Metric, Report
 from regard.inspection.report.packing import pack
 from regard.inspection.report.verdict import apart, judge
 
@@ -66,26 +68,35 @@ def _measure(metric: Metric) -> dict[str, Any]:
 
 
 def _confusion_rows(confusion: Confusion) -> list[dict[str, Any]]:
-    rows = []
-    for position, (label, counts) in enumerate(zip(confusion.labels, confusion.counts, strict=True)):
-        total = sum(counts)
-        shares = [count / total if total else 0.0 for count in counts]
-        cells = [
-            {"count": count, "share": share, "right": column == position}
-            for column, (count, share) in enumerate(zip(counts, shares, strict=True))
-        ]
-        rows.append({"label": label, "cells": cells, "total": total})
-    return rows
+    cells, places = confusion.cells, range(len(confusion.labels))
+    totals = _totals(cells)
+    return [
+        {"label": label, "cells": [_cell(cells, totals, true, said) for said in places], "total": totals[true]}
+        for true, label in enumerate(confusion.labels)
+    ]
 
 
 def _confused_pairs(confusion: Confusion) -> list[dict[str, Any]]:
-    pairs = [
-        {"truth": row["label"], "predicted": confusion.labels[column], **cell}
-        for row in _confusion_rows(confusion)
-        for column, cell in enumerate(row["cells"])
-        if cell["count"] and not cell["right"]
+    cells, labels = confusion.cells, confusion.labels
+    totals = _totals(cells)
+    frequent = nsmallest(_MAX_LABELS, (pair for pair in cells if pair[0] != pair[1]), lambda pair: (-cells[pair], pair))
+    return [
+        {"truth": labels[true], "predicted": labels[said], **_cell(cells, totals, true, said)}
+        for true, said in frequent
     ]
-    return sorted(pairs, key=lambda pair: -pair["count"])[:_MAX_LABELS]
+
+
+def _totals(cells: Cells) -> Counter[int]:
+    """How often each label was true, by its number."""
+    totals: Counter[int] = Counter()
+    for (true, _), count in cells.items():
+        totals[true] += count
+    return totals
+
+
+def _cell(cells: Cells, totals: Counter[int], true: int, said: int) -> dict[str, Any]:
+    count = cells.get((true, said), 0)
+    return {"count": count, "share": count / totals[true] if count else 0.0, "right": true == said}
 
 
 def _reliability(report: Report) -> charts.LineChart | None:
@@ -140,6 +151,7 @@ def _content(report: Report) -> dict[str, Any]:
     return {
         "report": report,
         "unrecorded": UNRECORDED,
+        "classes": measures.weakest(report.classes),
         "verdict": verdict,
         "mark": _MARKS[verdict.outcome] if verdict else "",
         "repeated": max((len(metric.repeats) for metric in report.metrics), default=0),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 
 from regard.inspection.report.content import Metric, Verdict
-from regard.inspection.report.measures import is_share, number, write
+from regard.inspection.report.measures import is_share, number, points, write
 
 NAMES = ("Matthews", "Pearson", "Spearman")
 """First words of measures that keep their capital inside a sentence."""
@@ -105,7 +105,7 @@ def inside(metric: Metric) -> str:
 
 def apart(metric: Metric, value: float) -> str:
     """A difference of the measure for reading: shares in points of a hundred."""
-    return f"{100 * value:.1f}".replace("-", "\u2212") if is_share(metric.name) else number(value)
+    return points(value) if is_share(metric.name) else number(value)
 
 
 def _by(metric: Metric, gain: Gain) -> str:

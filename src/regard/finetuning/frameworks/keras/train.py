@@ -147,7 +147,7 @@ class Loop:
             mean = float(np.mean(self.recent))
             self.history.append({"loss": mean, "learning_rate": self.plan.rates[self.step - 1], "step": self.step})
             self.recent = []
-            self.advance(0, remark=f"loss {mean:.3f}")
+            self.advance(0, remark=f"loss {digits(mean)}")
         self.advance()
 
     def _gradient(self, numbers: np.ndarray, total: int) -> float:
