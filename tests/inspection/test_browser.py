@@ -90,6 +90,13 @@ def test_marks_can_be_hidden(tmp_path):
     assert not [a for a in page.find("label", id="hide-box") if "hidden" in a]
 
 
+@pytest.mark.parametrize(("address", "hidden"), [("", True), ("#marks=shown", False)])
+def test_marks_are_hidden_from_the_start_where_that_is_asked_for(tmp_path, address, hidden):
+    page, console = opened(full(hide_special=True), tmp_path, address)
+    assert ("The marks that are hidden get" in page.text) == hidden
+    assert console == []
+
+
 def test_where_there_are_no_marks_nothing_is_offered_to_hide(tmp_path):
     attention = TokenAttention(Example("a", "b", "b", 0.5), list("abcd"), softmax_weights(1, 1, 4))
     page, console = opened(full(attention=[attention]), tmp_path, "#marks=hidden")

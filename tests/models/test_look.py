@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from models.families import IMAGE, PAIRS, TEXT, WAV2VEC2, make
 from regard.cli import app
 from regard.finetuning.tasks import _recognizers
+from regard.inspection import plots
 from regard.inspection.look import Look
 from regard.models import transformers_look
 
@@ -77,6 +78,50 @@ def test_a_text(reader, tmp_path, method):
     assert re.search(r"^Shares from [\d.]+ to [\d.]+; even would be 0\.11\.$", result.stdout, re.MULTILINE)
     assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
     assert lines[0][0] in ("good", "bad")
+
+
+@pytest.mark.parametrize("method", [None, "weights", "received", "rollout"])
+def test_special_tokens_can_be_hidden(reader, tmp_path, monkeypatch, method):
+    options = [] if method is None else ["--method", method]
+    model, tokenizer = transformers_look.load(str(reader))
+    looked = transformers_look.look(model, tokenizer, TOLD)
+    whole = run(reader, TOLD, *options).stdout
+    drawn = []
+    monkeypatch.setattr(plots, "tokens", lambda labels, values, *_, **__: drawn.append((labels, values)))
+    monkeypatch.setattr(plots, "head_grid", lambda layers, *_, **__: drawn.append(layers))
+    result = run(reader, TOLD, *options, "--hide-special", "-o", tmp_path / "look.png")
+    assert result.exit_code == 0, result.output
+    shares = Look(looked, method or "received").scores
+    rows = [line.split() for line in result.stdout.splitlines() if line.split() and line.split()[0] in WORDS]
+    assert [row[0] for row in rows] == ["the", "film", "is", "slow", "but", "fine", "##r"]
+    assert [float(row[2].rstrip("%")) for row in rows] == pytest.approx(100 * shares[1:-1], abs=0.06)
+    assert not any("[SEP]" in part for row in rows for part in row)
+    assert re.search(r"^Hidden: \[CLS\], \[SEP\], with ([\d.]+)% of the shares\.$", result.stdout, re.MULTILINE)[1] == (
+        f"{100 * (shares[0] + shares[-1]):.1f}"
+    )
+    assert "Hidden" not in whole
+    [found] = drawn
+    if method == "weights":
+        for layer, weights in zip(found, looked.seen, strict=True):
+            np.testing.assert_allclose(layer, weights[0].dense()[:, 1:-1, 1:-1], rtol=1e-5)
+    else:
+        assert found[0] == ["the", "film", "is", "slow", "but", "fine", "##r"]
+        np.testing.assert_allclose(found[1], shares[1:-1], rtol=1e-5)
+
+
+def test_special_tokens_are_hidden_on_the_page(reader, tmp_path):
+    for options, marks in (([], "shown"), (["--hide-special"], "hidden")):
+        assert run(reader, TOLD, *options, "-o", tmp_path / "look.html").exit_code == 0
+        page = (tmp_path / "look.html").read_text()
+        assert f'<div id="explorer" data-marks="{marks}" hidden>' in page
+        assert ("Hidden: [CLS], [SEP], with " in page) == (marks == "hidden")
+
+
+def test_what_holds_nothing_but_special_tokens_is_shown(reader):
+    model, tokenizer = transformers_look.load(str(reader))
+    looked = transformers_look.look(model, tokenizer, "")
+    assert [row[0] for row in Look(looked, hide_special=True).table()] == ["[CLS]", "[SEP]"]
+    assert Look(looked, hide_special=True).hidden == ""
 
 
 def test_faithfulness_beside_the_explanation(reader, viewer, picture):
@@ -274,6 +319,12 @@ def test_a_model_that_writes(tmp_path):
     result = run(folder, TOLD)
     assert result.exit_code == 0, result.output
     assert "attends most to" in result.stdout
+    hidden = run(folder, TOLD, "--hide-special", "-o", tmp_path / "look.png")
+    assert hidden.exit_code == 0, hidden.output
+    table, _, told = hidden.stdout.partition("Hidden: ")
+    read = transformers.AutoTokenizer.from_pretrained(folder).all_special_tokens
+    assert any(f"{each} " in told.partition(",")[0] + " " for each in read)
+    assert not any(f"{each} " in row.split("  ")[-1] for each in read for row in table.splitlines())
     assert refused(folder, TOLD, "--method", "relevance") == UNDECIDED.format("BartForConditionalGeneration")
 
 

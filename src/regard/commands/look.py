@@ -35,6 +35,9 @@ def look(
         bool | None,
         typer.Option(help="measure how far this explains the decision (on for up to 64 positions, then slow)"),
     ] = None,
+    hide_special: Annotated[
+        bool, typer.Option("--hide-special", help="leave out special tokens such as [CLS], and say what they get")
+    ] = False,
     text: Annotated[bool, typer.Option("--text", help="the input is a text, whatever it looks like")] = False,
     html: Annotated[bool, typer.Option("--html", help="also write an interactive page")] = False,
     png: Annotated[bool, typer.Option("--png", help="also write a picture")] = False,
@@ -56,8 +59,10 @@ def look(
     chosen = None if start is None else position(looked.labels, start)
     mapped = method is None and not (layer is head is None) and chosen is None
     usual = "alignment" if looked.written and chosen is None else "weights" if mapped else "received"
-    seen = Look(looked, method or usual, layer, head, chosen, given)
+    seen = Look(looked, method or usual, layer, head, chosen, given, hide_special)
     _print_look(seen)
+    if seen.hidden:
+        say(seen.hidden)
     warn_of_cuts(int(looked.cut > 0), 1)
     measured = faithful or (faithful is None and len(looked.labels) <= 64)
     found = seen.faithfulness() if measured else None

@@ -39,6 +39,7 @@ class Look:
         layer, head: the ones looked at; None means the mean of all. Not for "rollout" and "relevance".
         start: the position that attends; None for all, and for "relevance" the one that the model decides by.
         given: what it was shown, as it was given.
+        hide_special: whether special tokens of a text are left out of tables and drawings; shares stay what they are.
     """
 
     looked: Looked
@@ -47,6 +48,7 @@ class Look:
     head: int | None = None
     start: int | None = None
     given: str = ""
+    hide_special: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -95,7 +97,21 @@ class Look:
     @property
     def scale(self) -> str:
         """The shares in words, beside what each position had if all had the same."""
-        return span(self.scores)
+        return span(self.scores[self.shown])
+
+    @cached_property
+    def shown(self) -> np.ndarray:
+        """The positions in tables and drawings: all, or those of no special token."""
+        plain = self.looked.removable
+        hides = self.hide_special and self.looked.kind == "text" and plain is not None and np.any(plain)
+        return np.flatnonzero(plain) if hides else np.arange(len(self.looked.labels))
+
+    @property
+    def hidden(self) -> str:
+        """What is left out and what share it gets, in a sentence; nothing if nothing is."""
+        rest = np.setdiff1d(np.arange(len(self.looked.labels)), self.shown)
+        names = ", ".join(dict.fromkeys(self.looked.labels[place] for place in rest))
+        return f"Hidden: {names}, with {per_cent(float(self.scores[rest].sum()))} of the shares." if names else ""
 
     @property
     def _layers(self) -> list[Any]:
@@ -133,9 +149,9 @@ class Look:
         Texts in their order; of pictures, sounds and long texts the `rows` with the largest shares.
         """
         labels, scores = self.looked.labels, self.scores
-        order = np.arange(len(labels))
+        order = self.shown
         if self.looked.kind != "text" or len(labels) > 4 * rows:
-            order = np.argsort(-scores, kind="stable")[:rows]
+            order = order[np.argsort(-scores[order], kind="stable")[:rows]]
         return [(labels[place], float(scores[place]), self._targets(int(place), most)) for place in order]
 
     def alignment(self, most: int = 3) -> list[tuple[str, str]]:
@@ -150,7 +166,7 @@ class Look:
         if self.map is None:
             return ""
         row = self.map[place]
-        order = np.argsort(-row, kind="stable")[:most]
+        order = self.shown[np.argsort(-row[self.shown], kind="stable")[:most]]
         return ", ".join(f"{self.looked.labels[other]} {row[other]:.0%}" for other in order)
 
     def write(self, path: Path, found: Faithfulness | None = None) -> None:
@@ -167,6 +183,7 @@ class Look:
     def draw(self, path: Any) -> None:
         """Draws a picture into a file, by name or open for bytes."""
         looked, title = self.looked, f"{self.looked.answer}  {self.which}".strip()
+        labels = [looked.labels[place] for place in self.shown]
         if looked.found is not None:
             plots.boxes(looked.picture, looked.found, path=path)
         elif looked.picture is not None:
@@ -174,13 +191,20 @@ class Look:
         elif looked.words:
             plots.words_in_time(looked.words, self.scores, looked.moment, title, path=path)
         elif self.method == "alignment":
-            plots.heat_map(self._mean, looked.written, looked.labels, self.which, path=path)
+            plots.heat_map(self._of_shown(self._mean, rows=False), looked.written, labels, self.which, path=path)
         elif self.method != "weights" or self.start is not None:
-            plots.tokens(looked.labels, self.scores, title, path=path)
+            plots.tokens(labels, self.scores[self.shown], title, path=path)
         elif self.layer is None and self.head is None:
-            plots.head_grid([weights[0] for weights in looked.seen], "Every layer and head", path=path)
+            plots.head_grid([self._of_shown(each[0]) for each in looked.seen], "Every layer and head", path=path)
         else:
-            plots.heat_map(self._mean, looked.labels, looked.labels, self.which, path=path)
+            plots.heat_map(self._of_shown(self._mean), labels, labels, self.which, path=path)
+
+    def _of_shown(self, weights: Any, rows: bool = True) -> Any:
+        """Weights `(..., T, n)` of the positions that are shown, as they are if that is all."""
+        if len(self.shown) == len(self.looked.labels):
+            return weights
+        kept = to_numpy(weights.dense())[..., self.shown]
+        return kept[..., self.shown, :] if rows else kept
 
     def _write_page(self, path: Path, faithful: list[Picture]) -> None:
         """The explorer of the report: every layer, head and token."""
@@ -190,7 +214,13 @@ class Look:
         example = Example(self.given, "", predicted, float(chance) if looked.answer else float("nan"))
         attention = TokenAttention(example, looked.labels, looked.seen.dense())
         report = Report(
-            "What the model attends to", told, self._facts, metrics=[], attention=[attention], pictures=faithful
+            "What the model attends to",
+            told,
+            self._facts,
+            metrics=[],
+            attention=[attention],
+            pictures=faithful,
+            hide_special=self.hide_special,
         )
         write_report(report, path)
 
@@ -199,7 +229,8 @@ class Look:
         seen = self._seen
         positions = {"text": "Tokens", "image": "Patches and special positions", "audio": "Positions"}
         counts = (("Layers", len(seen)), ("Heads", seen[0].shape[-3]), (positions[self.looked.kind], seen[0].shape[-1]))
-        return [*((name, str(count)) for name, count in counts), ("Looked at", self.which)]
+        hidden = [("Left out", self.hidden)] if self.hidden else []
+        return [*((name, str(count)) for name, count in counts), ("Looked at", self.which), *hidden]
 
     def _write_pictures_page(self, path: Path, faithful: list[Picture]) -> None:
         drawn = io.BytesIO()

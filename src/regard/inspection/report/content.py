@@ -182,7 +182,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """One run, told: what it comes to, how good it is, where it errs, how it was trained, what it attends to."""
+    """One run, told: what it comes to, how good it is, where it errs, how it was trained, what it attends to.
+
+    Attributes:
+        hide_special: whether the view of `attention` begins without marks such as `[CLS]`; a reader can show them.
+    """
 
     title: str
     summary: str
@@ -205,3 +209,4 @@ class Report:
     notes: list[str] = field(default_factory=list)
     hardware: list[tuple[str, str]] = field(default_factory=list)
     config: str = ""
+    hide_special: bool = False

@@ -91,7 +91,8 @@
 
   // ---- state, and its copy in the address ------------------------------------------------------------------------
 
-  const state = { example: 0, layer: 0, head: -1, token: 0, direction: "given", marks: "shown" };
+  const usual = byId("explorer").dataset.marks;
+  const state = { example: 0, layer: 0, head: -1, token: 0, direction: "given", marks: usual };
   let matrix = null, top = 1, preview = -1;
 
   const within = (text, low, high, otherwise) => {
@@ -115,7 +116,7 @@
 
   function writeAddress() {
     const name = (index) => (index < 0 ? "mean" : index);
-    const hash = `#example=${state.example}&layer=${name(state.layer)}&head=${name(state.head)}&token=${state.token}&direction=${state.direction}${state.marks === "hidden" ? "&marks=hidden" : ""}`;
+    const hash = `#example=${state.example}&layer=${name(state.layer)}&head=${name(state.head)}&token=${state.token}&direction=${state.direction}${state.marks === usual ? "" : `&marks=${state.marks}`}`;
     try { history.replaceState(null, "", hash); } catch { /* some viewers forbid it; the page works without */ }
   }
 
