@@ -59,6 +59,18 @@ COMPANIONS = {"transformers": {"torch"}, "timm": {"torch"}, "diffusers": {"torch
 FINE_TUNING = ("regard.finetuning", "regard.finetune")
 PLOTTING = ("regard.inspection.plots", "regard.inspection.report")
 
+LOADERS = {"from_pretrained", "from_config", "pipeline"}  # what may run code that comes with a model
+# Loaders of other classes, that take no `trust_remote_code`: a module and the call -> why it runs no such code.
+TRUSTED = {
+    "regard.finetuning.adapters: PeftModel.from_pretrained": "PEFT reads weights and a JSON file",
+    "regard.finetuning.denoiser: DDIMScheduler.from_pretrained": "diffusers asks for code in pipelines alone",
+    "regard.finetuning.denoiser: AutoencoderKL.from_pretrained": "diffusers asks for code in pipelines alone",
+    "regard.finetuning.denoiser: DiTTransformer2DModel.from_pretrained": "diffusers asks for code in pipelines alone",
+    "regard.finetuning.tasks.image_generation: Denoiser.from_pretrained": "our own, of the three above",
+    "regard.finetuning.tasks._recognizers: torch.nn.Embedding.from_pretrained": "PyTorch's, of a tensor",
+    "regard.finetuning.frameworks.keras.models: type(model.backbone).from_config": "of a model that is loaded already",
+}
+
 
 def module_name(path, source):
     parts = [source.name, *path.relative_to(source).with_suffix("").parts]
@@ -136,6 +148,26 @@ def misplaced_frameworks(source):
                 yield f"{name}:{line} imports {imported}"
 
 
+def trusting_calls(source):
+    """Loaders of models that may run code which comes with a model: module: what is called, or named for later."""
+    for path, name in files(source):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        safe = {id(call.func) for call in calls if refuses_code(call)}
+        named = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute | ast.Constant)]
+        for node in (*named, *(call.func for call in calls if isinstance(call.func, ast.Name))):
+            if ast.unparse(node).rpartition(".")[2].strip("'") in LOADERS and id(node) not in safe:
+                yield f"{name}: {ast.unparse(node)}"
+
+
+def refuses_code(call):
+    """Whether a call says `trust_remote_code=False`."""
+    return any(
+        keyword.arg == "trust_remote_code" and isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+        for keyword in call.keywords
+    )
+
+
 def loaded_by(statement):
     """The frameworks in `sys.modules` of a new process after a statement."""
     watched = sorted({*FRAMEWORKS, "matplotlib", "pandas", "scipy", "sklearn"})
@@ -150,6 +182,10 @@ def test_imports_go_down_only():
 
 def test_frameworks_are_imported_where_their_name_stands():
     assert list(misplaced_frameworks(SOURCE)) == []
+
+
+def test_no_code_that_comes_with_a_model_is_run():
+    assert {*trusting_calls(SOURCE)} == {*TRUSTED}
 
 
 def test_the_package_imports_no_framework():
@@ -255,3 +291,33 @@ def test_a_framework_in_its_place_passes(tmp_path, module, text):
 
 def test_a_framework_that_is_loaded_is_found():
     assert loaded_by("import regard, torch") == ["torch"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AutoModel.from_pretrained(name)",
+        "AutoModel.from_pretrained(name, trust_remote_code=True)",
+        "AutoModel.from_pretrained(name, trust_remote_code=trusted)",
+        "AutoModel.from_pretrained(name, **{'trust_remote_code': False})",
+        "def late():\n    return kind.from_config(config)",
+        "load = AutoTokenizer.from_pretrained",
+        "getattr(AutoModel, 'from_pretrained')(name)",
+        "from transformers import pipeline\npipeline('fill-mask', model=name)",
+        "transformers.pipeline('fill-mask')",
+    ],
+)
+def test_a_loader_that_may_run_code_is_found(tmp_path, text):
+    assert len(list(trusting_calls(package(tmp_path, **{"finetuning/run": text})))) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "AutoModel.from_pretrained(name, trust_remote_code=False)",
+        "AutoConfig.for_model('bert')",
+        "TEXT = 'AutoModel.from_pretrained(name)'",
+    ],
+)
+def test_a_loader_that_runs_no_code_passes(tmp_path, text):
+    assert list(trusting_calls(package(tmp_path, **{"finetuning/run": text}))) == []

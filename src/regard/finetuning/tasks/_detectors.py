@@ -54,7 +54,8 @@ def make_model(family: str, scratch: dict[str, int], dropout: float, labels: dic
 
     sizes = {"yolos": _yolos, "rt_detr": _rt_detr}.get(family, _detr)(scratch, dropout)
     with quiet_transformers():  # RT-DETR's advice on widths is for its CUDA kernel
-        model = AutoModelForObjectDetection.from_config(AutoConfig.for_model(family, **sizes, **labels))
+        described = AutoConfig.for_model(family, **sizes, **labels)
+        model = AutoModelForObjectDetection.from_config(described, trust_remote_code=False)
     return model.requires_grad_()
 
 

@@ -120,7 +120,7 @@ def make_model(family: str, sizes: dict[str, int], dropout: float | None) -> Any
 
     rate = 0.1 if dropout is None else dropout
     kind = AutoModelForMaskedLM if family in ENCODERS else AutoModelForSeq2SeqLM
-    return kind.from_config(AutoConfig.for_model(family, **_DESCRIBED[family](sizes, rate)))
+    return kind.from_config(AutoConfig.for_model(family, **_DESCRIBED[family](sizes, rate)), trust_remote_code=False)
 
 
 def _common(sizes: dict[str, int]) -> dict[str, Any]:

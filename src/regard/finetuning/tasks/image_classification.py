@@ -185,7 +185,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     if scratch and not Path(source).is_dir():
         dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout or 0.0)
         config = AutoConfig.for_model(source, **_sizes(scratch), **dropouts, **_text.head_options(spec["labels"]))
-        return AutoModelForImageClassification.from_config(config), ["everything"]
+        return AutoModelForImageClassification.from_config(config, trust_remote_code=False), ["everything"]
     with quiet_transformers():
         model, info = AutoModelForImageClassification.from_pretrained(
             source,
