@@ -32,6 +32,15 @@ def is_control(sign: str) -> bool:
     return unicodedata.category(sign) in ("Cc", "Cs", "Zl", "Zp") or sign in _TURNING
 
 
+def half(text: str) -> str | None:
+    r"""Return the first half of a surrogate pair that stands alone in a text, as `\ud800`; it is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return _written_out(text[error.start])
+    return None
+
+
 def _written_out(sign: str) -> str:
     return sign.encode("unicode_escape").decode("ascii")
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from regard._escapes import as_json
-from regard.errors import DataError
+from regard._escapes import as_json, half
+from regard.errors import DataError, RegardError
 
 _MARK = re.compile(r"\.[0-9a-f]{12}\.tmp")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -97,6 +97,38 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise DataError(f"{path}: need a file with one JSON object; got something else; put back what it was.")
     return values
+
+
+def as_path(value: Any, who: str, what: str, error: type[RegardError] = DataError) -> Path:
+    """Return the path of a file or a folder that somebody gave.
+
+    Args:
+        value: what was given.
+        who: the argument, for the message.
+        what: it stands for.
+        error: what is raised.
+
+    Raises:
+        DataError: it is no path, or one that no file can have.
+    """
+    name = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(name, str):
+        raise error(f"{who}: need {what}; got {type(value).__name__}; give its path, as str or Path.")
+    try:
+        nameable = b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:
+        nameable = False
+    if not nameable:
+        raise error(f"{who}: need {what}; got a name that no file can have; correct it.")
+    return Path(name)
+
+
+def as_folder(value: Any, who: str, what: str, error: type[RegardError] = DataError) -> Path:
+    """Return the path of a folder that other libraries read and write too, as `as_path` does; they need UTF-8."""
+    path = as_path(value, who, what, error)
+    if lone := half(str(path)):
+        raise error(f"{who}: need {what}; got a name that is no UTF-8 ({lone}); rename it.")
+    return path
 
 
 def beside(path: Path) -> Path:

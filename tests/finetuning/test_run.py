@@ -2,7 +2,10 @@
 
 import json
 import shutil
+from pathlib import Path
 
+import numpy as np
+import pandas
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,8 +14,14 @@ import regard.finetuning.train as training
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
 from regard.finetuning import reload
+from regard.finetuning.check import check
+from regard.finetuning.compare import compare
 from regard.finetuning.config import Config
+from regard.finetuning.export import export
+from regard.finetuning.push import push
 from regard.finetuning.run import Run, evaluate, predict
+from regard.finetuning.search import search
+from regard.finetuning.stream import predict_file
 from regard.finetuning.train import finetune
 
 
@@ -99,6 +108,86 @@ def test_evaluating_on_unknown_labels(finished, tmp_path):
 def test_predicting_from_no_text(finished):
     expected = "input 2: need a text; got int; correct the column or name another."
     assert refusal(predict, finished, ["film", 3], error=DataError) == expected
+
+
+NO_NAME = "run: need a run, or the directory of one; got a name that no file can have; correct it."
+
+
+def given_wrong(run, folder):
+    """Calls that were given something of another kind: a name -> the call, the error and its words."""
+    table, new = run.config.data.test, folder / "new"
+    no_run = "run: need a run, or the directory of one; got {}; give its path, as str or Path."
+    no_config = "config: need a configuration, its values, or a YAML file; got {}; give its path, as str or Path."
+    no_list = "predict: need a list of inputs, one text each; got {}; put them into a list."
+    no_text = "input {}: need a text; got {}; correct the column or name another."
+    yield from (
+        ("load", lambda: Run.load(5), DataError, no_run.format("int")),
+        ("load-none", lambda: Run.load(None), DataError, no_run.format("NoneType")),
+        ("load-bytes", lambda: Run.load(b"run"), DataError, no_run.format("bytes")),
+        ("load-null", lambda: Run.load("a\0"), DataError, NO_NAME),
+        ("predict-no-run", lambda: predict([], ["film"]), DataError, no_run.format("list")),
+        ("predict-number", lambda: run.predict(5), DataError, no_list.format("int")),
+        ("predict-none", lambda: run.predict(None), DataError, no_list.format("NoneType")),
+        ("predict-bytes", lambda: run.predict(b"film"), DataError, no_list.format("bytes")),
+        ("predict-dict", lambda: run.predict({"text": "film"}), DataError, no_list.format("dict")),
+        ("predict-set", lambda: run.predict({"film", "plot"}), DataError, no_list.format("set")),
+        ("predict-frame", lambda: run.predict(pandas.DataFrame({"a": ["b"]})), DataError, no_list.format("DataFrame")),
+        ("predict-numbers", lambda: run.predict([5]), DataError, no_text.format(1, "int")),
+        ("predict-nones", lambda: run.predict(["film", None]), DataError, no_text.format(2, "NoneType")),
+        ("predict-path", lambda: run.predict(Path("film")), DataError, no_text.format(1, "PosixPath")),
+        ("predict-list", lambda: run.predict([["film"]]), DataError, no_text.format(1, "list")),
+        (
+            "predict-half", lambda: run.predict(["film", "a \ud800"]), DataError,
+            r"predict: need whole characters; got half of a surrogate pair (\ud800) in input 2; correct it.",
+        ),
+        ("evaluate", lambda: run.evaluate(5), DataError, "data: need a table; got int; give its path, as str or Path."),
+        ("columns", lambda: run.evaluate(table, columns="a"), ConfigError,
+         "columns: need the task's names -> the table's; got str; give a dictionary."),
+        ("columns-role", lambda: run.evaluate(table, columns={"txt": "a"}), ConfigError,
+         "columns: need names among text, label; got 'txt'; correct it."),
+        ("columns-number", lambda: run.evaluate(table, columns={"text": 5}), ConfigError,
+         "columns: need a column of the table for text; got int; name one."),
+        ("columns-list", lambda: run.evaluate(table, columns={"text": ["sentence"]}), ConfigError,
+         "columns: need a column of the table for text; got list; name one."),
+        ("source", lambda: predict_file(run, 5, folder / "new.csv"), DataError,
+         "data: need a table; got int; give its path, as str or Path."),
+        ("target", lambda: predict_file(run, table, 5), DataError,
+         "predict: need a file to write; got int; give its path, as str or Path."),
+        ("column", lambda: predict_file(run, table, new, column=5), ConfigError,
+         "column: need the name of a column; got int; give a str."),
+        ("check", lambda: check(5), ConfigError, no_config.format("int")),
+        ("finetune", lambda: finetune(None), ConfigError, no_config.format("NoneType")),
+        ("search", lambda: search([]), ConfigError, no_config.format("list")),
+        ("overrides", lambda: Config.load(run.config, ["seed"]), ConfigError,
+         "overrides: need dotted keys -> values; got something else; give a dictionary of them."),
+        ("export", lambda: export(5, new), DataError, no_run.format("int")),
+        ("export-nowhere", lambda: export(run, None), ConfigError,
+         "export: need a directory to make; got NoneType; give its path, as str or Path."),
+        ("export-half", lambda: export(run, f"{folder}/\ud800"), ConfigError,
+         "export: need a directory to make; got a name that no file can have; correct it."),
+        ("export-format", lambda: export(run, new, format=5), ConfigError,
+         "export: need a format, one of safetensors, onnx; got '5'; choose one."),
+        ("push", lambda: push(run, None, dry_run=True), ConfigError,
+         "push: need a name as hubs take it, OWNER/NAME of letters, digits, '-', '_' and '.'; got 'None'; choose "
+         "another."),
+        ("compare-none", lambda: compare(), ConfigError, "compare: need at least two runs; got 0; name another."),
+        ("compare-list", lambda: compare([run, run]), DataError, no_run.format("list")),
+        ("compare-one", lambda: compare(run), ConfigError, "compare: need at least two runs; got 1; name another."),
+    )  # fmt: skip
+
+
+def test_what_is_of_another_kind_is_told_in_a_sentence(finished, tmp_path):
+    for name, call, error, told in given_wrong(finished, tmp_path):
+        assert (name, refusal(call, error=error)) == (name, told)
+    assert not list(tmp_path.iterdir())
+
+
+def test_predicting_takes_what_has_an_order(finished):
+    texts = ["a superb film", "a dull plot"]
+    expected = finished.predict(texts)
+    for given in (tuple(texts), iter(texts), np.array(texts), pandas.Series(texts, index=[4, 2])):
+        assert finished.predict(given) == expected
+    assert finished.predict([]) == []
 
 
 def test_the_report_tells_the_run(finished):

@@ -208,6 +208,36 @@ def test_a_place_that_may_not_be_written_is_told():
     assert done.stderr.startswith("regard: /sys/new.yaml: need files that can be read and written; got '")
 
 
+BYTES = b"a \xff film".decode("utf-8", "surrogateescape")
+"""What Python makes of an argument that is no UTF-8."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("predict RUN GIVEN", "predict: need text in UTF-8; got half of a surrogate pair ({}) in input 1; correct it."),
+        ("predict RUN GIVEN -o NEW.jsonl", "predict: need text in UTF-8; got half of a surrogate pair ({}) in input 1"),
+        ("look RUN GIVEN", "look: need text in UTF-8; got half of a surrogate pair ({}); correct it."),
+        ("evaluate RUN GIVEN", "a {} film: need a file to read; got nothing there;"),
+        ("evaluate RUN TABLE --column GIVEN", "need the column 'a {} film'; got "),
+        ("check GIVEN", "a {} film: need a configuration file; got nothing there;"),
+        ("check CONFIG --set data.train=GIVEN", "--set: need a value in YAML for 'data.train'; got "),
+        ("export RUN -o GIVEN", "export: need a directory to make; got a name that is no UTF-8 ({}); rename it."),
+        (
+            "predict GIVEN film",
+            "run: need a run, or the directory of one; got a name that is no UTF-8 ({}); rename it.",
+        ),
+        ("init GIVEN", "task: need one of "),
+    ],
+)
+def test_arguments_that_are_no_utf_8_are_told(finished, config, tmp_path, arguments, told, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    places = {"RUN": finished.path, "GIVEN": BYTES, "TABLE": finished.config.data.test, "CONFIG": config}
+    given = [each.replace("GIVEN", BYTES) if "=" in each else places.get(each, each) for each in arguments.split()]
+    assert told.format("\\udcff") in sentence(run(*given))
+    assert [each.name for each in tmp_path.iterdir()] == ["c.yaml"]
+
+
 def test_a_fault_of_ours_is_told_as_one(config, monkeypatch):
     def broken(*_):
         raise TypeError(f"unsupported{TITLE}\nof ours")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from regard._escapes import half
 from regard.errors import DataError
 from regard.finetuning.data import FILES, TABLES, kind_of, neighbours, stream
 from regard.models.files import require_regular
@@ -102,6 +103,10 @@ def _must_be_there(text: str, run: Any) -> bool:
 def _text(text: str, number: int, run: Any) -> str:
     if not text.strip():
         raise DataError(f"predict: need a {run.input} to work on; got an empty one, input {number}; leave it out.")
+    if lone := half(text):
+        raise DataError(
+            f"predict: need text in UTF-8; got half of a surrogate pair ({lone}) in input {number}; correct it."
+        )
     if run.input in FILES:
         raise DataError(f"predict: need files for this run; got --text; leave it out, and name the {run.input}'s file.")
     return text

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from regard._digits import digits, per_cent
+from regard._escapes import half
 from regard.commands.shared import print_table, say, silence, warn_of_cuts
 from regard.errors import ConfigError, DataError
 
@@ -84,6 +85,8 @@ def _given(given: str, as_text: bool) -> str:
         given, as_text = sys.stdin.read().strip(), True
     if not given.strip():
         raise DataError("look: need a text, or the file of a picture or a sound; got an empty text; write one.")
+    if lone := half(given):
+        raise DataError(f"look: need text in UTF-8; got half of a surrogate pair ({lone}); correct it.")
     if as_text or not (is_there(given) or looks_like_a_path(given)):
         return given
     if not is_there(given):

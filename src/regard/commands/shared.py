@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from regard._escapes import as_json, is_control, printable
+from regard._escapes import as_json, half, is_control, printable
 from regard._files import naming
 from regard.errors import RegardError
 
@@ -76,6 +76,8 @@ def told_of(error: Exception) -> str | None:
         return "need more memory than there is; lower train.batch_size, train.max_tokens or the size of the model."
     if isinstance(error, UnicodeDecodeError):
         return f"need text in UTF-8; got byte 0x{error.object[error.start]:02x}; save the file as UTF-8."
+    if isinstance(error, UnicodeEncodeError) and (lone := half(error.object)):
+        return f"need names and texts in UTF-8; got half of a surrogate pair ({lone}); correct or rename it."
     return None
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from regard._files import as_path
 from regard.errors import ConfigError
 from regard.finetuning.words import listed, nearest
 
@@ -249,6 +250,8 @@ class Config(Section):
             ConfigError: the file cannot be read, or says what cannot be.
         """
         name, values = _read(source)
+        if not isinstance(overrides or {}, dict) or not all(isinstance(key, str) for key in overrides or {}):
+            raise ConfigError("overrides: need dotted keys -> values; got something else; give a dictionary of them.")
         for key, value in (overrides or {}).items():
             _put(values, key, value)
         return _complete(_build(cls, values, name), name)
@@ -323,7 +326,7 @@ def _read(source: str | Path | dict[str, Any] | Config) -> tuple[str, dict[str, 
         return "config", source.model_dump()
     if isinstance(source, dict):
         return "config", _copy(source)
-    path = Path(source)
+    path = as_path(source, "config", "a configuration, its values, or a YAML file", ConfigError)
     if not path.is_file():
         got = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "nothing there"
         raise ConfigError(f"{path}: need a configuration file; got {got}; make one with 'regard init'.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from regard._escapes import as_json
-from regard._files import require_no_link, sweep, whole
+from regard._files import as_path, require_no_link, sweep, whole
 from regard.errors import DataError
 from regard.finetuning.locks import alone
 from regard.finetuning.spreadsheets import read_spreadsheet
@@ -60,7 +60,7 @@ def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
     Raises:
         DataError: there is no such file, or it cannot be read; says where in the file.
     """
-    path = Path(path)
+    path = as_path(path, "data", "a table")
     if reader := _other_reader(path, formats):
         return read_rows(reader(path), path)
     _require_table(path, (*TABLES, *filter(None, formats or {})))
@@ -315,7 +315,7 @@ def stream(path: str | Path, text_column: str, formats: Formats | None = None) -
     Raises:
         DataError: there is no such file, or it cannot be read; says where in the file.
     """
-    path = Path(path)
+    path = as_path(path, "data", "a table")
     kind = kind_of(path).removesuffix(PACKED)
     if reader := _other_reader(path, formats):
         yield from reader(path)

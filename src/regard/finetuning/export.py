@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from regard._files import require_no_link, sweep, whole
+from regard._files import as_folder, require_no_link, sweep, whole
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.locks import alone
@@ -75,7 +75,7 @@ def export(
             this format.
         RegardError: what was written answers otherwise than the model; nothing is left of it.
     """
-    run, output = Run.load(run), Path(output)
+    run, output = Run.load(run), as_folder(output, "export", "a directory to make", ConfigError)
     _require_possible(run, output, format)
     model, _ = get_framework(run.config.framework).load(run.folder, run.config, run.state["spec"])
     if not hasattr(model, "config"):

@@ -67,7 +67,7 @@ def _require_name(name: str) -> None:
     from huggingface_hub.utils import validate_repo_id
 
     try:
-        validate_repo_id(name)
+        validate_repo_id(name if isinstance(name, str) else "")  # which lets None pass
     except HFValidationError:
         raise ConfigError(
             f"push: need a name as hubs take it, OWNER/NAME of letters, digits, '-', '_' and '.'; got '{name}'; choose "

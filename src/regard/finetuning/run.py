@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from os import PathLike, fspath
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from regard._escapes import half
+from regard._files import as_folder, remove, write_text
 from regard._files import read_json as read_json
-from regard._files import remove, write_text
 from regard._files import write_json as write_json
-from regard.errors import DataError
+from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data import read_table, take_columns
+from regard.finetuning.data import FILES, read_table, take_columns
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.inputs import MODELS, require_same_inputs
 from regard.finetuning.loading import loading
@@ -54,7 +56,7 @@ class Run:
         """
         if isinstance(path, Run):
             return path
-        path = Path(path)
+        path = as_folder(path, "run", "a run, or the directory of one")
         if not (path / STATE).is_file():
             raise DataError(f"{path}: need a run directory; got {_what(path)}; make one with 'regard finetune'.")
         if not (path / MODEL).is_dir():
@@ -118,7 +120,7 @@ class Run:
 
     def predict(self, inputs: Sequence[Any] | str, *, progress: bool = False) -> list[Prediction]:
         """Predict in the order of the inputs; see `regard.predict`."""
-        return self.respond([inputs] if isinstance(inputs, str) else list(inputs), Display(quiet=not progress))
+        return self.respond(_listed(inputs, self.input), Display(quiet=not progress))
 
     def respond(self, inputs: Sequence[Any], display: Display) -> list[Prediction]:
         """Predict in the order of the inputs, and show how far it is."""
@@ -128,6 +130,7 @@ class Run:
         self, data: str | Path, *, columns: Mapping[str, str | list[str]] | None = None, progress: bool = False
     ) -> dict[str, Score]:
         """Measure on a file that holds the truth too, by other columns if they are given; see `regard.evaluate`."""
+        _require_columns(columns, self.config.data.columns)
         columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
         split = take_columns(read_table(data, self.task.FORMATS), columns, data)
         if self.task.read and spec.get("reading"):
@@ -150,7 +153,7 @@ def predict(run: Run | str | Path, inputs: Sequence[Any] | str, *, progress: boo
         `probability`, `probabilities` of all labels, and `tokens_cut`, the number of tokens too many for the model.
 
     Raises:
-        DataError: there is no such run, or an input is no text.
+        DataError: there is no such run, or an input is none that the task reads.
     """
     return Run.load(run).predict(inputs, progress=progress)
 
@@ -170,6 +173,44 @@ def evaluate(run: Run | str | Path, data: str | Path, *, progress: bool = False)
         DataError: the run or the data cannot be used.
     """
     return Run.load(run).evaluate(data, progress=progress)
+
+
+def _listed(inputs: Any, role: str) -> list[Any]:
+    """Return inputs as a list, each of a kind that a task can look at.
+
+    Raises:
+        DataError: they have no order, or are none.
+    """
+    if isinstance(inputs, str | PathLike):
+        inputs = [inputs]
+    unordered = isinstance(inputs, Mapping | Set | bytes | bytearray) or hasattr(inputs, "columns")
+    if unordered or not isinstance(inputs, Iterable):
+        raise DataError(
+            f"predict: need a list of inputs, one {role} each; got {type(inputs).__name__}; put them into a list."
+        )
+    found = [fspath(each) if role in FILES and isinstance(each, PathLike) else each for each in inputs]
+    for number, each in enumerate(found, start=1):
+        if role not in FILES and isinstance(each, str) and (lone := half(each)):
+            raise DataError(
+                f"predict: need whole characters; got half of a surrogate pair ({lone}) in input {number}; correct it."
+            )
+    return found
+
+
+def _require_columns(columns: Any, known: Mapping[str, Any]) -> None:
+    """Raise ConfigError for what are not the task's names of columns and a table's."""
+    if columns is None:
+        return
+    if not isinstance(columns, Mapping):
+        raise ConfigError(
+            f"columns: need the task's names -> the table's; got {type(columns).__name__}; give a dictionary."
+        )
+    for role, name in columns.items():
+        if role not in known:
+            raise ConfigError(f"columns: need names among {', '.join(known)}; got '{role}'; correct it.")
+        several = isinstance(name, list) and name and all(isinstance(each, str) for each in name)
+        if not (isinstance(name, str) or (several and isinstance(known[role], list))):
+            raise ConfigError(f"columns: need a column of the table for {role}; got {type(name).__name__}; name one.")
 
 
 def require_unchanged(path: Path, described: Described, part: str = MODEL) -> None:

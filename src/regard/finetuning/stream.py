@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from regard._files import whole
+from regard._files import as_path, whole
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data import FILES, TableWriter, locate, require_column, stream
 from regard.finetuning.finite import NotFiniteError
@@ -66,8 +66,11 @@ def predict_file(
         Memory for some thousands of rows, whatever the size of the file.
     """
     run, display = Run.load(run), Display(quiet=not progress)
-    column = column or str(run.config.data.columns[run.input])
-    with TableWriter(Path(target)) as writer, _Folder(Path(target).with_suffix("")) as folder:
+    column = str(run.config.data.columns[run.input]) if column is None else column
+    if not isinstance(column, str):
+        raise ConfigError(f"column: need the name of a column; got {type(column).__name__}; give a str.")
+    target = as_path(target, "predict", "a file to write")
+    with TableWriter(target) as writer, _Folder(target.with_suffix("")) as folder:
         total = _count(source, column, run)
         rows = cut = 0
         with display.bar("predict", total) as advance:
@@ -78,7 +81,7 @@ def predict_file(
                 kept = [folder.keep(p, rows + number) for number, p in enumerate(predictions, start=1)]
                 writer.write([_merge(row, p) for row, p in zip(given, kept, strict=True)])
                 rows, cut = rows + len(given), cut + sum(p.get("tokens_cut", 0) > 0 for p in predictions)
-    return Written(Path(target), rows, cut)
+    return Written(target, rows, cut)
 
 
 def _responded(run: Run, inputs: Sequence[Any], advance: Advance, before: int, total: int) -> list[Prediction]:
