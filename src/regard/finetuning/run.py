@@ -130,7 +130,8 @@ class Run:
         self, data: str | Path, *, columns: Mapping[str, str | list[str]] | None = None, progress: bool = False
     ) -> dict[str, Score]:
         """Measure on a file that holds the truth too, by other columns if they are given; see `regard.evaluate`."""
-        _require_columns(columns, self.config.data.columns)
+        one = {*self.config.data.columns} if self.task.reading is None else {self.input}
+        _require_columns(columns, self.config.data.columns, one)
         columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
         split = take_columns(read_table(data, self.task.FORMATS), columns, data)
         if self.task.read and spec.get("reading"):
@@ -197,8 +198,8 @@ def _listed(inputs: Any, role: str) -> list[Any]:
     return found
 
 
-def _require_columns(columns: Any, known: Mapping[str, Any]) -> None:
-    """Raise ConfigError for what are not the task's names of columns and a table's."""
+def _require_columns(columns: Any, known: Mapping[str, Any], one: Set[str]) -> None:
+    """Raise ConfigError for what are not the task's names of columns and a table's; those in `one` are never lists."""
     if columns is None:
         return
     if not isinstance(columns, Mapping):
@@ -208,8 +209,8 @@ def _require_columns(columns: Any, known: Mapping[str, Any]) -> None:
     for role, name in columns.items():
         if role not in known:
             raise ConfigError(f"columns: need names among {', '.join(known)}; got '{role}'; correct it.")
-        several = isinstance(name, list) and name and all(isinstance(each, str) for each in name)
-        if not (isinstance(name, str) or (several and isinstance(known[role], list))):
+        several = role not in one and isinstance(name, list) and all(isinstance(each, str) for each in name)
+        if not (isinstance(name, str) or (several and name)):
             raise ConfigError(f"columns: need a column of the table for {role}; got {type(name).__name__}; name one.")
 
 
