@@ -103,8 +103,9 @@ class Look:
     def shown(self) -> np.ndarray:
         """The positions in tables and drawings: all, or those of no special token."""
         plain = self.looked.removable
-        hides = self.hide_special and self.looked.kind == "text" and plain is not None and np.any(plain)
-        return np.flatnonzero(plain) if hides else np.arange(len(self.looked.labels))
+        if not self.hide_special or self.looked.kind != "text" or plain is None or not np.any(plain):
+            return np.arange(len(self.looked.labels))
+        return np.flatnonzero(plain)
 
     @property
     def hidden(self) -> str:
