@@ -47,7 +47,9 @@ def test_what_does_not_load_is_told(saved):
     (folder / "model.safetensors").unlink()
     with pytest.raises(RegardError) as caught:
         reload.require_same_answers(model, folder, prepared)
-    assert str(caught.value).startswith(f"{folder}: need the saved model to load in a new process; got 'OSError: ")
+    assert str(caught.value).startswith(f"{folder}: need the saved model to load in a new process; got '")
+    assert "ConfigError: " in str(caught.value)
+    assert "save or fetch them again." in str(caught.value)
 
 
 @pytest.mark.parametrize(
