@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from regard.errors import ConfigError
-from regard.finetuning.config import Config, in_steps, parse_override
+from regard.finetuning.config import Config, in_steps, load_yaml, parse_override
 from regard.finetuning.tasks import TASKS, get_task
 
 MINIMAL = {"task": "text-classification", "model": "m", "data": {"train": "t.csv"}, "output": "o"}
@@ -195,6 +195,20 @@ def test_yaml_that_holds_nothing_to_be_read(tmp_path, content, got):
     with pytest.raises(ConfigError) as caught:
         Config.load(path)
     assert str(caught.value).startswith(f"{path}: need YAML; got {got}")
+
+
+@pytest.mark.parametrize("key", ["task", "seed"])
+def test_a_key_that_is_there_twice(tmp_path, key):
+    path = tmp_path / "c.yaml"
+    path.write_text(f"task: translation\nseed: 1\ndata: {{train: t, test: u}}\n{key}: 7\n")
+    with pytest.raises(ConfigError) as caught:
+        Config.load(path)
+    assert str(caught.value) == f"{path}: need YAML; got 'the key {key} a second time' at line 4; correct the line."
+
+
+def test_keys_of_several_sections_may_be_alike():
+    found = load_yaml("a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}\n")
+    assert found == {"a": {"b": 1, "c": 2}, "d": {"b": 3, "c": 2}}
 
 
 def test_what_is_no_file_is_not_waited_for(tmp_path):

@@ -125,7 +125,18 @@ def test_coco_that_is_no_json(tmp_path, content):
     assert refusal(lambda: list(from_coco(path))).startswith(f"{path}: need JSON; got '")
 
 
-@pytest.mark.parametrize("content", ["names: 5", "names: {a: b}", "path: 5\nnames: [a]", "[" * 20_000, "x: 2024-13-45"])
+@pytest.mark.parametrize(("name", "entry"), [("images", {"file_name": "b.png"}), ("categories", {"name": "dog"})])
+def test_coco_with_an_id_twice(tmp_path, name, entry):
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({**COCO, name: [*COCO[name], {"id": 1, **entry}]}))
+    told = refusal(lambda: list(from_coco(path)))
+    assert told == f"{path}: need each id in '{name}' once; got '1' several times; rename or drop all but one."
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["names: [a]\nnames: [b]", "names: 5", "names: {a: b}", "path: 5\nnames: [a]", "[" * 20_000, "x: 2024-13-45"],
+)
 def test_yolo_s_yaml_of_other_kinds(tmp_path, content):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()

@@ -112,6 +112,42 @@ def test_another_column(finished, tmp_path):
     assert told == "--column: need one of text, label before the '='; got 'lable'; correct it."
 
 
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_sheets_of_a_workbook_are_told_and_named(finished, tmp_path, command):
+    import openpyxl
+
+    book, path = openpyxl.Workbook(), tmp_path / "t.xlsx"
+    for sheet, text in ((book.active, "superb"), (book.create_sheet("more"), "dull")):
+        sheet.append(["sentence", "sentiment"])
+        sheet.append([text, "positive"])
+    book.save(path)
+    done = run(command, finished.path, path)
+    assert f"regard: {path}: sheet 'Sheet' is read; left out: 'more'; --sheet names another\n" in done.stderr
+    done = run(command, finished.path, path, "--sheet", "more", *(["-o", tmp_path / "p.csv"] * (command == "predict")))
+    assert f"regard: {path}: sheet 'more' is read; left out: 'Sheet'; --sheet names another\n" in done.stderr
+    if command == "predict":
+        assert next(iter(read_table(tmp_path / "t.predictions.jsonl")))["sentence"] == "superb"
+        assert next(iter(read_table(tmp_path / "p.csv")))["label"] == "negative"
+    else:
+        assert "accuracy  0.000" in done.stdout
+    assert refused(run(command, finished.path, path, "--sheet", "no")).startswith(f"{path}: need the sheet 'no'; got ")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+def test_predictions_of_predictions_lose_nothing(finished, tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    write_csv(tmp_path / "t.csv", [("superb", "positive"), ("dull", "negative")])
+    if suffix == ".jsonl":
+        path.write_text('{"sentence": "superb", "probability": 7}\n{"sentence": "dull", "probability": 8}\n')
+    for number in range(3):
+        target = tmp_path / f"p{number}{suffix}"
+        assert run("predict", finished.path, path, "-o", target).exit_code == 0
+        before, after = list(read_table(path)), list(read_table(target))
+        assert [{key: row[key] for key in before[0]} for row in after] == before
+        assert len(after[0]) > len(before[0])
+        path = target
+
+
 @pytest.mark.parametrize("text", ["", "  ", "\n"])
 def test_an_empty_text_is_refused(finished, text):
     told = refused(run("predict", finished.path, "a film", text))

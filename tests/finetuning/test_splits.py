@@ -181,6 +181,25 @@ def test_equal_texts_stay_together_without_labels():
     assert {row ^ 1 for row in aside} == set(aside)
 
 
+def test_sheets_that_are_left_out_are_told(tmp_path):
+    import openpyxl
+
+    book, path = openpyxl.Workbook(), tmp_path / "t.xlsx"
+    for sheet in (book.active, book.create_sheet("second")):
+        sheet.append(["text", "label"])
+        for number in range(40):
+            sheet.append([f"{sheet.title} {text(number)}", "ab"[number % 2]])
+    book.save(path)
+    found = parted(path, validation=0.2, test=0.2)
+    assert told(found) == [
+        f"{path}: sheet 'Sheet' is read; left out: 'second'; set data.sheet if that is not what was meant"
+    ]
+    found = parted(path, validation=0.2, test=0.2, sheet="second")
+    assert all(each.startswith("second ") for each in found.tables["train"]["text"])
+    assert told(found) == []
+    assert told(found, "ok")[0] == f"{path}: sheet 'second' is read; left out: 'Sheet'"
+
+
 def test_no_test_is_told(tmp_path):
     path = write(tmp_path / "t.jsonl", [{"text": text(n), "label": "ab"[n % 2]} for n in range(40)])
     assert told(parted(path)) == [

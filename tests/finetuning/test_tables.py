@@ -10,6 +10,7 @@ import pytest
 
 from regard.errors import DataError
 from regard.finetuning import data
+from regard.finetuning.spreadsheets import told_of_sheets
 
 ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
 
@@ -58,6 +59,65 @@ def test_cells_of_a_workbook_are_as_csv_would_have_them(tmp_path):
     read = both(workbook(tmp_path / "t.XLSX", rows))
     assert read[:2] == [{"text": "a", "n": "1", "x": "0.5"}, {"text": "", "n": "2", "x": ""}]
     assert read[2] == {"text": "", "n": "True", "x": "2024-05-01"}
+
+
+def test_sheets_of_a_workbook(tmp_path):
+    rows, notes = [["text", "label"], ["a", "x"]], [["text", "label"], ["b", "y"]]
+    path = workbook(tmp_path / "t.xlsx", rows, notes=notes, empty=[])
+    assert both(path) == [{"text": "a", "label": "x"}]
+    assert list(data.read_table(path, sheet="notes")) == list(data.stream(path, "text", sheet="notes"))
+    assert list(data.read_table(path, sheet="notes")) == [{"text": "b", "label": "y"}]
+    assert told_of_sheets(path) == f"{path}: sheet 'Sheet' is read; left out: 'notes'"
+    assert told_of_sheets(path, "notes") == f"{path}: sheet 'notes' is read; left out: 'Sheet'"
+    with pytest.raises(DataError) as caught:
+        data.read_table(path, sheet="note")
+    assert str(caught.value) == (
+        f"{path}: need the sheet 'note'; got 'Sheet', 'notes', 'empty'; name one of them, as data.sheet does."
+    )
+    assert told_of_sheets(workbook(tmp_path / "one.xlsx", rows, empty=[], more=[[None]])) is None
+    assert told_of_sheets(tmp_path / "t.csv") is None
+
+
+TWICE = "need each column once; got 'text' several times; rename or drop all but one."
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    rows = [["text", "label", "text"], ["a", "x", "b"]]
+    assert refusal(workbook(tmp_path / "t.xlsx", rows)) == TWICE
+    for suffix, separator in ((".csv", ","), (".csv", ";"), (".tsv", "\t")):
+        path = tmp_path / f"t{suffix}"
+        path.write_text("".join(separator.join(row) + "\n" for row in rows))
+        assert refusal(path) == TWICE
+    path = tmp_path / "t.parquet"
+    columns = [pyarrow.array([cell]) for cell in rows[1]]
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, names=rows[0]), path)
+    assert refusal(path) == TWICE
+    inner = pyarrow.StructArray.from_arrays(columns, names=rows[0])
+    pyarrow.parquet.write_table(pyarrow.table({"t": pyarrow.ListArray.from_arrays([0, 1], inner)}), path)
+    assert refusal(path) == TWICE
+
+
+@pytest.mark.parametrize("line", ['{"text": "a", "text": "b"}', '{"x": [{"text": "a", "y": 1, "text": "a"}]}'])
+def test_a_key_that_is_there_twice_is_refused(tmp_path, line):
+    path = tmp_path / "t.jsonl"
+    path.write_text(f'{{"text": "a"}}\n{line}\n')
+    for read in (data.read_table, lambda path: list(data.stream(path, "text"))):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert str(caught.value) == f"{path}, line 2: {TWICE.replace('column', 'key')}"
+
+
+def test_columns_without_a_name_hold_nothing_if_there_are_several(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("text,,label,\na,,x,\nb, ,y,\n")
+    assert both(path) == [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+    path.write_text(",text\n0,a\n")  # as pandas writes an index
+    assert both(path) == [{"": "0", "text": "a"}]
+    path.write_text("text,,label,\na,,x,\nb,,y,z\n")
+    assert refusal(path) == (
+        "need a name for each column with something in it; got 2 without one, of which column 4 holds something in row "
+        "2; name it in the first row, or drop it."
+    )
 
 
 def test_a_workbook_with_cells_beside_its_columns_is_refused(tmp_path):

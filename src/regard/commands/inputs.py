@@ -150,9 +150,9 @@ def _from_disk(path: Path, run: Any) -> tuple[list[str], list[Path]]:
     return found, []
 
 
-def empty_rows(path: Path, column: str, run: Any) -> Iterator[int]:
+def empty_rows(path: Path, column: str, sheet: str | None, run: Any) -> Iterator[int]:
     """Yield the numbers of the rows of a table without anything in their text."""
     if run.input not in FILES:
-        for number, row in enumerate(stream(path, column, run.task.FORMATS), start=1):
+        for number, row in enumerate(stream(path, column, run.task.FORMATS, sheet), start=1):
             if not str(row.get(column) or "").strip():
                 yield number

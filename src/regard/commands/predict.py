@@ -10,7 +10,17 @@ import typer
 
 from regard._digits import digits
 from regard._escapes import printable
-from regard.commands.shared import RunFolder, print_json, print_table, say, silence, warn_of_cuts, warn_of_empty
+from regard.commands.shared import (
+    RunFolder,
+    Sheet,
+    print_json,
+    print_table,
+    say,
+    silence,
+    warn_of_cuts,
+    warn_of_empty,
+    warn_of_sheets,
+)
 from regard.errors import ConfigError
 
 MANY = 8
@@ -34,6 +44,7 @@ def predict(
     column: Annotated[
         str | None, typer.Option("--column", metavar="NAME", help="the column of a table to predict from")
     ] = None,
+    sheet: Sheet = None,
     text: Annotated[bool, typer.Option("--text", help="each input is a text, whatever it looks like")] = False,
     draw: Annotated[bool, typer.Option("--draw", help="also write each picture with the objects found in it")] = False,
 ) -> None:
@@ -47,7 +58,7 @@ def predict(
     items, tables = sort(inputs, opened, text)
     targets = _targets(tables, output, alone=not items)
     for table, target in targets.items():
-        _predict_table(opened, table, target, column, draw)
+        _predict_table(opened, table, target, (column, sheet), draw)
     if items and output and output.suffix.lower() in SUFFIXES:
         _predict_into(opened, items, output, draw)
     elif items:
@@ -72,13 +83,15 @@ def _stem(table: Path) -> str:
     return Path(table.stem).stem if table.suffix.lower() == ".gz" else table.stem
 
 
-def _predict_table(run: Any, table: Path, target: Path, column: str | None, draw: bool) -> None:
+def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None, str | None], draw: bool) -> None:
     from regard.commands.inputs import empty_rows
     from regard.finetuning.stream import predict_file
 
-    written = predict_file(run, table, target, column=column, draw=draw, progress=True)
+    column, sheet = named[0] or run.config.data.columns[run.input], named[1] or run.config.data.sheet
+    warn_of_sheets(table, sheet)
+    written = predict_file(run, table, target, column=column, sheet=sheet, draw=draw, progress=True)
     warn_of_cuts(written.cut, written.rows)
-    warn_of_empty(str(table), list(empty_rows(table, column or run.config.data.columns[run.input], run)))
+    warn_of_empty(str(table), list(empty_rows(table, column, sheet, run)))
     say(f"{written.rows} predictions: {written.path}")
 
 
@@ -139,6 +152,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--column", metavar="[ROLE=]NAME", help="the table's name of a column, such as label=sentiment"),
     ] = None,
+    sheet: Sheet = None,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Measure a run on other data."""
@@ -147,9 +161,10 @@ def evaluate(
 
     silence()
     opened = Run.load(run)
-    columns = _columns(column or [], opened)
-    scores = opened.evaluate(file, columns=columns, progress=True)
-    warn_of_empty(file, list(empty_rows(Path(file), str(columns[opened.input]), opened)))
+    columns, sheet = _columns(column or [], opened), sheet or opened.config.data.sheet
+    warn_of_sheets(Path(file), sheet)
+    scores = opened.evaluate(file, columns=columns, sheet=sheet, progress=True)
+    warn_of_empty(file, list(empty_rows(Path(file), str(columns[opened.input]), sheet, opened)))
     if as_json:
         print_json({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()})
         return

@@ -22,6 +22,7 @@ RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="a run directory")
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="put another value in the configuration")
 ]
+Sheet = Annotated[str | None, typer.Option("--sheet", metavar="NAME", help="the sheet of a workbook to read")]
 REFUSED, FAULT, INTERRUPTED = 2, 70, 130
 """Exit codes: what was asked for cannot be done, Regard has a fault, and Ctrl-C."""
 DEBUG = "REGARD_DEBUG"
@@ -154,6 +155,14 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
         console.width = 10_000
     with naming(OUTPUT):
         console.print(Text(printable(title)), table)
+
+
+def warn_of_sheets(table: Path, sheet: str | None) -> None:
+    """Say which sheets of a workbook are left out, if there are such."""
+    from regard.finetuning.spreadsheets import told_of_sheets
+
+    if told := told_of_sheets(table, sheet):
+        say(f"regard: {told}; --sheet names another", err=True)
 
 
 def warn_of_empty(name: str, rows: list[int]) -> None:

@@ -64,6 +64,7 @@ class Data(Section):
         test: file that measures the result, or a fraction to set aside of `train`; without it `validation` does.
         columns: the task's name of a column -> your name of it; the same name if left out. Labels with a column each
             are a list of names, or a pattern such as `genre_*`.
+        sheet: which sheet of workbooks; their first if left out.
         group: column whose equal cells keep rows together, such as a speaker, a patient or a document: none of them is
             on both sides of what is set aside.
         max_length: tokens to read of each text at most; what the model can read if left out.
@@ -74,6 +75,7 @@ class Data(Section):
     validation: str | Fraction = 0.1
     test: str | Fraction | None = None
     columns: dict[str, str | list[str]] = {}
+    sheet: str | None = None
     group: str | None = None
     max_length: PositiveInt | None = None
     too_long: Literal["cut", "refuse"] = "cut"
@@ -293,15 +295,32 @@ def _folder_of(package: str) -> Path | None:
     return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
 
 
+def load_yaml(text: str) -> Any:
+    """Read YAML of plain values; a key that is there twice, of which the last would win, is an error of it."""
+    return yaml.load(text, _EachOnce)
+
+
+class _EachOnce(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        known: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in known and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key {key.value} a second time", problem_mark=key.start_mark
+                )
+            known.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """Read `train.epochs=2` as a dotted key and a YAML value."""
     key, equals, value = text.partition("=")
     if not equals or not key.strip():
         raise ConfigError(f"--set: need KEY=VALUE, such as train.epochs=2; got '{text}'; write it so.")
     try:
-        return key.strip(), yaml.safe_load(value)
+        return key.strip(), load_yaml(value)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set: need a value in YAML for '{key}'; got {_yaml_problem(error)}; quote it.") from None
+        raise ConfigError(f"--set: need a value in YAML for '{key}'; got {yaml_problem(error)}; quote it.") from None
 
 
 def _complete(config: Config, who: str) -> Config:
@@ -331,15 +350,15 @@ def _read(source: str | Path | dict[str, Any] | Config) -> tuple[str, dict[str, 
         got = "a folder" if path.is_dir() else "a pipe or a device" if path.exists() else "nothing there"
         raise ConfigError(f"{path}: need a configuration file; got {got}; make one with 'regard init'.")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: need YAML; got {_yaml_problem(error)}; correct the line.") from None
+        raise ConfigError(f"{path}: need YAML; got {yaml_problem(error)}; correct the line.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: need 'key: value' lines; got {_kind(values)}; make one with 'regard init'.")
     return str(path), values
 
 
-def _yaml_problem(error: Exception) -> str:
+def yaml_problem(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     told = "text that is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).split("; ")[0]
     problem = getattr(error, "problem", None) or " ".join(told.split())

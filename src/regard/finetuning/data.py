@@ -13,14 +13,16 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from regard._escapes import as_json
 from regard._files import as_path, require_no_link, sweep, whole
 from regard.errors import DataError
+from regard.finetuning.headers import each_once, require_own_names, with_own_names
 from regard.finetuning.locks import alone
-from regard.finetuning.spreadsheets import read_spreadsheet
+from regard.finetuning.spreadsheets import SHEET, read_spreadsheet
 from regard.finetuning.words import listed, nearest
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """What tables are written as."""
-SHEET, PACKED = ".xlsx", ".gz"
+PACKED = ".gz"
 TABLES = (*SUFFIXES, SHEET, *(f"{suffix}{PACKED}" for suffix in SUFFIXES[:3]))
 """What tables are read from."""
 MOST_COLUMNS = 10_000
@@ -50,12 +52,13 @@ class Part:
     rows: Callable[[], Iterator[dict[str, Any]]]
 
 
-def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
+def read_table(path: str | Path, formats: Formats | None = None, sheet: str | None = None) -> Dataset:
     """Read a table; the cells of CSV and TSV are texts.
 
     Args:
         path: a `.csv`, `.tsv` or `.jsonl` file in UTF-8, also with `.gz` behind, a `.parquet` or an `.xlsx` file.
         formats: what else can be read.
+        sheet: of a workbook; the first if left out.
 
     Raises:
         DataError: there is no such file, or it cannot be read; says where in the file.
@@ -64,10 +67,10 @@ def read_table(path: str | Path, formats: Formats | None = None) -> Dataset:
     if reader := _other_reader(path, formats):
         return read_rows(reader(path), path)
     _require_table(path, (*TABLES, *filter(None, formats or {})))
-    readers = {
+    readers: dict[str, Callable[[Path], Dataset]] = {
         ".csv": _read_separated,
         ".tsv": _read_separated,
-        SHEET: _read_separated,
+        SHEET: partial(_read_separated, sheet=sheet),
         ".jsonl": _read_lines_of_json,
         ".parquet": _read_parquet,
     }
@@ -304,13 +307,16 @@ def _separator(path: Path) -> str:
     return "\t" if path.suffix.lower() == ".tsv" else ","
 
 
-def stream(path: str | Path, text_column: str, formats: Formats | None = None) -> Iterator[dict[str, Any]]:
+def stream(
+    path: str | Path, text_column: str, formats: Formats | None = None, sheet: str | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table one by one, so that memory does not grow with the file.
 
     Args:
         path: what `read_table` reads, or a `.txt` file with one text a line, blank lines left out.
         text_column: what the texts of a `.txt` file are called.
         formats: what else can be read.
+        sheet: of a workbook; the first if left out.
 
     Raises:
         DataError: there is no such file, or it cannot be read; says where in the file.
@@ -331,18 +337,17 @@ def stream(path: str | Path, text_column: str, formats: Formats | None = None) -
     elif kind == ".txt":
         yield from ({text_column: line} for text in read_lines(path) for line in text.splitlines() if line.strip())
     else:
-        cells = _rows(path)
+        cells = _rows(path, sheet)
         header = next(cells, [])
         yield from (dict(zip(header, row, strict=True)) for row in cells)
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
+def _rows(path: Path, sheet: str | None = None) -> Iterator[list[str]]:
     """Yield the rows of a table of texts, the header first."""
-    rows = read_spreadsheet(path) if path.suffix.lower() == SHEET else _separated(path)
+    rows = read_spreadsheet(path, sheet) if path.suffix.lower() == SHEET else _separated(path)
     header = next(rows, [])
     _require_few(len(header), path)
-    yield header
-    yield from rows
+    yield from with_own_names(itertools.chain([header], rows), path)
 
 
 def _require_few(columns: int, path: Path) -> None:
@@ -371,10 +376,10 @@ def _separated(path: Path) -> Iterator[list[str]]:
         raise DataError(f"{path}: need valid quoting; got '{error}' at line {reader.line_num}; correct it.") from None
 
 
-def _read_separated(path: Path) -> Dataset:
+def _read_separated(path: Path, sheet: str | None = None) -> Dataset:
     from datasets import Dataset
 
-    rows = list(_rows(path))
+    rows = list(_rows(path, sheet))
     names, body = (rows[0], rows[1:]) if rows else ([], [])
     columns = zip(*body, strict=True) if body else ([] for _ in names)
     return Dataset.from_dict({name: list(column) for name, column in zip(names, columns, strict=True)})
@@ -399,7 +404,10 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
 
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = json.loads(line, object_pairs_hook=each_once)
+    except DataError as error:
+        told = str(error).partition(": ")[2]
+        raise DataError(f"{path}, line {number}: {told}") from None
     except (ValueError, RecursionError) as error:  # of what is no JSON, of huge numbers and of deep nesting
         told = getattr(error, "msg", None) or str(error).split("; ")[0]
         raise DataError(f"{path}: need one JSON object a line; got '{told}' at line {number}; correct it.") from None
@@ -470,7 +478,17 @@ def _open_parquet(path: Path) -> Any:
     with _parquet_faults(path):
         file = pyarrow.parquet.ParquetFile(path)
         _require_few(len(file.schema_arrow.names), path)
+        _require_own_fields(file.schema_arrow, path)
         return file
+
+
+def _require_own_fields(fields: Iterable[Any], path: Path) -> None:
+    """Raise DataError if two columns, or two values inside of one, share a name."""
+    fields = list(fields)
+    require_own_names([field.name for field in fields], path)
+    for kind in (field.type for field in fields):
+        if hasattr(kind, "field"):  # it is nested
+            _require_own_fields((kind.field(number) for number in range(kind.num_fields)), path)
 
 
 @contextmanager

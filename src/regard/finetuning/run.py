@@ -127,13 +127,18 @@ class Run:
         return self.task.respond(self.model, self.processor, inputs, display)
 
     def evaluate(
-        self, data: str | Path, *, columns: Mapping[str, str | list[str]] | None = None, progress: bool = False
+        self,
+        data: str | Path,
+        *,
+        columns: Mapping[str, str | list[str]] | None = None,
+        sheet: str | None = None,
+        progress: bool = False,
     ) -> dict[str, Score]:
-        """Measure on a file that holds the truth too, by other columns if they are given; see `regard.evaluate`."""
+        """Measure on a file with the truth, by other columns, or another sheet, if given; see `regard.evaluate`."""
         one = {*self.config.data.columns} if self.task.reading is None else {self.input}
         _require_columns(columns, self.config.data.columns, one)
         columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
-        split = take_columns(read_table(data, self.task.FORMATS), columns, data)
+        split = take_columns(read_table(data, self.task.FORMATS, sheet or self.config.data.sheet), columns, data)
         if self.task.read and spec.get("reading"):
             split = self.task.read(split, spec["reading"], str(data))
         self.task.inspect_held_out(split, str(data), spec)

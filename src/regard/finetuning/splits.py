@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import GROUP, Part, read_rows, read_table, take_columns
+from regard.finetuning.spreadsheets import told_of_sheets
 from regard.finetuning.tasks import Task, _classes, get_task
 from regard.finetuning.tasks._classes import require_few
 from regard.inspection.report.content import Finding
@@ -58,6 +59,7 @@ def read_splits(config: Config) -> Splits:
             tables[name], found = _set_aside(tables, name, source, config, config.seed + offset)
             findings += found
     tables = {name: tables[name] for name in PARTS if name in tables}
+    findings = [*_told_of_sheets(sources.values(), config), *findings]
     return Splits(tables, reading, findings + _group_findings(tables, config) + _told_of_no_test(tables), config)
 
 
@@ -81,8 +83,18 @@ def _source(config: Config, name: str) -> str | float | None:
 
 
 def _read(source: str, own: Part | None, config: Config) -> Dataset:
-    table = read_rows(own.rows(), own.path) if own else read_table(source, get_task(config.task).FORMATS)
+    formats = get_task(config.task).FORMATS
+    table = read_rows(own.rows(), own.path) if own else read_table(source, formats, config.data.sheet)
     return take_columns(table, config.data.columns, source, config.data.group)
+
+
+def _told_of_sheets(sources: Iterable[str | float | None], config: Config) -> list[Finding]:
+    """Say which sheets of workbooks are left out."""
+    paths = dict.fromkeys(Path(source) for source in sources if isinstance(source, str))
+    told = [each for path in paths if (each := told_of_sheets(path, config.data.sheet))]
+    if config.data.sheet is not None:
+        return [Finding("ok", each) for each in told]
+    return [Finding("warning", f"{each}; set data.sheet if that is not what was meant") for each in told]
 
 
 def _set_aside(

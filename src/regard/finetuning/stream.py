@@ -42,6 +42,7 @@ def predict_file(
     target: str | Path,
     *,
     column: str | None = None,
+    sheet: str | None = None,
     draw: bool = False,
     progress: bool = False,
 ) -> Written:
@@ -51,10 +52,11 @@ def predict_file(
 
     Args:
         run: a run, or its directory.
-        source: a `.csv`, `.tsv`, `.jsonl` or `.parquet` file with the run's column, or `.txt`, one input a line.
+        source: a table that `regard.finetuning` reads, with the run's column, or `.txt`, one input a line.
         target: the `.csv`, `.tsv`, `.jsonl` or `.parquet` file to write; it has its name once it is whole. Pictures
             and sounds that are predicted are files in a folder of the same name beside it, and are named in it.
         column: the column to predict from, if it is not called as in the run's own data.
+        sheet: of a workbook, if it is not that of the run's own data.
         draw: also write each picture with what was found in it.
         progress: show a progress bar.
 
@@ -66,15 +68,16 @@ def predict_file(
         Memory for some thousands of rows, whatever the size of the file.
     """
     run, display = Run.load(run), Display(quiet=not progress)
+    sheet = run.config.data.sheet if sheet is None else sheet
     column = str(run.config.data.columns[run.input]) if column is None else column
     if not isinstance(column, str):
         raise ConfigError(f"column: need the name of a column; got {type(column).__name__}; give a str.")
     target = as_path(target, "predict", "a file to write")
     with TableWriter(target) as writer, _Folder(target.with_suffix("")) as folder:
-        total = _count(source, column, run)
+        total = _count(source, column, sheet, run)
         rows = cut = 0
         with display.bar("predict", total) as advance:
-            coming = stream(source, column, run.task.FORMATS)
+            coming = stream(source, column, run.task.FORMATS, sheet)
             while given := list(islice(coming, ROWS)):
                 inputs = [_input(row[column], run, source) for row in given]
                 predictions = drawn(run, inputs, _responded(run, inputs, advance, rows, total), draw)
@@ -118,10 +121,10 @@ class _Inside(Display):
         yield self.advance
 
 
-def _count(source: str | Path, column: str, run: Run) -> int:
+def _count(source: str | Path, column: str, sheet: str | None, run: Run) -> int:
     """Count the rows, each of which must have an input."""
     role, number = run.input, 0
-    for number, row in enumerate(stream(source, column, run.task.FORMATS), start=1):
+    for number, row in enumerate(stream(source, column, run.task.FORMATS, sheet), start=1):
         require_column(list(row), column, source, f"data.columns.{role}")
         if row[column] is None or (role not in FILES and not isinstance(row[column], str)):
             kind = "none" if row[column] is None else type(row[column]).__name__
@@ -166,4 +169,15 @@ class _Folder:
 
 
 def _merge(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
-    return {**row, **{f"predicted_{key}" if key in row else key: value for key, value in prediction.items()}}
+    """Put a prediction beside its row, under names that the row does not have."""
+    merged = dict(row)
+    for key, value in prediction.items():
+        while any(name in row for name in _names(key, value)):
+            key = f"predicted_{key}"
+        merged[key] = value
+    return merged
+
+
+def _names(key: str, value: Any) -> list[str]:
+    """Return what a value is called, and in CSV what is in it."""
+    return [key, *(f"{key}_{inner}" for inner in value)] if isinstance(value, dict) else [key]

@@ -11,6 +11,7 @@ from typing import Any
 
 from regard.errors import DataError
 from regard.finetuning.data import Part
+from regard.finetuning.headers import require_own_names
 from regard.finetuning.tasks import _files
 from regard.inspection.report.content import Finding
 
@@ -32,6 +33,8 @@ def from_coco(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the pictures of a COCO file, as the columns `image` and `objects`."""
     content = _read_coco(path)
     _require_fields(content, path)
+    for name in ("images", "categories"):
+        require_own_names([each["id"] for each in content[name]], path, f"id in '{name}'")
     names = {each["id"]: each["name"] for each in content["categories"]}
     found: dict[Any, list[Object]] = {each["id"]: [] for each in content["images"]}
     for number, each in enumerate(content["annotations"], start=1):

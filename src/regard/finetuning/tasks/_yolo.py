@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from regard.errors import DataError
+from regard.finetuning.config import load_yaml, yaml_problem
 from regard.finetuning.data import Part, read_lines
 from regard.finetuning.tasks import _files
 from regard.finetuning.tasks._boxes import FORMS, Object
@@ -59,9 +60,9 @@ PLACES = [key for keys in _files.PARTS.values() for key in keys]
 
 def _described(file: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise DataError(f"{file}: need YAML in UTF-8; got something else; correct it.") from None
+        found = load_yaml(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{file}: need YAML; got {yaml_problem(error)}; correct it.") from None
     found = found if isinstance(found, dict) else {}
     for key, kinds in {"path": str, "names": list | dict, **dict.fromkeys(PLACES, str | list)}.items():
         if found.get(key) is not None and not isinstance(found[key], kinds):
