@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+import typer
 
 import regard
+from regard.cli import app
+from regard.commands import shared
 
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README.zh-CN.md"]
@@ -46,6 +49,29 @@ def test_a_wrong_example_is_seen():
     parser = doctest.DocTestParser()
     example = parser.get_doctest(">>> 1 + 1\n3\n", {"np": np}, "wrong", None, 0)
     assert doctest.DocTestRunner(verbose=False).run(example, out=lambda text: None).failed == 1
+
+
+def options():
+    """Every command with the options that it has beside --help."""
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        for parameter in command.params:
+            yield from ((name, option) for option in parameter.opts if option.startswith("--"))
+    yield from (("", option) for parameter in group.params for option in parameter.opts if option.startswith("--"))
+
+
+def test_the_documentation_names_every_command_and_what_is_special_to_it():
+    written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    commands = {name for name, _ in options() if name}
+    assert [name for name in sorted(commands) if f"regard {name} " not in written] == []
+    assert [f"{name} {option}" for name, option in options() if option not in written] == []
+
+
+def test_the_documentation_names_every_exit_code():
+    told = (ROOT / "docs" / "runs.md").read_text(encoding="utf-8")
+    for code in (shared.REFUSED, shared.FAULT, shared.INTERRUPTED):
+        assert f"\n| {code} | " in told
+    assert shared.DEBUG in told
 
 
 @pytest.mark.parametrize("readme", READMES)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import sys
 
 import pytest
@@ -142,6 +143,14 @@ def test_templates_hold_every_default(name):
     config = Config.load(written)
     minimal = {key: written[key] for key in ("task", "model", "data", "output")}
     assert config == Config.load(minimal)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_templates_tell_how_rows_are_kept_together(name):
+    written = get_task(name).TEMPLATE
+    assert re.search(r"^  # group: \w+ +# ", written, re.MULTILINE)
+    config = Config.load(yaml.safe_load(written.replace("  # group:", "  group:")))
+    assert config.data.group
 
 
 @pytest.mark.parametrize(("given", "kind"), [(1, int), (1.0, float), (0.5, float), (7, int)])

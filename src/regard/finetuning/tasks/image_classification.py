@@ -90,12 +90,13 @@ task: image-classification
 model: facebook/dinov2-small
 
 data:
-  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl or .parquet
+  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl, .parquet or .xlsx
   validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
   test: 0.1                   # the same, or a fraction to set aside of train: measures the result
   columns:                    # of a table: the task's name of each column, then yours
     image: image              # a file; where it has no folder, beside the table
     label: label
+  # group: patient            # a column whose equal cells stay together when rows are set aside
 
 output: runs/pictures         # the run directory to make
 

@@ -80,12 +80,13 @@ task: image-generation
 model: facebook/DiT-XL-2-256
 
 data:
-  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl or .parquet
+  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl, .parquet or .xlsx
   validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
   test: 0.1                   # the same, or a fraction to set aside of train: as many are made and compared
   columns:                    # of a table: the task's name of each column, then yours
     image: image              # a file; where it has no folder, beside the table
     label: label
+  # group: series             # a column whose equal cells stay together when rows are set aside
 
 output: runs/made             # the run directory to make
 

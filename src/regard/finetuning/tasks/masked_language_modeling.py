@@ -111,6 +111,7 @@ data:
   test: 0.05                  # the same, or a fraction to set aside of train: measures the result
   columns:                    # of a table: the task's name of each column, then yours
     text: text
+  # group: document           # a column whose equal cells stay together when rows are set aside
   # max_length: 128           # tokens to read of each text; what the model can read if left out
   too_long: cut               # cut longer texts and report how many, or refuse to start
 

@@ -79,6 +79,7 @@ data:
   columns:                    # of a table: the task's name of each column, then yours
     image: image              # a file; where it has no folder, beside the table
     objects: objects          # [{"label": "cat", "box": [10, 20, 30, 40]}, ...]
+  # group: scene              # a column whose equal cells stay together when rows are set aside
 
 output: runs/objects          # the run directory to make
 

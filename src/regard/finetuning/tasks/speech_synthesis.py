@@ -85,12 +85,13 @@ model: microsoft/speecht5_tts
 
 data:
   train: recordings           # a folder of .wav files, each beside a .txt file of the same name with its words, or a
-                              # table: .csv, .tsv, .jsonl or .parquet
+                              # table: .csv, .tsv, .jsonl, .parquet or .xlsx
   validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
   test: 0.1                   # the same, or a fraction to set aside of train: measures the result
   columns:                    # of a table: the task's name of each column, then yours
     text: text
     audio: audio              # a .wav file of any rate; where it has no folder, beside the table
+  # group: session            # a column whose equal cells stay together when rows are set aside
   too_long: cut               # leave pairs out of training that are longer than is learned; refuse: do not start
 
 output: runs/voice            # the run directory to make

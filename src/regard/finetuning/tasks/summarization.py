@@ -31,12 +31,13 @@ task: summarization
 model: facebook/bart-base
 
 data:
-  train: articles.jsonl       # .csv, .tsv, .jsonl, .parquet, or a folder with two files, aligned by lines
+  train: articles.jsonl       # .csv, .tsv, .jsonl, .parquet, .xlsx, or a folder with two files, aligned by lines
   validation: 0.05            # the same, or a fraction to set aside of train: chooses the checkpoint
   test: 0.05                  # the same, or a fraction to set aside of train: measures the result
   columns:                    # the task's name of each column, then yours
     text: text
     summary: summary
+  # group: source             # a column whose equal cells stay together when rows are set aside
   # max_length: 512           # tokens to read of each text; what the model can read if left out
   too_long: cut               # cut longer texts and report how many, or refuse to start
 

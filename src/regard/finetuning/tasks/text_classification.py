@@ -82,12 +82,13 @@ task: text-classification
 model: answerdotai/ModernBERT-base
 
 data:
-  train: reviews.csv          # .csv, .tsv, .jsonl or .parquet
+  train: reviews.csv          # .csv, .tsv, .jsonl, .parquet or .xlsx
   validation: 0.1             # a file, or a fraction to set aside of train: chooses the checkpoint
   test: 0.1                   # a file, or a fraction to set aside of train: measures the result
   columns:                    # the task's name of each column, then yours
     text: text
     label: label
+  # group: author             # a column whose equal cells stay together when rows are set aside
   # max_length: 256           # tokens to read of each text; what the model can read if left out
   too_long: cut               # cut longer texts and report how many, or refuse to start
 

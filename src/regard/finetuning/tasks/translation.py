@@ -43,12 +43,13 @@ task: translation
 model: Helsinki-NLP/opus-mt-en-de
 
 data:
-  train: pairs.tsv            # .csv, .tsv, .jsonl, .parquet, .tmx, or a folder with two files, aligned by lines
+  train: pairs.tsv            # .csv, .tsv, .jsonl, .parquet, .xlsx, .tmx, or a folder with two files, aligned by lines
   validation: 0.05            # the same, or a fraction to set aside of train: chooses the checkpoint
   test: 0.05                  # the same, or a fraction to set aside of train: measures the result
   columns:                    # the task's name of each column, then yours; in .tmx the languages: en, de
     source: source
     target: target
+  # group: document           # a column whose equal cells stay together when rows are set aside
   # max_length: 128           # tokens to read of each text; what the model can read if left out
   too_long: cut               # cut longer texts and report how many, or refuse to start
 
