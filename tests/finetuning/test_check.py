@@ -234,7 +234,7 @@ def test_signs_of_a_wrong_encoding(values, train, spoiled):
 
 
 def test_other_languages_are_no_wrong_encoding():
-    from regard.finetuning.tasks._text import SPOILED
+    from regard.finetuning.tasks._wording import SPOILED
 
     for text in (
         "\u00abcaf\u00e9\u00bb",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
+
+if TYPE_CHECKING:
+    pass
+
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
 from regard.finetuning.data import Part
 
 
@@ -65,3 +72,10 @@ def own_parts(path: Path, reader: Callable[[Path], Iterator[dict[str, Any]]], pa
     if "train" not in found:
         return {}
     return {part: Part(folder, partial(reader, folder)) for part, folder in found.items()}
+
+
+def text_of(value: Any, where: str) -> str:
+    """Return a cell that must be a text."""
+    if not isinstance(value, str):
+        raise DataError(f"{where}: need a text; got {type(value).__name__}; correct the column or name another.")
+    return value

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data import Part
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.tasks import Encoded, Spec, _classes, _files, _text
+from regard.finetuning.tasks import Encoded, Spec, _bases, _classes, _files
 from regard.inspection.report.content import Finding
 from regard.models.pictures import PICTURES, open_picture
 
@@ -94,7 +94,7 @@ def load_processor(source: str) -> Any:
     """Load what a checkpoint prepares pictures with."""
     from transformers import AutoImageProcessor
 
-    _text.require_model(source)
+    _bases.require_model(source)
     with quiet_transformers():
         try:
             return AutoImageProcessor.from_pretrained(source, trust_remote_code=False)
@@ -111,7 +111,7 @@ FIXED = ("vit", "deit", "vit_msn")
 
 def require_fit(source: str, processor: Any) -> None:
     """Raise ConfigError if a model cannot read pictures of the size that its processor makes."""
-    known, size = _text.require_model(source), dict(getattr(processor, "crop_size", None) or processor.size)
+    known, size = _bases.require_model(source), dict(getattr(processor, "crop_size", None) or processor.size)
     if known.model_type not in FIXED or "height" not in size:
         return
     wanted = known.image_size if isinstance(known.image_size, list | tuple) else (known.image_size,) * 2

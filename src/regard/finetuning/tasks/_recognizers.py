@@ -15,7 +15,7 @@ from regard.errors import ConfigError
 from regard.finetuning.config import Section
 from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.tasks import Spec, _text, _transcripts
+from regard.finetuning.tasks import Spec, _bases, _transcripts
 
 Kind = Literal["ctc", "writer"]
 SCRATCH = {"wav2vec2": "ctc", "whisper": "writer"}
@@ -57,7 +57,7 @@ def kind_of(source: str, scratch: dict[str, int] | None) -> Kind:
 
     if scratch and not Path(source).is_dir():
         return _scratch_kind(source, scratch)
-    family = _text.require_model(source).model_type
+    family = _bases.require_model(source).model_type
     if family in MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES:
         return "writer"
     if family in MODEL_FOR_CTC_MAPPING_NAMES:
@@ -120,7 +120,7 @@ def _set_up(processor: Any, source: str, options: dict[str, Any]) -> Any:
             )
         extractor.chunk_length, extractor.n_samples = window, window * extractor.sampling_rate
         extractor.nb_max_frames = extractor.n_samples // extractor.hop_length
-    described = _text.require_model(source)
+    described = _bases.require_model(source)
     bands, made = getattr(described, "num_mel_bins", None), getattr(extractor, "feature_size", None)
     if bands is not None and described.is_encoder_decoder and bands != made:
         raise ConfigError(
@@ -239,7 +239,7 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
     scratch = spec["from_scratch"]
     if scratch and not Path(source).is_dir():
         return _new_model(spec, dropout), ["everything"]
-    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, **_text.dropouts(source, dropout)}
+    options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, **_bases.dropouts(source, dropout)}
     if spec["kind"] == "ctc":
         options |= {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "apply_spec_augment": False}
         if spec["characters"]:
@@ -250,7 +250,7 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
     _shorten(model, spec["window"])
     if spec["language"]:
         model.generation_config.language, model.generation_config.task = spec["language"], "transcribe"
-    return model, _text.newly_initialised(source, model, info)
+    return model, _bases.newly_initialised(source, model, info)
 
 
 def _shorten(model: Any, window: int | None) -> None:

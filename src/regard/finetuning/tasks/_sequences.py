@@ -15,7 +15,7 @@ from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.padding import as_configured, batches
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Spec, _pairs, _scratch, _text
+from regard.finetuning.tasks import Encoded, Prediction, Spec, _bases, _files, _pairs, _scratch, _text, _wording
 from regard.inspection.report.content import Finding, Picture, Table
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ class TextToText:
         sources = _prefixed(split[self.source], spec["prefix"])
         read, lengths = _text.tokenize(processor, sources, limit)
         written, counts = _text.tokenize(processor, targets, most, as_target=True)
-        findings = _text.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
+        findings = _wording.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
         findings += _cut_targets(name, counts, most)
-        findings += _text.reading_findings(f"{name}, {self.source}", sources, read, processor)
-        findings += _text.reading_findings(f"{name}, {self.target}", targets, written, processor)
+        findings += _wording.reading_findings(f"{name}, {self.source}", sources, read, processor)
+        findings += _wording.reading_findings(f"{name}, {self.target}", targets, written, processor)
         findings += _text.padding_findings(name, processor)
         if not spec["from_scratch"]:
             _text.require_embeddings(processor, [*read, *written], config.source)
@@ -147,7 +147,7 @@ def load_processor(source: str, config: Config, train: Dataset | None, columns: 
 
 def _require_writer(source: str) -> None:
     """Raise ConfigError unless a model has an encoder, and a decoder that knows how to begin."""
-    known = _text.require_model(source)
+    known = _bases.require_model(source)
     if not known.is_encoder_decoder:
         raise ConfigError(
             f"model: need an encoder with a decoder, such as Marian, NLLB, T5 or BART; got '{source}', which only "
@@ -183,16 +183,16 @@ def _loaded(source: str, dropout: float | None) -> tuple[Any, list[str]]:
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
-            **_text.dropouts(source, dropout),
+            **_bases.dropouts(source, dropout),
         )
-    return model, _text.newly_initialised(source, model, info)
+    return model, _bases.newly_initialised(source, model, info)
 
 
 def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
     """Write a text for each, in the order of the inputs; texts of like length are written together."""
     import torch
 
-    texts = [_text.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
+    texts = [_files.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
     encodings, lengths = _text.tokenize(
         processor, _prefixed(texts, getattr(model.config, "prefix", None)), processor.model_max_length
     )

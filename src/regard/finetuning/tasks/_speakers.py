@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt
 from regard.errors import ConfigError
 from regard.finetuning.config import Section
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.tasks import Spec, _text
+from regard.finetuning.tasks import Spec, _bases
 from regard.models.sounds import read_sound
 
 FAMILY = "speecht5"
@@ -69,7 +69,7 @@ def is_new(source: str, scratch: dict[str, int] | None) -> bool:
 def require_family(source: str, scratch: dict[str, int] | None) -> None:
     """Raise ConfigError unless a model can learn to speak here."""
     if not is_new(source, scratch):
-        family = _text.require_model(source).model_type
+        family = _bases.require_model(source).model_type
         if family == FAMILY:
             return
         why = ", which transformers has no loss for" if family == "vits" else ""
@@ -105,7 +105,7 @@ def load_processor(source: str, scratch: dict[str, int] | None, texts: Sequence[
                 "preprocessor_config.json and the tokenizer's files of the model it was trained from there."
             ) from error
     processor.tokenizer.model_max_length = min(
-        processor.tokenizer.model_max_length, _text.require_model(source).max_text_positions
+        processor.tokenizer.model_max_length, _bases.require_model(source).max_text_positions
     )
     return processor
 
@@ -169,13 +169,15 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
         model: Any = SpeechT5ForTextToSpeech(_config(spec, dropout or 0.0))
         fresh = ["everything"]
     else:
-        rates: dict[str, Any] = {name: rate for name, rate in _text.dropouts(source, dropout).items() if name != ALWAYS}
+        rates: dict[str, Any] = {
+            name: rate for name, rate in _bases.dropouts(source, dropout).items() if name != ALWAYS
+        }
         with quiet_transformers():
             loaded: Any = SpeechT5ForTextToSpeech.from_pretrained(
                 source, trust_remote_code=False, dtype=torch.float32, output_loading_info=True, **rates
             )
         model, info = loaded
-        fresh = _text.newly_initialised(source, model, info)
+        fresh = _bases.newly_initialised(source, model, info)
     model.config.frames_per_token = spec["frames_per_token"]
     model.config.use_guided_attention_loss = spec["guide"] > 0
     model.config.guided_attention_loss_scale = spec["guide"]

@@ -19,12 +19,12 @@ from regard.finetuning.tasks import (
     Prediction,
     Score,
     Spec,
+    _bases,
     _calibration,
     _classes,
     _files,
     _labels,
     _pictures,
-    _text,
 )
 from regard.inspection.report.content import Example, Finding, Picture
 from regard.models.pictures import open_picture
@@ -185,7 +185,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     scratch = spec["from_scratch"]
     if scratch and not Path(source).is_dir():
         dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout or 0.0)
-        config = AutoConfig.for_model(source, **_sizes(scratch), **dropouts, **_text.head_options(spec["labels"]))
+        config = AutoConfig.for_model(source, **_sizes(scratch), **dropouts, **_bases.head_options(spec["labels"]))
         return AutoModelForImageClassification.from_config(config, trust_remote_code=False), ["everything"]
     with quiet_transformers():
         model, info = AutoModelForImageClassification.from_pretrained(
@@ -194,10 +194,10 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **_text.head_options(spec["labels"]),
-            **_text.dropouts(source, dropout),
+            **_bases.head_options(spec["labels"]),
+            **_bases.dropouts(source, dropout),
         )
-    return model, _text.newly_initialised(source, model, info)
+    return model, _bases.newly_initialised(source, model, info)
 
 
 def _sizes(scratch: dict[str, int]) -> dict[str, int]:
@@ -248,7 +248,7 @@ def _logits(
     with display.bar(what, len(inputs)) as advance:
         for start in range(0, len(inputs), BATCH):
             files = [
-                _text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH], 1)
+                _files.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH], 1)
             ]
             found += list(framework.logits(model, {"pixel_values": _pictures.pixels(processor, files)}))
             advance(len(files))

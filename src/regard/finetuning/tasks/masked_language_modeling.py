@@ -18,7 +18,19 @@ from regard.finetuning.data import Formats, Part, read_lines, read_table, take_c
 from regard.finetuning.finite import require_finite
 from regard.finetuning.padding import as_configured
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _classes, _files, _masking, _scratch, _text
+from regard.finetuning.tasks import (
+    Encoded,
+    Prediction,
+    Score,
+    Spec,
+    _bases,
+    _classes,
+    _files,
+    _masking,
+    _scratch,
+    _text,
+    _wording,
+)
 from regard.inspection.report.content import Finding, Table
 
 if TYPE_CHECKING:
@@ -29,7 +41,7 @@ INPUT = "text"
 FILLS = 5
 """Words that are named for each mask in an input."""
 
-alike = _text.likeness
+alike = _wording.likeness
 strata = reading = read = None
 tally = validate = None
 
@@ -154,16 +166,16 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     """Look for texts that are there twice, or in training too."""
     findings: list[Finding] = []
     for name, split in splits.items():
-        _text.require_texts(split, _classes.where(name, config))
+        _wording.require_texts(split, _classes.where(name, config))
         words = sum(len(text.split()) for text in split["text"])
         findings.append(Finding("ok", f"{name}: {len(split):,} texts of {words:,} words"))
-        findings += _classes.repeats(name, _text.keys(split), [""] * len(split), "text")
-        findings += _text.empty_findings(name, split)
+        findings += _classes.repeats(name, _wording.keys(split), [""] * len(split), "text")
+        findings += _wording.empty_findings(name, split)
     if config.options["downstream"]:
         for name in ("train", "test"):
             _rated(config.options["downstream"], name)
     spec = {"from_scratch": config.options["from_scratch"]}
-    return spec, findings + _classes.leaks(_text.likenesses(splits), "text")
+    return spec, findings + _classes.leaks(_wording.likenesses(splits), "text")
 
 
 def _rated(downstream: dict[str, str], name: str) -> Dataset:
@@ -178,7 +190,7 @@ def metric(spec: Spec) -> str:
 
 def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
     """Require texts."""
-    _text.require_texts(split, path)
+    _wording.require_texts(split, path)
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
@@ -209,9 +221,9 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             trust_remote_code=False,
             dtype=torch.float32,
             output_loading_info=True,
-            **_text.dropouts(source, dropout),
+            **_bases.dropouts(source, dropout),
         )
-    return model, _text.newly_initialised(source, model, info)
+    return model, _bases.newly_initialised(source, model, info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
@@ -220,8 +232,8 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
 
     limit = processor.model_max_length
     encodings, lengths = _text.tokenize(processor, split["text"], limit)
-    findings = _text.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
-    findings += _text.reading_findings(name, split["text"], encodings, processor)
+    findings = _wording.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
+    findings += _wording.reading_findings(name, split["text"], encodings, processor)
     findings += _text.padding_findings(name, processor)
     if not spec["from_scratch"]:
         _text.require_embeddings(processor, encodings, config.source)
@@ -245,7 +257,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     """Say how surprising each text is, or what may stand in place of its masks."""
     import torch
 
-    texts = [_text.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
+    texts = [_files.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
     encodings, lengths = _text.tokenize(processor, texts, processor.model_max_length)
     model.eval()
     found = []

@@ -20,13 +20,13 @@ from regard.finetuning.tasks import (
     Prediction,
     Score,
     Spec,
+    _bases,
     _boxes,
     _classes,
     _detectors,
     _files,
     _pictures,
     _precision,
-    _text,
     _yolo,
 )
 from regard.inspection.report.content import Finding, Picture, Table
@@ -209,7 +209,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     import torch
     from transformers import AutoModelForObjectDetection
 
-    labels = _text.head_options(spec["labels"])
+    labels = _bases.head_options(spec["labels"])
     if spec["from_scratch"] and not Path(source).is_dir():
         return _detectors.make_model(source, spec["from_scratch"], dropout or 0.0, labels), ["everything"]
     with quiet_transformers():
@@ -227,7 +227,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
                 f"model: need the packages of its backbone; got '{source}' without them "
                 f"({str(error).strip().splitlines()[-1][:100]}); install them, or name another detector."
             ) from None
-    return model, _text.newly_initialised(source, model, info)
+    return model, _bases.newly_initialised(source, model, info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
@@ -272,7 +272,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     finite: list[bool] = []
     with display.bar("predict", len(inputs)) as advance, torch.inference_mode():
         for start in range(0, len(inputs), BATCH):
-            files = [_text.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH])]
+            files = [_files.text_of(file, f"input {start + n}") for n, file in enumerate(inputs[start : start + BATCH])]
             pictures = [open_picture(file)[0] for file in files]
             answers = _answers(model, processor, pictures)
             found += [_prediction(model, *pair) for pair in zip(answers, pictures, strict=True)]

@@ -14,7 +14,7 @@ from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _files, _recognizers, _sounds, _text, _transcripts
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, _files, _recognizers, _sounds, _transcripts
 from regard.inspection.report.content import Finding, Picture
 from regard.models.sounds import read_sound
 
@@ -224,7 +224,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     """Write down what is said, in batches of recordings of like length; long ones in pieces."""
     rate = processor.feature_extractor.sampling_rate
     most = (getattr(processor.feature_extractor, "chunk_length", None) or _recognizers.WINDOW) * rate
-    files = [_text.text_of(file, f"input {number}") for number, file in enumerate(inputs, start=1)]
+    files = [_files.text_of(file, f"input {number}") for number, file in enumerate(inputs, start=1)]
     parts = [(n, part) for n, file in enumerate(files) for part in _sounds.pieces(read_sound(file, rate), most)]
     order = sorted(range(len(parts)), key=lambda place: -len(parts[place][1]))
     written: dict[int, str | None] = {}

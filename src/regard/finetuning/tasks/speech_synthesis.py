@@ -23,13 +23,16 @@ from regard.finetuning.tasks import (
     Prediction,
     Score,
     Spec,
+    _bases,
     _classes,
+    _files,
     _sounds,
     _speakers,
     _speech_measures,
     _text,
     _transcripts,
     _vocoders,
+    _wording,
 )
 from regard.inspection.report.content import Finding, Picture, Sound
 
@@ -48,7 +51,7 @@ OTHER_WORDS = "recordings of other words"
 CEILINGS = (SAME_VOICE,)
 """Baselines that no model can better."""
 
-alike, parts = _text.likeness, _sounds.own_parts
+alike, parts = _wording.likeness, _sounds.own_parts
 strata = reading = read = None
 
 
@@ -204,7 +207,7 @@ def _most_frames(source: str, spec: Spec) -> int:
 
     new = _speakers.is_new(source, spec["from_scratch"])
     described = (
-        SpeechT5Config(reduction_factor=spec["from_scratch"]["reduction"]) if new else _text.require_model(source)
+        SpeechT5Config(reduction_factor=spec["from_scratch"]["reduction"]) if new else _bases.require_model(source)
     )
     return described.max_speech_positions * described.reduction_factor
 
@@ -270,7 +273,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
 
     from regard.models.transformers_speech import speak
 
-    texts = [_text.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
+    texts = [_files.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
     _require_words(texts)
     tokenizer = processor.tokenizer
     ids, lengths = _text.tokenize(tokenizer, texts, tokenizer.model_max_length)

@@ -21,13 +21,16 @@ from regard.finetuning.tasks import (
     Prediction,
     Score,
     Spec,
+    _bases,
     _calibration,
     _classes,
+    _files,
     _label_sets,
     _labels,
     _numbers,
     _readings,
     _text,
+    _wording,
 )
 from regard.inspection.report.content import Finding, TokenAttention
 
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
 COLUMNS = {"text": "the text to classify", "label": "the name of its class, a list of names, or a number"}
 INPUT = "text"
 FORMATS: Formats = {}
-alike = _text.likeness
+alike = _wording.likeness
 parts = None
 READABLE = 32
 """Tokens of the longest input whose attention is drawn, unless all are longer."""
@@ -189,15 +192,15 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     """Name the labels and look for what spoils a classifier."""
     paths = {name: _classes.where(name, config) for name in splits}
     for name, split in splits.items():
-        _text.require_texts(split, paths[name])
+        _wording.require_texts(split, paths[name])
     kind = _kind_of(splits["train"], config)
     _require_options(kind, config)
     spec, findings = KINDS[kind].learn_spec(splits, paths, config)
-    keys = {name: _text.keys(split) for name, split in splits.items()}
+    keys = {name: _wording.keys(split) for name, split in splits.items()}
     for name, split in splits.items():
         shown = KINDS[kind].shown_of(split, spec)
-        findings += [*_classes.repeats(name, keys[name], shown, "text"), *_text.empty_findings(name, split)]
-    return spec, findings + _classes.leaks(_text.likenesses(splits), "text")
+        findings += [*_classes.repeats(name, keys[name], shown, "text"), *_wording.empty_findings(name, split)]
+    return spec, findings + _classes.leaks(_wording.likenesses(splits), "text")
 
 
 def _kind_of(table: Dataset, config: Config) -> str:
@@ -238,7 +241,7 @@ def metric(spec: Spec) -> str:
 
 def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
     """Require texts, and labels that the model knows."""
-    _text.require_texts(split, path)
+    _wording.require_texts(split, path)
     _of(spec).require_targets(split, path, spec)
 
 
@@ -262,13 +265,13 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **_text.head_options(spec["labels"], _of(spec).PROBLEM),
-            **_text.dropouts(source, dropout),
+            **_bases.head_options(spec["labels"], _of(spec).PROBLEM),
+            **_bases.dropouts(source, dropout),
         )
     _text.set_padding(model, source)
     if "deviation" in spec:
         model.config.label_scale = {"mean": spec["mean"], "deviation": spec["deviation"]}
-    return model, _text.newly_initialised(source, model, info)
+    return model, _bases.newly_initialised(source, model, info)
 
 
 def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
@@ -282,9 +285,9 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
         "labels": _of(spec).targets(split, spec),
         "length": [len(ids) for ids in encodings],
     }
-    findings = _text.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
+    findings = _wording.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
     _text.require_embeddings(processor, encodings, config.source)
-    findings += _text.reading_findings(name, split["text"], encodings, processor)
+    findings += _wording.reading_findings(name, split["text"], encodings, processor)
     findings += _text.padding_findings(name, processor)
     return Encoded(Dataset.from_dict(rows), findings)
 
@@ -323,7 +326,7 @@ def _logits(
     model: Any, processor: Any, inputs: Sequence[Any], display: Display, what: str = "predict"
 ) -> tuple[np.ndarray, list[int]]:
     """Return the model's logits of each text, and how many of its tokens were cut off."""
-    texts = [_text.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
+    texts = [_files.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
     encodings, lengths = _text.tokenize(processor, texts, processor.model_max_length)
     logits = _text.compute(partial(framework_of(model).logits, model), processor, encodings, display, what)
     return np.asarray(logits), [length - len(ids) for length, ids in zip(lengths, encodings, strict=True)]
