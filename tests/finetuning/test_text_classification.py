@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score
 
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import _classes, get_task
+from regard.finetuning.tasks import _classes, _intervals, get_task
 from regard.finetuning.tasks import text_classification as task
 
 RNG = np.random.default_rng(5)
@@ -20,7 +20,7 @@ CASES = [RNG.integers(0, k, (2, n)) for k, n in [(2, 50), (3, 200), (7, 1000), (
 @pytest.mark.parametrize("hits", [0, 1, 37, 99, 100])
 def test_wilson(hits):
     expected = binomtest(hits, 100).proportion_ci(method="wilson")
-    np.testing.assert_allclose(_classes.wilson(hits, 100), (expected.low, expected.high), atol=1e-6)
+    np.testing.assert_allclose(_intervals.wilson(hits, 100), (expected.low, expected.high), atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.max() + 1}x{case.shape[1]}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.run import DRAWS, METRICS, PREDICTIONS, Run
-from regard.finetuning.tasks._classes import percentiles
+from regard.finetuning.tasks._intervals import percentiles
 from regard.finetuning.titles import title
 from regard.inspection.report.content import Metric, Report, Table, Verdict
 from regard.inspection.report.measures import number, write

@@ -24,7 +24,7 @@ from regard.finetuning.progress import Display
 from regard.finetuning.repeats import summarise
 from regard.finetuning.run import ATTENTION, CARD, DRAWS, METRICS, MODEL, PREDICTIONS, STATE, Run
 from regard.finetuning.tasks import Prediction, Score, get_task
-from regard.finetuning.tasks._classes import percentiles
+from regard.finetuning.tasks._intervals import percentiles
 from regard.finetuning.titles import title
 from regard.finetuning.usage import license_of, programs
 from regard.finetuning.words import digits

@@ -13,7 +13,7 @@ from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import GROUP, Part, read_rows, read_table, take_columns
 from regard.finetuning.spreadsheets import told_of_sheets
-from regard.finetuning.tasks import Task, _classes, get_task
+from regard.finetuning.tasks import Task, _duplicates, get_task
 from regard.finetuning.tasks._classes import require_few
 from regard.inspection.report.content import Finding
 
@@ -256,7 +256,7 @@ def _group_findings(tables: dict[str, Dataset], config: Config) -> list[Finding]
     without = sum(group is None for groups in keys.values() for group in groups)
     alone = f"; {without} rows have none, and stand alone" if without else ""
     found = [Finding("warning" if without else "ok", f"groups by column '{config.data.group}': {counts}{alone}")]
-    return found + _classes.leaks(keys, "group")
+    return found + _duplicates.leaks(keys, "group")
 
 
 def _told_of_no_test(tables: dict[str, Dataset]) -> list[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,9 +20,11 @@ from regard.inspection.report.content import ClassScore, Confusion, Example, Fin
 
 if TYPE_CHECKING:
     from datasets import Dataset
+from regard.finetuning.tasks._intervals import RESAMPLES, drawn, share
 
 MOST_LABELS = 5_000
-RESAMPLES = 1000
+
+
 LIST = re.compile(r"""\s*\[\s*['"]""")
 """How a list begins that is written as text."""
 
@@ -147,59 +149,6 @@ def _look_alike(labels: Sequence[str]) -> list[Finding]:
     return [Finding("warning", f"{told}; each counts as a class of its own: write it in one way")]
 
 
-def repeats(name: str, keys: Sequence[Hashable | None], labels: Sequence[str], what: str) -> list[Finding]:
-    """Find what is there more than once, and where its labels disagree.
-
-    Args:
-        name: of the split.
-        keys: equal for rows that are the same to a model; None for rows that shall not count.
-        labels: of the rows.
-        what: one of the inputs, in words.
-    """
-    rows: dict[Hashable, list[int]] = {}
-    for number, key in enumerate(keys):
-        if key is not None:
-            rows.setdefault(key, []).append(number)
-    repeated = [numbers for numbers in rows.values() if len(numbers) > 1]
-    if not repeated:
-        return []
-    torn = [numbers for numbers in repeated if len({labels[n] for n in numbers}) > 1]
-    first, second = repeated[0][:2]
-    told = f"{name}: {len(repeated)} {what}s are there more than once (first in rows {first + 1} and {second + 1})"
-    findings = [Finding("warning", f"{told}; they count more than once")]
-    if torn:
-        first, second = (
-            next(n for n in torn[0] if labels[n] == label) for label in sorted({labels[n] for n in torn[0]})[:2]
-        )
-        told = f"{name}: {len(torn)} {what}s carry different labels (first in rows {first + 1} and {second + 1})"
-        findings.append(Finding("warning", f"{told}; no model can learn both"))
-    return findings
-
-
-def leaks(keys: Mapping[str, Sequence[Hashable | None]], what: str) -> list[Finding]:
-    """Find inputs of one split in another; `keys` as in `repeats`, for each split."""
-    first_row = {name: _first_rows(values) for name, values in keys.items()}
-    names = list(keys)
-    findings = []
-    for held, other in ((b, a) for i, a in enumerate(names) for b in names[i + 1 :]):
-        shared = [key for key in first_row[held] if key in first_row[other]]
-        if shared:
-            rows = f"row {first_row[held][shared[0]]} of {held} is row {first_row[other][shared[0]]} of {other}"
-            told = f"{held}: {len(shared)} {what}s are in {other} too (first: {rows})"
-            findings.append(
-                Finding("warning", f"{told}; the score on {held} is too good to be true until they are removed")
-            )
-    return findings or [Finding("ok", f"no {what} is in more than one of {', '.join(names)}")]
-
-
-def _first_rows(keys: Sequence[Hashable | None]) -> dict[Hashable, int]:
-    rows: dict[Hashable, int] = {}
-    for number, key in enumerate(keys, start=1):
-        if key is not None:
-            rows.setdefault(key, number)
-    return rows
-
-
 def prediction(labels: Sequence[str], logits: np.ndarray) -> Prediction:
     """Return the most probable label, and the probabilities of all."""
     odds = np.exp(logits - logits.max())
@@ -250,12 +199,6 @@ def resampled(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[s
     return Tallies(*np.moveaxis(np.array(draws), 1, 0))
 
 
-def resampled_sums(rows: np.ndarray, chunk: int = 100) -> np.ndarray:
-    """Draw the sums of rows `(n, k)` as other rows from the same source would give them: `(RESAMPLES, k)`."""
-    rng, n = np.random.default_rng(0), len(rows)
-    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), chunk) @ rows for _ in range(RESAMPLES // chunk)])
-
-
 def measures(truth: Any, predicted: Any) -> dict[str, float]:
     """Return accuracy, macro F1 and Matthews' correlation."""
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
@@ -283,32 +226,6 @@ def matthews(tallies: Tallies) -> np.ndarray:
     covariance = right.sum(-1) * total - (truth * predicted).sum(-1)
     spread = np.sqrt((total**2 - (truth**2).sum(-1)) * (total**2 - (predicted**2).sum(-1)).astype(float))
     return np.where(spread > 0, covariance / np.maximum(spread, 1), 0.0)
-
-
-def drawn(value: float, draws: np.ndarray, higher_is_better: bool = True) -> Score:
-    """Return a score with the interval of what was drawn."""
-    return Score(value, percentiles(draws), higher_is_better, draws)
-
-
-def share(hits: Sequence[bool] | np.ndarray) -> Score:
-    """Return the share of rows that are right, with Wilson's interval."""
-    rows = np.asarray(hits, float)
-    draws = resampled_sums(rows[:, None])[:, 0] / len(rows)
-    return Score(float(rows.mean()), wilson(int(rows.sum()), len(rows)), draws=draws)
-
-
-def percentiles(values: np.ndarray) -> tuple[float, float]:
-    """Return the interval that holds 95 % of the values."""
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the score interval of a proportion (Wilson, 1927)."""
-    p = hits / trials
-    centre = p + z**2 / (2 * trials)
-    half = z * (p * (1 - p) / trials + z**2 / (4 * trials**2)) ** 0.5
-    return max(0.0, (centre - half) / (1 + z**2 / trials)), min(1.0, (centre + half) / (1 + z**2 / trials))
 
 
 def class_weights(rows: Dataset, spec: Spec, config: Config) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import Prediction, Score, Spec, _calibration, _classes
+from regard.finetuning.tasks import Prediction, Score, Spec, _calibration, _classes, _intervals
 from regard.inspection.report.content import Example, Finding
 
 if TYPE_CHECKING:
@@ -149,10 +149,10 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     labels = spec["labels"]
     truth = _indicators(sets_of(split), labels)
     counts = _counts(truth, _indicators([p["labels"] for p in predictions], labels))
-    draws = _classes.resampled_sums(counts)
+    draws = _intervals.resampled_sums(counts)
     resampled = _measures(draws[:, None])
-    scores = {name: _classes.drawn(float(value), resampled[name]) for name, value in _measures(counts).items()}
-    return scores | {"subset_accuracy": _classes.share(counts[:, -2])}
+    scores = {name: _intervals.drawn(float(value), resampled[name]) for name, value in _measures(counts).items()}
+    return scores | {"subset_accuracy": _intervals.share(counts[:, -2])}
 
 
 def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Prediction:

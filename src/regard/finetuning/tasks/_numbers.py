@@ -10,7 +10,7 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import Prediction, Score, Spec, _classes
+from regard.finetuning.tasks import Prediction, Score, Spec, _intervals
 from regard.inspection.report.content import Example, Finding, Table
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
         "mean_absolute_error": (error, lambda sums: sums[..., 1] / sums[..., 0]),
     }
     return {
-        name: _classes.drawn(
-            float(of(each.sum(0))), of(_classes.resampled_sums(each)), higher_is_better=not name.endswith("error")
+        name: _intervals.drawn(
+            float(of(each.sum(0))), of(_intervals.resampled_sums(each)), higher_is_better=not name.endswith("error")
         )
         for name, (each, of) in rows.items()
     }

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import Part, read_lines
-from regard.finetuning.tasks import _classes, _files
+from regard.finetuning.tasks import _classes, _duplicates, _files
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -97,8 +97,10 @@ def inspect(splits: dict[str, Dataset], config: Config, source: str, target: str
         findings += _oddities(name, list(zip(split[source], split[target], strict=True)), source, target)
     keys = {name: [likeness(text) for text in split[source]] for name, split in splits.items()}
     for name, split in splits.items():
-        findings += _classes.repeats(name, [*zip(split[source], split[target], strict=True)], [""] * len(split), "pair")
-    return findings + _classes.leaks(keys, f"{source} (case, digits and punctuation aside)")
+        findings += _duplicates.repeats(
+            name, [*zip(split[source], split[target], strict=True)], [""] * len(split), "pair"
+        )
+    return findings + _duplicates.leaks(keys, f"{source} (case, digits and punctuation aside)")
 
 
 def _oddities(name: str, pairs: list[tuple[str, str]], source: str, target: str) -> list[Finding]:

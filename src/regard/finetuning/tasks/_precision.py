@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from regard.errors import UnsupportedError
-from regard.finetuning.tasks import Score, _classes
+from regard.finetuning.tasks import Score, _intervals
 from regard.finetuning.tasks._boxes import Object
 
 RESAMPLES = 200
@@ -49,7 +49,7 @@ def average_precision(
     draws = [_means(_precisions(evaluation, rng.integers(len(truth), size=len(truth)))) for _ in range(resamples)]
     columns = np.array(draws).T if resamples else [None] * 3
     scores = {
-        name: Score(value) if column is None else _classes.drawn(value, column)
+        name: Score(value) if column is None else _intervals.drawn(value, column)
         for name, value, column in zip(("map", "map_50", "map_75"), point, columns, strict=True)
     }
     each = [_means(precisions[:, :, [number]]) for number in range(len(labels))]

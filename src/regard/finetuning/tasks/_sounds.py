@@ -13,7 +13,7 @@ import numpy as np
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import Part
-from regard.finetuning.tasks import _classes, _files
+from regard.finetuning.tasks import _classes, _duplicates, _files
 from regard.inspection.report.content import Finding
 from regard.models.sounds import OTHER_SOUNDS, SOUNDS, open_sound
 
@@ -60,9 +60,9 @@ def inspect_pairs(splits: dict[str, Dataset], config: Config) -> list[Finding]:
     findings = [
         finding
         for name, split in splits.items()
-        for finding in _classes.repeats(name, keys[name], split["text"], "recording")
+        for finding in _duplicates.repeats(name, keys[name], split["text"], "recording")
     ]
-    return findings + _classes.leaks(keys, "recording")
+    return findings + _duplicates.leaks(keys, "recording")
 
 
 @dataclass(frozen=True)

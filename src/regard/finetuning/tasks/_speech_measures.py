@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from regard.finetuning.tasks import Prediction, Score, Spec, _classes, _recognizers, _speakers, _transcripts
+from regard.finetuning.tasks import Prediction, Score, Spec, _intervals, _recognizers, _speakers, _transcripts
 from regard.models.alignment import time_warping
 from regard.models.sounds import open_sound, read_sound
 
@@ -62,8 +62,8 @@ def measure(
 
 def _mean(values: Sequence[float], higher_is_better: bool = True) -> Score:
     rows = np.array(values)[:, None]
-    draws = _classes.resampled_sums(rows)[:, 0] / len(rows)
-    return _classes.drawn(float(rows.mean()), draws, higher_is_better)
+    draws = _intervals.resampled_sums(rows)[:, 0] / len(rows)
+    return _intervals.drawn(float(rows.mean()), draws, higher_is_better)
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from regard.finetuning.tasks import Prediction, Score, _classes
+from regard.finetuning.tasks import Prediction, Score, _intervals
 from regard.inspection.report.content import Table
 
 Normalizer = Literal["basic", "english", "none"]
@@ -38,10 +38,10 @@ def error_rates(said: Sequence[str], heard: Sequence[str], kind: Normalizer) -> 
     All insertions, deletions and replacements, divided by all words (characters) that were said; it can be above one.
     """
     counts = count_errors(said, heard, kind)
-    sums, draws = counts.sum(0), _classes.resampled_sums(counts)
+    sums, draws = counts.sum(0), _intervals.resampled_sums(counts)
     rates = {"word_error_rate": (0, 1), "character_error_rate": (2, 3)}
     return {
-        name: _classes.drawn(
+        name: _intervals.drawn(
             float(sums[errors] / sums[all_of]),
             draws[:, errors] / np.maximum(draws[:, all_of], 1),
             higher_is_better=False,

@@ -22,7 +22,9 @@ from regard.finetuning.tasks import (
     _bases,
     _calibration,
     _classes,
+    _duplicates,
     _files,
+    _intervals,
     _labels,
     _pictures,
 )
@@ -147,8 +149,8 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     for name, split in splits.items():
         _classes.require_known(split, labels, paths[name], paths["train"])
         findings.append(_classes.balance(name, split, labels))
-        findings += _classes.repeats(name, keys[name], _classes.names_of(split), "picture")
-    findings += _classes.rarities(splits["train"], config) + _classes.leaks(keys, "picture")
+        findings += _duplicates.repeats(name, keys[name], _classes.names_of(split), "picture")
+    findings += _classes.rarities(splits["train"], config) + _duplicates.leaks(keys, "picture")
     return {"labels": labels, "from_scratch": config.options["from_scratch"]}, findings
 
 
@@ -262,7 +264,7 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     found = {"top_1": scores["accuracy"]}
     if len(spec["labels"]) > 5:
         hits = [_among_five(p, label) for p, label in zip(predictions, _classes.names_of(split), strict=True)]
-        found["top_5"] = _classes.share(hits)
+        found["top_5"] = _intervals.share(hits)
     return found | {"macro_f1": scores["macro_f1"]}
 
 

@@ -16,7 +16,19 @@ from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, _classes, _files, _generated, _pictures
+from regard.finetuning.tasks import (
+    Encoded,
+    Made,
+    Prediction,
+    Score,
+    Spec,
+    _classes,
+    _duplicates,
+    _files,
+    _generated,
+    _intervals,
+    _pictures,
+)
 from regard.inspection.report.content import Finding, Picture
 from regard.models.pictures import open_picture
 
@@ -130,7 +142,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         _classes.require_known(split, labels, paths[name], paths["train"])
         findings.append(_classes.balance(name, split, labels))
     keys = {name: _pictures.digests(split["image"]) for name, split in splits.items()}
-    return {"labels": labels, **config.options}, findings + _classes.leaks(keys, "picture")
+    return {"labels": labels, **config.options}, findings + _duplicates.leaks(keys, "picture")
 
 
 def loss(rows: Dataset, spec: Spec, config: Config) -> None:
@@ -227,7 +239,7 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     hits = [label == asked for label, asked in zip(taken, _classes.names_of(split), strict=True)]
     frechet, kernel = _generated.distances(judge.features(judge.real), judge.features(made))
     return {
-        "agreement": _classes.share(hits),
+        "agreement": _intervals.share(hits),
         "frechet_distance": Score(frechet, higher_is_better=False),
         "kernel_distance": Score(kernel, higher_is_better=False),
     }

@@ -25,7 +25,9 @@ from regard.finetuning.tasks import (
     Spec,
     _bases,
     _classes,
+    _duplicates,
     _files,
+    _intervals,
     _masking,
     _scratch,
     _text,
@@ -169,13 +171,13 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         _wording.require_texts(split, _classes.where(name, config))
         words = sum(len(text.split()) for text in split["text"])
         findings.append(Finding("ok", f"{name}: {len(split):,} texts of {words:,} words"))
-        findings += _classes.repeats(name, _wording.keys(split), [""] * len(split), "text")
+        findings += _duplicates.repeats(name, _wording.keys(split), [""] * len(split), "text")
         findings += _wording.empty_findings(name, split)
     if config.options["downstream"]:
         for name in ("train", "test"):
             _rated(config.options["downstream"], name)
     spec = {"from_scratch": config.options["from_scratch"]}
-    return spec, findings + _classes.leaks(_wording.likenesses(splits), "text")
+    return spec, findings + _duplicates.leaks(_wording.likenesses(splits), "text")
 
 
 def _rated(downstream: dict[str, str], name: str) -> Dataset:
@@ -310,12 +312,12 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     """Score with pseudo-perplexity (Salazar et al. 2020, arXiv 1910.14659) and the share of tokens guessed right."""
     rows = np.array([[p["surprise"] * p["tokens"], p["right"] * p["tokens"], p["tokens"]] for p in predictions])
     surprise, right, tokens = rows.sum(0)
-    draws = _classes.resampled_sums(rows)
+    draws = _intervals.resampled_sums(rows)
     return {
-        "pseudo_perplexity": _classes.drawn(
+        "pseudo_perplexity": _intervals.drawn(
             math.exp(surprise / tokens), np.exp(draws[:, 0] / draws[:, 2]), higher_is_better=False
         ),
-        "guessed_right": _classes.drawn(right / tokens, draws[:, 1] / draws[:, 2]),
+        "guessed_right": _intervals.drawn(right / tokens, draws[:, 1] / draws[:, 2]),
     }
 
 

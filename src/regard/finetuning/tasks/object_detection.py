@@ -24,6 +24,7 @@ from regard.finetuning.tasks import (
     _boxes,
     _classes,
     _detectors,
+    _duplicates,
     _files,
     _pictures,
     _precision,
@@ -140,7 +141,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         findings += [_told(name, found), *_boxes.cut_to_pictures(name, found)[1]]
     findings += _crowded(rows["train"], spec)
     keys = {name: _pictures.digests(split["image"]) for name, split in splits.items()}
-    return spec, findings + _classes.leaks(keys, "picture")
+    return spec, findings + _duplicates.leaks(keys, "picture")
 
 
 def _rows(split: Dataset, path: str, spec: Spec) -> list[_boxes.Row]:

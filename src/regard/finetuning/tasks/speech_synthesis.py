@@ -24,7 +24,7 @@ from regard.finetuning.tasks import (
     Score,
     Spec,
     _bases,
-    _classes,
+    _duplicates,
     _files,
     _sounds,
     _speakers,
@@ -140,7 +140,9 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     options = dict(config.options)
     _speakers.require_family(config.source, options["from_scratch"])
     findings = _sounds.inspect_pairs(splits, config)
-    findings += _classes.leaks({name: [normalize(t) for t in split["text"]] for name, split in splits.items()}, "text")
+    findings += _duplicates.leaks(
+        {name: [normalize(t) for t in split["text"]] for name, split in splits.items()}, "text"
+    )
     processor = load_processor(config.source, config, splits["train"])
     if options["vocoder"]:
         _vocoders.require_fit(find_model(options["vocoder"]), processor.feature_extractor)

@@ -11,7 +11,7 @@ import numpy as np
 from regard.finetuning.config import Config
 from regard.finetuning.data import Formats
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Prediction, Score, Spec, _classes, _pairs, _sequences
+from regard.finetuning.tasks import Prediction, Score, Spec, _intervals, _pairs, _sequences
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -105,8 +105,8 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
     scorer = _scorer(list(ROUGE.values()))
     found = [scorer.score(r, p["output"]) for r, p in zip(split["summary"], predictions, strict=True)]
     rows = np.array([[each[kind].fmeasure for kind in ROUGE.values()] for each in found])
-    draws = _classes.resampled_sums(rows) / len(rows)
-    return {name: _classes.drawn(float(rows[:, n].mean()), draws[:, n]) for n, name in enumerate(ROUGE)}
+    draws = _intervals.resampled_sums(rows) / len(rows)
+    return {name: _intervals.drawn(float(rows[:, n].mean()), draws[:, n]) for n, name in enumerate(ROUGE)}
 
 
 def baselines(

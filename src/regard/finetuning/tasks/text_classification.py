@@ -24,6 +24,7 @@ from regard.finetuning.tasks import (
     _bases,
     _calibration,
     _classes,
+    _duplicates,
     _files,
     _label_sets,
     _labels,
@@ -199,8 +200,8 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     keys = {name: _wording.keys(split) for name, split in splits.items()}
     for name, split in splits.items():
         shown = KINDS[kind].shown_of(split, spec)
-        findings += [*_classes.repeats(name, keys[name], shown, "text"), *_wording.empty_findings(name, split)]
-    return spec, findings + _classes.leaks(_wording.likenesses(splits), "text")
+        findings += [*_duplicates.repeats(name, keys[name], shown, "text"), *_wording.empty_findings(name, split)]
+    return spec, findings + _duplicates.leaks(_wording.likenesses(splits), "text")
 
 
 def _kind_of(table: Dataset, config: Config) -> str:

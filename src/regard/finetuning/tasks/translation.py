@@ -10,7 +10,7 @@ import numpy as np
 from regard.errors import ConfigError
 from regard.finetuning.config import Config
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Prediction, Score, Spec, _classes, _pairs, _sequences
+from regard.finetuning.tasks import Prediction, Score, Spec, _intervals, _pairs, _sequences
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -171,9 +171,9 @@ def _measures() -> dict[str, Any]:
 def _score(measure: Any, outputs: list[str], references: Sequence[str]) -> Score:
     """Score, and draw other rows; sacreBLEU's own bootstrap fails where one of its samples scores 0 (2.6.0)."""
     counts = np.array(measure._extract_corpus_statistics(outputs, [list(references)]))
-    draws = _classes.resampled_sums(counts).astype(int).tolist()
+    draws = _intervals.resampled_sums(counts).astype(int).tolist()
     scores = [measure._compute_score_from_stats(drawn).score for drawn in draws]
-    return _classes.drawn(float(measure.corpus_score(outputs, [list(references)]).score), np.array(scores))
+    return _intervals.drawn(float(measure.corpus_score(outputs, [list(references)]).score), np.array(scores))
 
 
 def baselines(
