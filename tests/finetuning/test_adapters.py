@@ -14,9 +14,10 @@ from models.families import ENCODERS, IMAGE, IMAGES, PAIR, PAIRS, TEXT, TOKENS, 
 from regard.errors import ConfigError
 from regard.finetuning import adapters
 from regard.finetuning.check import check
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Adapter, Config
+from regard.finetuning.interrupts import Interrupted
 from regard.finetuning.run import Run
-from regard.finetuning.train import Interrupted, finetune
 
 ATTENDING = {**TEXT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 BACKBONE = ResNetConfig(
@@ -300,16 +301,16 @@ def interrupt(monkeypatch, step):
     import os
     import signal
 
-    from regard.finetuning import train
+    from regard.finetuning import watcher
 
-    ordinary = train._Watcher.on_step_end
+    ordinary = watcher.Watcher.on_step_end
 
     def pressed(self, args, state, control, **events):
         if state.global_step == step:
             os.kill(os.getpid(), signal.SIGINT)
         return ordinary(self, args, state, control, **events)
 
-    monkeypatch.setattr(train._Watcher, "on_step_end", pressed)
+    monkeypatch.setattr(watcher.Watcher, "on_step_end", pressed)
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(small, tiny, tmp_path, monkeypatch):

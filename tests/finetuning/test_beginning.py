@@ -7,8 +7,9 @@ import pytest
 
 from regard.errors import RegardError
 from regard.finetuning.beginning import BEFORE, put_aside, put_back, recover, replacing
+from regard.finetuning.conduct import finetune
+from regard.finetuning.interrupts import Interrupted
 from regard.finetuning.run import STATE
-from regard.finetuning.train import Interrupted, finetune
 
 
 def contents(folder):

@@ -14,11 +14,11 @@ from conftest import make_values, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.compare import compare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.measure import keep_draws
 from regard.finetuning.run import Run, read_json, write_json
 from regard.finetuning.tasks import Score, get_task
 from regard.finetuning.tasks import text_classification as task
-from regard.finetuning.train import finetune
 
 RNG = np.random.default_rng(3)
 

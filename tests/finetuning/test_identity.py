@@ -9,15 +9,15 @@ import pytest
 
 from conftest import make_values, sentences, write_csv
 from regard.errors import ConfigError, DataError
-from regard.finetuning import checkpoints, train
+from regard.finetuning import checkpoints, conduct, train
 from regard.finetuning import run as run_module
 from regard.finetuning.adapters import load_adapter
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config, find_model
 from regard.finetuning.export import export
 from regard.finetuning.inputs import describe_data, describe_model, describe_named, require_same_inputs
 from regard.finetuning.run import STATE, Run, evaluate, predict, read_json, require_unchanged, rewrite, write_json
 from regard.finetuning.seals import describe
-from regard.finetuning.train import finetune
 
 
 def refusal(function, *args, error=(ConfigError, DataError), **options):
@@ -53,7 +53,7 @@ def copies(tiny, tables, tmp_path):
 def stopped(copies):
     """A run that stopped before its model was saved."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "_save", interrupted)
+        patch.setattr(train, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(copies, quiet=True)
     return copies
@@ -246,7 +246,7 @@ def test_what_was_trained_is_what_is_measured(copies, tmp_path):
     """A run that was stopped after training: its model, adapter and history are compared before it goes on."""
     copies["adapter"] = {"kind": "lora"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "finish", interrupted)
+        patch.setattr(conduct, "finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(copies, quiet=True)
     run = tmp_path / "run"
@@ -273,7 +273,7 @@ def test_the_history_of_attention_is_that_of_the_checkpoint(stopped, tmp_path):
 def test_scores_of_other_seeds_are_as_they_were_measured(copies, tmp_path):
     copies["repeats"] = 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "finish", interrupted)
+        patch.setattr(conduct, "finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(copies, quiet=True)
     metrics = tmp_path / "run" / "repeats" / "seed-43" / "metrics.json"

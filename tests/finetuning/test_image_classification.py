@@ -14,12 +14,12 @@ from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
 from regard.finetuning.run import Run, evaluate
 from regard.finetuning.tasks import _pictures
 from regard.finetuning.tasks import image_classification as task
-from regard.finetuning.train import finetune
 from regard.models.pictures import open_picture
 
 SCRATCH = {"layers": 2, "width": 32, "heads": 4, "image": 8, "patch": 2}

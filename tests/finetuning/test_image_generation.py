@@ -20,13 +20,13 @@ from regard.cli import app
 from regard.commands.finetune import what_next
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.denoiser import Denoiser
 from regard.finetuning.progress import Display
 from regard.finetuning.run import Run, evaluate, is_pretrained
 from regard.finetuning.tasks import Made, _generated
 from regard.finetuning.tasks import image_generation as task
-from regard.finetuning.train import finetune
 
 REPOSITORY = Path(__file__).parents[2]
 SCRATCH = {"layers": 2, "width": 32, "heads": 2, "image": 8, "patch": 2, "channels": 1}
@@ -247,7 +247,7 @@ def test_the_judge_learns_what_is_real():
 
 @pytest.mark.slow
 def test_resuming_ends_in_the_same_weights(digits, tmp_path, monkeypatch):
-    from regard.finetuning import train
+    from regard.finetuning import interrupts, watcher
 
     values = make_values(digits, tmp_path / "one")
     whole = finetune(values, quiet=True)
@@ -259,8 +259,8 @@ def test_resuming_ends_in_the_same_weights(digits, tmp_path, monkeypatch):
         return control
 
     with monkeypatch.context() as patched:
-        patched.setattr(train._Watcher, "on_step_end", stop)
-        with pytest.raises(train.Interrupted):
+        patched.setattr(watcher.Watcher, "on_step_end", stop)
+        with pytest.raises(interrupts.Interrupted):
             finetune(values, quiet=True)
     resumed = finetune(values, resume=True, quiet=True)
     before, after = whole.model.state_dict(), resumed.model.state_dict()

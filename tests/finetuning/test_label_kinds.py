@@ -14,11 +14,12 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from conftest import BAD, GOOD, PLAIN
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.run import Run
 from regard.finetuning.tasks import _label_sets, _numbers
 from regard.finetuning.tasks import text_classification as task
-from regard.finetuning.train import Tally, finetune
+from regard.finetuning.validation import Tally
 
 RNG = np.random.default_rng(11)
 NAMES = ["bad", "good", "long"]

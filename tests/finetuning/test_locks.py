@@ -13,9 +13,9 @@ import yaml
 
 from processes import start
 from regard.errors import ConfigError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.data import TableWriter
 from regard.finetuning.locks import alone
-from regard.finetuning.train import finetune
 
 HOLD = """
 import sys, time

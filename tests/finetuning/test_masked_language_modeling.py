@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 from conftest import PLAIN, answer_without_numbers, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
-from regard.finetuning import checkpoints, train
+from regard.finetuning import checkpoints, conduct, train
 from regard.finetuning.check import check
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table
 from regard.finetuning.progress import Display
@@ -23,7 +24,6 @@ from regard.finetuning.run import evaluate
 from regard.finetuning.sampler import LengthSampler
 from regard.finetuning.tasks import _masking
 from regard.finetuning.tasks import masked_language_modeling as task
-from regard.finetuning.train import finetune
 from regard.finetuning.trainer import StepTrainer
 
 SCRATCH = {"layers": 1, "width": 64, "heads": 4, "vocabulary": 65}
@@ -148,8 +148,8 @@ def test_training_and_validation_guess_what_is_masked_and_no_more(values, monkey
     with monkeypatch.context() as patch:
         patch.setattr(BertLMPredictionHead, "forward", recorded)
         patch.setattr(StepTrainer, "compute_loss", counted)
-        patch.setattr(train, "_save", lambda *given: None)
-        patch.setattr(train, "finish", lambda *given: None)
+        patch.setattr(train, "save", lambda *given: None)
+        patch.setattr(conduct, "finish", lambda *given: None)
         finetune(values, quiet=True)
     assert guessed[2:] == hidden  # two rows are looked at before, to find out whether the model reads padding
     assert [training for training, _ in hidden] == [True] * 3 + [False]

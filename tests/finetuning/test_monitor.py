@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning import monitor
 from regard.finetuning.check import prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.run import ATTENTION
-from regard.finetuning.train import finetune
 from regard.finetuning.trainer import StepTrainer
 from regard.inspection.history import MEASURES, History
 

@@ -24,11 +24,11 @@ from transformers import (
 from conftest import sentences, write_csv
 from regard.errors import ConfigError
 from regard.finetuning.check import check
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.run import Run
 from regard.finetuning.tasks import _pictures, _recognizers, _sequences, _text
 from regard.finetuning.tasks import text_classification as task
-from regard.finetuning.train import finetune
 
 END = "<|endoftext|>"
 SIZES = {

@@ -12,12 +12,12 @@ from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.data import read_table
 from regard.finetuning.run import Run, evaluate
 from regard.finetuning.tasks import _boxes, _precision
 from regard.finetuning.tasks import object_detection as task
-from regard.finetuning.train import finetune
 from regard.models.watch import watch
 
 WIDTH, HEIGHT = 48, 32
@@ -333,7 +333,7 @@ def test_a_run_from_end_to_end(scenes, values, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["detr", "rt_detr", "yolos"])
 def test_other_families_train_and_resume(family, values, monkeypatch):
-    from regard.finetuning import train
+    from regard.finetuning import interrupts, watcher
 
     values["model"] = family
     whole = finetune(values, quiet=True)
@@ -345,8 +345,8 @@ def test_other_families_train_and_resume(family, values, monkeypatch):
         return control
 
     with monkeypatch.context() as patched:
-        patched.setattr(train._Watcher, "on_step_end", stop)
-        with pytest.raises(train.Interrupted):
+        patched.setattr(watcher.Watcher, "on_step_end", stop)
+        with pytest.raises(interrupts.Interrupted):
             finetune(values, quiet=True)
     resumed = finetune(values, resume=True, quiet=True)
     before, after = whole.model.state_dict(), resumed.model.state_dict()

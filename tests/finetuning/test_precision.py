@@ -10,8 +10,8 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import regard
+from regard.finetuning.conduct import finetune
 from regard.finetuning.precision import SHORT, ShortAttention, choose_precision
-from regard.finetuning.train import finetune
 from regard.finetuning.trainer import StepTrainer
 
 HEADS, WIDTH = 2, 6

@@ -19,9 +19,9 @@ from processes import ENVIRONMENT
 from regard.errors import ConfigError
 from regard.finetuning import processes
 from regard.finetuning.checkpoints import last_checkpoint
+from regard.finetuning.conduct import finetune
 from regard.finetuning.run import ATTENTION, Run
 from regard.finetuning.sampler import LengthSampler, SharedBatches
-from regard.finetuning.train import finetune
 from regard.finetuning.trainer import StepTrainer
 
 

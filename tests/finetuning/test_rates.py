@@ -5,10 +5,10 @@ import torch
 from transformers import BertForSequenceClassification, TrainingArguments
 
 from regard.errors import ConfigError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.rates import layer_rates
 from regard.finetuning.run import read_json
-from regard.finetuning.train import finetune
 from regard.finetuning.trainer import StepTrainer
 
 

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from regard.finetuning import repeats
+from regard.finetuning.conduct import finetune
 from regard.finetuning.run import read_json
-from regard.finetuning.train import finetune
 
 
 @pytest.fixture

@@ -17,13 +17,13 @@ from processes import ENVIRONMENT, kill
 from regard.errors import DataError, RegardError
 from regard.finetuning import checkpoints, train
 from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
+from regard.finetuning.conduct import finetune
 from regard.finetuning.run import ATTENTION, STATE
-from regard.finetuning.train import finetune
 
 STEP = "transformers:Trainer.training_step"
 WRITING = "transformers:Trainer._save_optimizer_and_scheduler"  # the weights are on the disk, the rest is not
 WRITTEN = "regard.finetuning.checkpoints:rotate_checkpoints"  # it has its name; those before it are still there
-FINISHING = "regard.finetuning.train:require_same_answers"  # the model is on the disk, without its name
+FINISHING = "regard.finetuning.saving:require_same_answers"  # the model is on the disk, without its name
 MEASURING = "regard.finetuning.measure:_report"
 
 
@@ -137,7 +137,7 @@ def test_killed_after_the_last_step(short, tmp_path, monkeypatch):
     """The last checkpoint holds all steps; there is none left to take."""
     short["train"] |= {"max_steps": 4, "evaluate_every": 2}
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_save", interrupted)
+        patch.setattr(train, "save", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(short, quiet=True)
     resumed = finetune(short, resume=True, quiet=True)
@@ -214,7 +214,7 @@ def test_no_checkpoint_is_no_fault(tmp_path):
 FULL = """
 import resource, shutil, sys
 from regard.cli import main
-from regard.finetuning import checkpoints, train
+from regard.finetuning import checkpoints, conduct, train
 
 config, output, how = sys.argv[1:]
 publish = checkpoints.CheckpointTrainer._publish

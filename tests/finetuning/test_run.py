@@ -10,19 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import regard.finetuning.train as training
+import regard.finetuning.conduct as conduct
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
 from regard.finetuning import reload
 from regard.finetuning.check import check
 from regard.finetuning.compare import compare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
 from regard.finetuning.push import push
 from regard.finetuning.run import Run, evaluate, predict
 from regard.finetuning.search import search
 from regard.finetuning.stream import predict_file
-from regard.finetuning.train import finetune
 
 
 def refusal(function, *args, error=ConfigError, **options):
@@ -298,7 +298,7 @@ def test_a_run_interrupted_while_it_is_measured_is_not_trained_again(values, tmp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "finish", interrupted)
+        patch.setattr(conduct, "finish", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(values, quiet=True)
     trained = (tmp_path / "run" / "model" / "model.safetensors").stat().st_mtime_ns

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
-from regard.finetuning import train
+from regard.finetuning import conduct, interrupts, watcher
 from regard.finetuning.check import check, prepare
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
@@ -75,7 +75,7 @@ def values(spoken, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(spoken, tmp_path_factory):
-    return train.finetune(make_values(spoken, tmp_path_factory.mktemp("runs") / "run"), quiet=True)
+    return conduct.finetune(make_values(spoken, tmp_path_factory.mktemp("runs") / "run"), quiet=True)
 
 
 def refusal(function, *args, error=ConfigError, **options):
@@ -115,17 +115,17 @@ def test_predicting_looking_and_evaluating(finished, spoken, tmp_path):
 
 
 def test_going_on_ends_in_the_same_weights(finished, values, monkeypatch):
-    original = train._Watcher.on_step_end
+    original = watcher.Watcher.on_step_end
 
     def interrupting(watcher, args, state, control, **events):
         watcher.interrupted = watcher.interrupted or state.global_step == 53
         return original(watcher, args, state, control, **events)
 
-    monkeypatch.setattr(train._Watcher, "on_step_end", interrupting)
-    with pytest.raises(train.Interrupted):
-        train.finetune(values, quiet=True)
+    monkeypatch.setattr(watcher.Watcher, "on_step_end", interrupting)
+    with pytest.raises(interrupts.Interrupted):
+        conduct.finetune(values, quiet=True)
     monkeypatch.undo()
-    resumed = train.finetune(values, resume=True, quiet=True)
+    resumed = conduct.finetune(values, resume=True, quiet=True)
     for one, other in zip(resumed.model.parameters(), finished.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
@@ -136,7 +136,7 @@ def test_spelling_and_few_parameters(kind, finished, spoken, tmp_path):
     values = make_values(spoken, tmp_path / "run", "wav2vec2", max_steps=4, evaluate_every=2)
     if kind == "lora":
         values |= {"model": str(finished.path / "model"), "adapter": {"kind": "lora"}, "options": {}}
-    run = train.finetune(values, quiet=True)
+    run = conduct.finetune(values, quiet=True)
     assert (run.path / "adapter").is_dir() == (kind == "lora")
     if kind == "ctc":
         assert run.state["spec"]["characters"] == sorted(set("lowmidhigh"))

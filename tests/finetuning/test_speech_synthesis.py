@@ -18,7 +18,7 @@ import regard
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError, UnsupportedError
-from regard.finetuning import train
+from regard.finetuning import conduct, interrupts, watcher
 from regard.finetuning.check import check, prepare
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
@@ -84,7 +84,7 @@ def values(spoken, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(spoken, tmp_path_factory):
-    return train.finetune(make_values(spoken, tmp_path_factory.mktemp("runs") / "run"), quiet=True)
+    return conduct.finetune(make_values(spoken, tmp_path_factory.mktemp("runs") / "run"), quiet=True)
 
 
 def refusal(function, *args, error=ConfigError, **options):
@@ -146,17 +146,17 @@ def test_a_saved_voice_is_an_ordinary_checkpoint(finished):
 
 @pytest.mark.slow
 def test_going_on_ends_in_the_same_weights(finished, values, monkeypatch):
-    original = train._Watcher.on_step_end
+    original = watcher.Watcher.on_step_end
 
     def interrupting(watcher, args, state, control, **events):
         watcher.interrupted = watcher.interrupted or state.global_step == 8
         return original(watcher, args, state, control, **events)
 
-    monkeypatch.setattr(train._Watcher, "on_step_end", interrupting)
-    with pytest.raises(train.Interrupted):
-        train.finetune(values, quiet=True)
+    monkeypatch.setattr(watcher.Watcher, "on_step_end", interrupting)
+    with pytest.raises(interrupts.Interrupted):
+        conduct.finetune(values, quiet=True)
     monkeypatch.undo()
-    resumed = train.finetune(values, resume=True, quiet=True)
+    resumed = conduct.finetune(values, resume=True, quiet=True)
     for one, other in zip(resumed.model.parameters(), finished.model.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
@@ -165,7 +165,7 @@ def test_going_on_ends_in_the_same_weights(finished, values, monkeypatch):
 def test_few_parameters(finished, spoken, tmp_path):
     values = make_values(spoken, tmp_path / "run", max_steps=2, evaluate_every=2)
     values |= {"model": str(finished.path / "model"), "adapter": {"kind": "lora"}, "options": {}}
-    run = train.finetune(values, quiet=True)
+    run = conduct.finetune(values, quiet=True)
     assert (run.path / "adapter").is_dir()
     assert run.predict("abc")[0]["seconds"] > 0
 
@@ -484,7 +484,7 @@ def test_the_example_runs(tmp_path):
     subprocess.run([sys.executable, "examples/synthesis/get_data.py", tmp_path / "data"], cwd=REPOSITORY, check=True)
     changes = {f"data.{part}": str(tmp_path / "data" / f"{part}.csv") for part in ("train", "validation", "test")}
     config = Config.load(REPOSITORY / "examples/synthesis/fast.yaml", {**changes, "output": str(tmp_path / "run")})
-    run = train.finetune(config, quiet=True)
+    run = conduct.finetune(config, quiet=True)
     assert run.metrics["rows"] == 45
     same, others = (run.metrics["baselines"][name] for name in (task.SAME_VOICE, task.OTHER_WORDS))
     assert same["mel_cepstral_distortion"] < 2 < others["mel_cepstral_distortion"]

@@ -14,7 +14,7 @@ from regard.finetuning import words
 from regard.finetuning.config import Config
 from regard.finetuning.measure import _over_seeds, _spread
 from regard.finetuning.tasks import TASKS, _classes, get_task
-from regard.finetuning.train import require_finite
+from regard.finetuning.watcher import require_finite
 
 
 def test_names_are_meant_only_where_they_are_near():
@@ -95,7 +95,7 @@ def test_the_spread_of_repeats_is_told():
 
 SOURCE = Path(words.__file__).parents[1]
 COMMANDS = {
-    "finetuning/train.py": "finetune",
+    "finetuning/conduct.py": "finetune",
     "finetuning/stream.py": "predict",
     "commands/finetune.py": "",
     "commands/look.py": "look",

@@ -35,7 +35,7 @@ from regard.inspection.report.measures import write
 from regard.inspection.report.verdict import judge
 
 if TYPE_CHECKING:
-    from regard.finetuning.train import Clock
+    from regard.finetuning.progress import Clock
 
 
 def finish(path: Path, prepared: Prepared, display: Display, clock: Clock) -> Run:

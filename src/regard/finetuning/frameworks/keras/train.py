@@ -19,12 +19,14 @@ from regard.finetuning.config import in_steps
 from regard.finetuning.frameworks.keras import models
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.checkpoints import Checkpoints
+from regard.finetuning.interrupts import Interrupted, saving_on_interrupt
 from regard.finetuning.padding import reads_padding
 from regard.finetuning.reload import require_same_answers
 from regard.finetuning.run import MODEL
 from regard.finetuning.sampler import LengthSampler
+from regard.finetuning.saving import close_training
 from regard.finetuning.tasks import _classes, get_task
-from regard.finetuning.train import Interrupted, close_training, require_finite, saving_on_interrupt
+from regard.finetuning.watcher import require_finite
 from regard.finetuning.words import digits
 
 if TYPE_CHECKING:
