@@ -16,7 +16,8 @@ import torch
 import regard
 from regard.inspection import plots
 from regard.models.alignment import Alignment, align
-from regard.models.transformers_look import load, look, read_sound
+from regard.models.transformers_loading import load
+from regard.models.transformers_look import look, read_sound
 
 DATA = Path("data/speech")
 RATE = 16_000  # samples a second

@@ -21,7 +21,7 @@ from regard.finetuning.tasks._boxes import from_coco
 from regard.finetuning.tasks._yolo import from_yolo
 from regard.models.pictures import open_picture, picture_size
 from regard.models.sounds import open_sound
-from regard.models.transformers_look import load
+from regard.models.transformers_loading import load
 
 
 def refusal(function, *arguments):

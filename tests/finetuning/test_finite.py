@@ -15,7 +15,7 @@ from regard.errors import RegardError
 from regard.finetuning import stream
 from regard.finetuning.finite import Witness, require_finite
 from regard.finetuning.frameworks import torch as framework
-from regard.models.transformers_look import _answer
+from regard.models.transformers_watching import answer_of
 
 WANTED = (
     "model: need finite numbers for each input; got NaN or infinity for {} of {} (number {}); nothing was answered: "
@@ -101,7 +101,7 @@ def test_each_kind_of_label(values, tmp_path, kind):
 def test_a_look_says_no_answer():
     model = SimpleNamespace(config=SimpleNamespace(id2label={0: "a", 1: "b"}))
     with pytest.raises(RegardError, match="look: need finite numbers for an answer; got NaN or infinity"):
-        _answer(model, SimpleNamespace(logits=torch.tensor([[math.nan, 1.0]])))
+        answer_of(model, SimpleNamespace(logits=torch.tensor([[math.nan, 1.0]])))
 
 
 def test_the_history_of_attention_is_valid_json(tmp_path):

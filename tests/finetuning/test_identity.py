@@ -302,7 +302,7 @@ def test_a_package_is_found_and_not_imported(tmp_path, monkeypatch):
 
 def test_code_that_a_model_brings_is_not_run(values, tiny, tmp_path):
     """A configuration of a kind that transformers does not know, with a module that says that it ran."""
-    from regard.models.transformers_look import load
+    from regard.models.transformers_loading import load
 
     brought = tmp_path / "brought"
     shutil.copytree(tiny, brought)

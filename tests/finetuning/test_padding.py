@@ -27,7 +27,7 @@ from regard.finetuning.tasks import (
     text_classification,
 )
 from regard.finetuning.trainer import StepTrainer
-from regard.models import transformers_look
+from regard.models import transformers_texts
 
 ONE = {**TEXT, "num_attention_heads": 4, "max_position_embeddings": 80}
 FAMILIES = {
@@ -228,7 +228,7 @@ def test_what_is_written_does_not_depend_on_other_texts(family, side):
         for order, size in ORDERS:
             assert grouped(respond, list(order), size) == expected
         if family in PAIRS:  # whose attention is seen: what is shown is what is predicted
-            assert [transformers_look.read(model, words, text).answer for text in TEXTS[:5]] == expected[:5]
+            assert [transformers_texts.read(model, words, text).answer for text in TEXTS[:5]] == expected[:5]
 
 
 @pytest.mark.parametrize(

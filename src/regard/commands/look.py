@@ -123,12 +123,12 @@ def _print_look(seen: Any) -> None:
 def _model(name: str) -> tuple[Any, Any]:
     """Model and processor of a run, a checkpoint or a name."""
     from regard.finetuning.run import STATE, Run
-    from regard.models import transformers_look
+    from regard.models import transformers_loading
 
     if (Path(name) / STATE).is_file():
         run = Run.load(name)
         return run.model, run.processor
-    return transformers_look.load(name)
+    return transformers_loading.load(name)
 
 
 def _shade(share: float, width: int = 20) -> str:

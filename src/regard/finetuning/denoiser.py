@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 from regard.errors import ConfigError, DataError
 from regard.finetuning.run import read_json, write_json
 from regard.models.pictures import place_labels
-from regard.models.transformers_look import Looked
+from regard.models.transformers_looked import Looked
 from regard.models.watch import watch
 
 CONFIG = "config.json"

@@ -21,7 +21,7 @@ from regard.inspection.report.content import Example, Picture, Report, Table, To
 
 if TYPE_CHECKING:
     from regard.models.seen import Seen
-    from regard.models.transformers_look import Looked
+    from regard.models.transformers_looked import Looked
 
 METHODS = ("weights", "received", "rollout", "relevance", "alignment")
 _CAVEAT = "Attention shows where a head looks; it is not by itself an explanation of the decision."

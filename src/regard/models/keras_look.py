@@ -12,7 +12,7 @@ from regard._digits import digits
 from regard.errors import UnsupportedError
 from regard.models.pictures import in_unit_range, open_picture, place_labels
 from regard.models.seen import Seen
-from regard.models.transformers_look import Looked
+from regard.models.transformers_looked import Looked
 from regard.models.watch import watch
 
 _CASES = 64  # inputs that are scored at once

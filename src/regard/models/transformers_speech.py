@@ -129,7 +129,7 @@ def speak(model: Any, ids: torch.Tensor, mask: torch.Tensor, seed: int = 0) -> l
 
 def look_for_frames(model: Any, processor: Any, text: str) -> Any:
     """Say a text, and see what each moment of the speech attends to in it."""
-    from regard.models.transformers_look import Looked
+    from regard.models.transformers_looked import Looked
 
     tokenizer, extractor = processor.tokenizer, processor.feature_extractor
     make_visible(model).eval()

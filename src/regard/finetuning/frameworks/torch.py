@@ -11,8 +11,9 @@ import torch
 from regard.finetuning.loading import loading
 from regard.finetuning.padding import as_configured, without_padding
 from regard.finetuning.tasks import get_task
-from regard.models.transformers_look import Looked, read
 from regard.models.transformers_look import look as look_at_transformers
+from regard.models.transformers_looked import Looked
+from regard.models.transformers_texts import read
 
 if TYPE_CHECKING:
     from regard.finetuning.check import Prepared

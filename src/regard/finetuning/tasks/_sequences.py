@@ -109,7 +109,7 @@ class TextToText:
     def _draw(self, model: Any, processor: Any, row: list[str]) -> Picture:
         """Draw the soft alignment of what the model writes."""
         from regard.inspection.look import Look
-        from regard.models.transformers_look import read
+        from regard.models.transformers_texts import read
 
         png = io.BytesIO()
         Look(read(model, processor, row[0]), "alignment", given=row[0]).draw(png)
