@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from regard.errors import DataError
-from regard.finetuning import data
+from regard.finetuning import data, datacolumns, datawriting
 
 ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
 
@@ -18,7 +18,7 @@ def refusal(function, *args):
 
 
 def write(path, rows, at_a_time=2):
-    with data.TableWriter(path) as writer:
+    with datawriting.TableWriter(path) as writer:
         for start in range(0, len(rows), at_a_time):
             writer.write(rows[start : start + at_a_time])
 
@@ -35,7 +35,7 @@ def test_what_is_written_reads_back(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_what_is_not_written_to_the_end_is_not_there(tmp_path, suffix):
     def interrupted():
-        with data.TableWriter(tmp_path / f"table{suffix}") as writer:
+        with datawriting.TableWriter(tmp_path / f"table{suffix}") as writer:
             writer.write(ROWS)
             raise KeyboardInterrupt
 
@@ -129,13 +129,13 @@ def test_a_missing_file_names_its_neighbours(tmp_path):
 
 def test_columns_are_renamed():
     table = Dataset.from_dict({"text": ["x"], "sentence": ["a"], "rating": ["1"]})
-    taken = data.take_columns(table, {"text": "sentence", "label": "rating"}, "t.csv")
+    taken = datacolumns.take_columns(table, {"text": "sentence", "label": "rating"}, "t.csv")
     assert list(taken) == [{"text": "a", "label": "1"}]
 
 
 def test_an_unknown_column_is_told_with_those_that_exist():
     table = Dataset.from_dict({"sentence": ["a"], "rating": ["1"]})
-    assert refusal(data.take_columns, table, {"text": "sentense"}, "t.csv") == (
+    assert refusal(datacolumns.take_columns, table, {"text": "sentense"}, "t.csv") == (
         "t.csv: need the column 'sentense'; got 'sentence', 'rating'; set data.columns.text to one of them, perhaps "
         "'sentence'."
     )
@@ -146,10 +146,10 @@ def test_a_table_without_rows_is_refused(tmp_path):
     path.write_text("text,label\n")
     table = data.read_table(path)
     expected = "t.csv: need rows to work on; got a table without any; choose another file."
-    assert refusal(data.take_columns, table, {"text": "text"}, "t.csv") == expected
+    assert refusal(datacolumns.take_columns, table, {"text": "text"}, "t.csv") == expected
     path.write_text("")
     expected = "t.csv: need the column 'text'; got none; set data.columns.text to one of them."
-    assert refusal(data.take_columns, data.read_table(path), {"text": "text"}, "t.csv") == expected
+    assert refusal(datacolumns.take_columns, data.read_table(path), {"text": "text"}, "t.csv") == expected
 
 
 def test_lines_of_text(tmp_path):

@@ -14,7 +14,7 @@ import yaml
 from processes import start
 from regard.errors import ConfigError
 from regard.finetuning.conduct import finetune
-from regard.finetuning.data import TableWriter
+from regard.finetuning.datawriting import TableWriter
 from regard.finetuning.locks import alone
 
 HOLD = """

@@ -12,7 +12,7 @@ from PIL import Image
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data import normalize
+from regard.finetuning.datacolumns import normalize
 from regard.finetuning.splits import belonging_together, read_splits, set_aside
 
 WORDS = ["film", "plot", "music", "scene", "actor", "story", "light", "sound", "voice", "colour"]

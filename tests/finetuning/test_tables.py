@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 
 from regard.errors import DataError
-from regard.finetuning import data
+from regard.finetuning import data, datawriting
 from regard.finetuning.spreadsheets import told_of_sheets
 
 ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
@@ -140,7 +140,7 @@ def test_what_is_no_workbook_is_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
 def test_packed_tables(tmp_path, suffix):
-    with data.TableWriter(tmp_path / f"t{suffix}") as writer:
+    with datawriting.TableWriter(tmp_path / f"t{suffix}") as writer:
         writer.write(ROWS)
     packed = tmp_path / f"t{suffix}.gz"
     packed.write_bytes(gzip.compress((tmp_path / f"t{suffix}").read_bytes()))

@@ -10,7 +10,9 @@ from typing import Any
 
 from regard._escapes import half
 from regard.errors import DataError
-from regard.finetuning.data import FILES, TABLES, kind_of, neighbours, stream
+from regard.finetuning.data import TABLES, neighbours, stream
+from regard.finetuning.datacolumns import FILES
+from regard.finetuning.datalines import kind_of
 from regard.models.files import require_regular
 from regard.models.pictures import PICTURES
 from regard.models.sounds import OTHER_SOUNDS, SOUNDS

@@ -97,7 +97,8 @@ def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None,
 
 def _predict_into(run: Any, items: list[str], output: Path, draw: bool) -> None:
     """Predict for inputs as for the rows of a table that holds them."""
-    from regard.finetuning.data import FILES, write_jsonl
+    from regard.finetuning.datacolumns import FILES
+    from regard.finetuning.datawriting import write_jsonl
     from regard.finetuning.stream import predict_file
 
     column = run.config.data.columns[run.input]
@@ -112,7 +113,7 @@ def _predict_into(run: Any, items: list[str], output: Path, draw: bool) -> None:
 
 def _predict_items(run: Any, items: list[str], output: Path | None, draw: bool) -> None:
     """Predict for inputs, and print a line for each; of several files, with the name of each before it."""
-    from regard.finetuning.data import FILES
+    from regard.finetuning.datacolumns import FILES
     from regard.finetuning.stream import drawn
 
     predictions = drawn(run, items, run.predict(items, progress=len(items) > MANY), draw)

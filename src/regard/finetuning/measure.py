@@ -17,7 +17,9 @@ from regard.finetuning.calibration import settle
 from regard.finetuning.check import Prepared
 from regard.finetuning.concerns import concerns
 from regard.finetuning.config import Config
-from regard.finetuning.data import TABLES, kind_of, write_jsonl
+from regard.finetuning.data import TABLES
+from regard.finetuning.datalines import kind_of
+from regard.finetuning.datawriting import write_jsonl
 from regard.finetuning.environment import hardware, versions
 from regard.finetuning.facts import course, facts, sources
 from regard.finetuning.progress import Display

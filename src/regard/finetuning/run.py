@@ -16,7 +16,8 @@ from regard._files import read_json as read_json
 from regard._files import write_json as write_json
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data import FILES, read_table, take_columns
+from regard.finetuning.data import read_table
+from regard.finetuning.datacolumns import FILES, take_columns
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.inputs import MODELS, require_same_inputs
 from regard.finetuning.loading import loading

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data import GROUP, Part, read_rows, read_table, take_columns
+from regard.finetuning.data import Part, read_rows, read_table
+from regard.finetuning.datacolumns import GROUP, take_columns
 from regard.finetuning.spreadsheets import told_of_sheets
 from regard.finetuning.tasks import Task, _duplicates, get_task
 from regard.finetuning.tasks._classes import require_few

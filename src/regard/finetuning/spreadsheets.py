@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError
-from regard.finetuning.words import listed
+from regard.finetuning.words import quoted
 
 SHEET = ".xlsx"
 
@@ -46,23 +46,19 @@ def told_of_sheets(path: Path, sheet: str | None = None) -> str | None:
         left = [name for name in book.sheet_names if name != chosen and _holds_anything(book, name)]
     if not left:
         return None
-    return f"{path}: sheet '{chosen}' is read; left out: {_quote(left)}"
+    return f"{path}: sheet '{chosen}' is read; left out: {quoted(left)}"
 
 
 def _chosen(path: Path, book: Any, sheet: str | None) -> str:
     """Return the name of the sheet to read."""
     names = [str(name) for name in book.sheet_names]
     if sheet is not None and sheet not in names:
-        raise DataError(f"{path}: need the sheet '{sheet}'; got {_quote(names)}; name one of them, as data.sheet does.")
+        raise DataError(f"{path}: need the sheet '{sheet}'; got {quoted(names)}; name one of them, as data.sheet does.")
     return names[0] if sheet is None else sheet
 
 
 def _holds_anything(book: Any, name: str) -> bool:
     return any(cell is not None for row in book.book[name].iter_rows(values_only=True) for cell in row)
-
-
-def _quote(names: list[str]) -> str:
-    return listed([f"'{name}'" for name in names])
 
 
 @contextmanager

@@ -11,7 +11,9 @@ from typing import Any
 
 from regard._files import as_path, whole
 from regard.errors import ConfigError, DataError
-from regard.finetuning.data import FILES, TableWriter, locate, require_column, stream
+from regard.finetuning.data import stream
+from regard.finetuning.datacolumns import FILES, locate, require_column
+from regard.finetuning.datawriting import TableWriter
 from regard.finetuning.finite import NotFiniteError
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.run import Run

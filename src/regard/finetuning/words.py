@@ -26,6 +26,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:LISTED]) + more
 
 
+def quoted(names: Sequence[str]) -> str:
+    """Return names in a row, each in quotes."""
+    return listed([f"'{name}'" for name in names]) or "none"
+
+
 def setting(value: object) -> str:
     """Return the value of a setting with the digits that matter."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

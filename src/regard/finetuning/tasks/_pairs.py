@@ -10,7 +10,8 @@ from xml.etree import ElementTree
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data import Part, read_lines
+from regard.finetuning.data import Part
+from regard.finetuning.datalines import read_lines
 from regard.finetuning.tasks import _classes, _duplicates, _files
 from regard.inspection.report.content import Finding
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from regard.errors import ConfigError, DataError
-from regard.finetuning.data import is_spread
+from regard.finetuning.datacolumns import is_spread
 from regard.finetuning.tasks import _classes
 from regard.inspection.report.content import Finding
 

@@ -12,7 +12,8 @@ import yaml
 
 from regard.errors import DataError
 from regard.finetuning.config import load_yaml, yaml_problem
-from regard.finetuning.data import Part, read_lines
+from regard.finetuning.data import Part
+from regard.finetuning.datalines import read_lines
 from regard.finetuning.tasks import _files
 from regard.finetuning.tasks._boxes import FORMS, Object
 from regard.models.pictures import PICTURES, picture_size

@@ -14,7 +14,9 @@ from pydantic import Field
 from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data import Formats, Part, read_lines, read_table, take_columns
+from regard.finetuning.data import Formats, Part, read_table
+from regard.finetuning.datacolumns import take_columns
+from regard.finetuning.datalines import read_lines
 from regard.finetuning.finite import require_finite
 from regard.finetuning.padding import as_configured
 from regard.finetuning.progress import Display, quiet_transformers
