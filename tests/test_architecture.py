@@ -62,12 +62,12 @@ PLOTTING = ("regard.inspection.plots", "regard.inspection.report")
 LOADERS = {"from_pretrained", "from_config", "pipeline"}  # what may run code that comes with a model
 # Loaders of other classes, that take no `trust_remote_code`: a module and the call -> why it runs no such code.
 TRUSTED = {
-    "regard.finetuning.adapters: PeftModel.from_pretrained": "PEFT reads weights and a JSON file",
-    "regard.finetuning.denoiser: DDIMScheduler.from_pretrained": "diffusers asks for code in pipelines alone",
-    "regard.finetuning.denoiser: AutoencoderKL.from_pretrained": "diffusers asks for code in pipelines alone",
-    "regard.finetuning.denoiser: DiTTransformer2DModel.from_pretrained": "diffusers asks for code in pipelines alone",
-    "regard.finetuning.tasks.image_generation: Denoiser.from_pretrained": "our own, of the three above",
-    "regard.finetuning.tasks._recognizers: torch.nn.Embedding.from_pretrained": "PyTorch's, of a tensor",
+    "regard.finetuning.training.adapters: PeftModel.from_pretrained": "PEFT reads weights and a JSON file",
+    "regard.finetuning.tasks.pictures.denoiser: DDIMScheduler.from_pretrained": "only pipelines run code",
+    "regard.finetuning.tasks.pictures.denoiser: AutoencoderKL.from_pretrained": "only pipelines run code",
+    "regard.finetuning.tasks.pictures.denoiser: DiTTransformer2DModel.from_pretrained": "only pipelines run code",
+    "regard.finetuning.tasks.pictures.image_generation: Denoiser.from_pretrained": "our own, of the three above",
+    "regard.finetuning.tasks.speech.recognizers: torch.nn.Embedding.from_pretrained": "PyTorch's, of a tensor",
     "regard.finetuning.frameworks.keras.models: type(model.backbone).from_config": "of a model that is loaded already",
 }
 
@@ -225,7 +225,7 @@ def package(tmp_path, **modules):
         ("attention", "def late():\n    import regard.models.watch"),
         ("attention", "import importlib\nimportlib.import_module('regard.cli')"),
         ("models/watch", "from ..inspection import measure"),
-        ("inspection/plots", "from regard.finetuning.run import Run"),
+        ("inspection/plots", "from regard.finetuning.runs.run import Run"),
         ("finetuning/run", "from regard.commands import shared"),
         ("commands/shared", "from regard.cli import app"),
         ("unplanned", ""),

@@ -15,9 +15,9 @@ import torch
 
 import regard
 from regard.inspection import plots
+from regard.looking.transformers.loading import load
+from regard.looking.transformers.look import look, read_sound
 from regard.models.alignment import Alignment, align
-from regard.models.transformers_loading import load
-from regard.models.transformers_look import look, read_sound
 
 DATA = Path("data/speech")
 RATE = 16_000  # samples a second

@@ -36,7 +36,7 @@ def write_csv(path, rows, columns=("sentence", "sentiment")):
 @pytest.fixture(autouse=True)
 def _asked_here(monkeypatch):
     """Saved models are loaded and asked in the tests' own process, see test_reload.py for the other."""
-    from regard.finetuning import reload
+    from regard.finetuning.training import reload
 
     monkeypatch.setattr(reload, "FRESH", False)
 
@@ -109,7 +109,7 @@ def make_values(model, folder, output):
 @pytest.fixture(scope="session")
 def finished(tiny, tables, tmp_path_factory):
     """One finished run, to look at and not to change."""
-    from regard.finetuning.conduct import finetune
+    from regard.finetuning.training.conduct import finetune
 
     return finetune(make_values(tiny, tables, tmp_path_factory.mktemp("runs") / "finished"), quiet=True)
 

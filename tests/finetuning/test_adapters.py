@@ -12,12 +12,12 @@ from transformers import ResNetConfig, RTDetrResNetConfig
 
 from models.families import ENCODERS, IMAGE, IMAGES, PAIR, PAIRS, TEXT, TOKENS, WAV2VEC2, WHISPER, make
 from regard.errors import ConfigError
-from regard.finetuning import adapters
 from regard.finetuning.check import check
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Adapter, Config
-from regard.finetuning.interrupts import Interrupted
-from regard.finetuning.run import Run
+from regard.finetuning.runs.run import Run
+from regard.finetuning.training import adapters
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.interrupts import Interrupted
 
 ATTENDING = {**TEXT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 BACKBONE = ResNetConfig(
@@ -301,7 +301,7 @@ def interrupt(monkeypatch, step):
     import os
     import signal
 
-    from regard.finetuning import watcher
+    from regard.finetuning.training import watcher
 
     ordinary = watcher.Watcher.on_step_end
 

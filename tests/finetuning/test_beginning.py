@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from regard.errors import RegardError
-from regard.finetuning.beginning import BEFORE, put_aside, put_back, recover, replacing
-from regard.finetuning.conduct import finetune
-from regard.finetuning.interrupts import Interrupted
-from regard.finetuning.run import STATE
+from regard.finetuning.runs.beginning import BEFORE, put_aside, put_back, recover, replacing
+from regard.finetuning.runs.run import STATE
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.interrupts import Interrupted
 
 
 def contents(folder):
@@ -87,7 +87,7 @@ def test_ctrl_c_in_the_last_step_stops_the_run_too(values, monkeypatch):
     """It is saved with all its steps, and its model is made when it is resumed."""
     import signal
 
-    from regard.finetuning import checkpoints
+    from regard.finetuning.training import checkpoints
 
     values["train"] |= {"max_steps": 2, "evaluate_every": 1}
     values["report"] |= {"baselines": False, "attention": 0}

@@ -12,10 +12,10 @@ from torchmetrics.functional.classification import binary_calibration_error, mul
 
 from conftest import make_values, sentences, write_csv
 from regard.errors import ConfigError
-from regard.finetuning.conduct import finetune
 from regard.finetuning.export import export
-from regard.finetuning.run import Run
-from regard.finetuning.tasks import _calibration
+from regard.finetuning.runs.run import Run
+from regard.finetuning.tasks.targets import calibration
+from regard.finetuning.training.conduct import finetune
 
 RNG = np.random.default_rng(7)
 
@@ -29,7 +29,7 @@ def overconfident(rows=400, labels=4, by=3.0):
 
 def test_the_temperature_is_where_cross_entropy_is_least():
     logits, truth = overconfident()
-    found = _calibration.fit_temperature(logits, truth)
+    found = calibration.fit_temperature(logits, truth)
     near = [log_loss(truth, softmax(logits / (found * by), axis=-1)) for by in (0.98, 1.0, 1.02)]
     assert min(near) == near[1]
     assert 2.3 < found < 3.9
@@ -38,7 +38,7 @@ def test_the_temperature_is_where_cross_entropy_is_least():
 def test_the_temperature_of_several_labels_is_where_binary_cross_entropy_is_least():
     honest = RNG.normal(size=(300, 3)) * 2
     truth = RNG.random((300, 3)) < expit(honest)
-    found = _calibration.fit_temperature(honest * 2, truth)
+    found = calibration.fit_temperature(honest * 2, truth)
     near = [log_loss(truth.ravel(), expit(2 * honest / (found * by)).ravel()) for by in (0.98, 1.0, 1.02)]
     assert min(near) == near[1]
     assert 1.6 < found < 2.5
@@ -46,20 +46,20 @@ def test_the_temperature_of_several_labels_is_where_binary_cross_entropy_is_leas
 
 def test_where_all_answers_are_right_no_temperature_is_best():
     truth = RNG.integers(0, 3, 50)
-    assert _calibration.fit_temperature(np.eye(3)[truth], truth) is None
-    assert _calibration.fit_temperature(np.eye(3)[truth] - 0.5, np.eye(3)[truth] > 0) is None
+    assert calibration.fit_temperature(np.eye(3)[truth], truth) is None
+    assert calibration.fit_temperature(np.eye(3)[truth] - 0.5, np.eye(3)[truth] > 0) is None
 
 
 def test_the_expected_calibration_error_is_that_of_torchmetrics():
     logits, truth = overconfident()
     chances = softmax(logits, axis=-1)
-    bins, error = _calibration.reliability(*_calibration._outcomes(chances, truth))
+    bins, error = calibration.reliability(*calibration._outcomes(chances, truth))
     expected = multiclass_calibration_error(torch.tensor(chances), torch.tensor(truth), 4, n_bins=10, norm="l1")
     assert error == pytest.approx(expected.item(), abs=1e-6)
     assert sum(count for *_, count in bins) == 400
     several = RNG.random((200, 3)) < 0.3
     stated = RNG.random((200, 3))
-    _, error = _calibration.reliability(*_calibration._outcomes(stated, several))
+    _, error = calibration.reliability(*calibration._outcomes(stated, several))
     expected = binary_calibration_error(torch.tensor(stated.ravel()), torch.tensor(several.ravel()).int(), n_bins=10)
     assert error == pytest.approx(expected.item(), abs=1e-6)
 
@@ -67,15 +67,15 @@ def test_the_expected_calibration_error_is_that_of_torchmetrics():
 def test_what_probabilities_would_be_without_a_temperature():
     logits, _ = overconfident(50)
     scaled = softmax(logits / 2.5, axis=-1)
-    np.testing.assert_allclose(_calibration._without(scaled, 2.5, False), softmax(logits, axis=-1), atol=1e-9)
-    np.testing.assert_allclose(_calibration._without(expit(logits / 2.5), 2.5, True), expit(logits), atol=1e-9)
+    np.testing.assert_allclose(calibration._without(scaled, 2.5, False), softmax(logits, axis=-1), atol=1e-9)
+    np.testing.assert_allclose(calibration._without(expit(logits / 2.5), 2.5, True), expit(logits), atol=1e-9)
 
 
 def test_thresholds_have_the_best_f1_of_all():
     truth = RNG.random((150, 3)) < [0.1, 0.5, 0.02]
     stated = np.clip(0.25 * truth + RNG.random((150, 3)) * 0.6, 0, 1)
     truth[:, 2] = False
-    found = _calibration.fit_thresholds(stated, truth, ["rare", "even", "never"])
+    found = calibration.fit_thresholds(stated, truth, ["rare", "even", "never"])
     assert found["never"] == 0.5
     for number, label in enumerate(("rare", "even")):
         grid = np.append(np.unique(stated[:, number]) - 1e-9, 0.5)
@@ -86,9 +86,9 @@ def test_thresholds_have_the_best_f1_of_all():
 
 def test_of_thresholds_as_good_as_each_other_the_nearest_to_a_half_is_taken():
     stated, truth = np.array([0.1] * 10 + [0.2] * 10)[:, None], np.array([False] * 10 + [True] * 10)[:, None]
-    assert _calibration.fit_thresholds(stated, truth, ["a"]) == {"a": 0.15}
+    assert calibration.fit_thresholds(stated, truth, ["a"]) == {"a": 0.15}
     stated = np.where(truth, 0.9, 0.1)
-    assert _calibration.fit_thresholds(stated, truth, ["a"]) == {"a": 0.5}
+    assert calibration.fit_thresholds(stated, truth, ["a"]) == {"a": 0.5}
 
 
 # ---- whole runs ------------------------------------------------------------------------------------------------------

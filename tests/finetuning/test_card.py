@@ -17,11 +17,11 @@ from huggingface_hub import ModelCard
 
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
-from regard.finetuning.conduct import finetune
-from regard.finetuning.facts import best_step
 from regard.finetuning.push import push
-from regard.finetuning.run import Run
-from regard.finetuning.usage import license_of, programs
+from regard.finetuning.reporting.facts import best_step
+from regard.finetuning.reporting.usage import license_of, programs
+from regard.finetuning.runs.run import Run
+from regard.finetuning.training.conduct import finetune
 from regard.inspection.report.card import Origin, _header, _rows, model_card
 from regard.inspection.report.content import Calibration, ClassScore, Metric, Report, Source
 

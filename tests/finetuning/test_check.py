@@ -214,7 +214,7 @@ def test_a_directory_without_a_model(values, tmp_path):
 def test_the_length_that_roberta_reads_leaves_out_padding_positions():
     from transformers import BertConfig, RobertaConfig
 
-    from regard.finetuning.tasks._text import _positions
+    from regard.finetuning.tasks.texts.tokenizing import _positions
 
     assert _positions(RobertaConfig(max_position_embeddings=514, pad_token_id=1)) == 512
     assert _positions(BertConfig(max_position_embeddings=512, pad_token_id=0)) == 512
@@ -234,7 +234,7 @@ def test_signs_of_a_wrong_encoding(values, train, spoiled):
 
 
 def test_other_languages_are_no_wrong_encoding():
-    from regard.finetuning.tasks._wording import SPOILED
+    from regard.finetuning.tasks.texts.wording import SPOILED
 
     for text in (
         "\u00abcaf\u00e9\u00bb",
@@ -272,8 +272,8 @@ def test_labels_in_several_spellings(values, train):
 
 def test_the_speed_follows_from_the_size_of_the_model_and_the_data(values, monkeypatch):
     """The tiny model multiplies 2 layers of 4 * 32 * 32 + 2 * 32 * 64 parameters, and those of a pooler."""
-    from regard.finetuning import speed
     from regard.finetuning.config import Config
+    from regard.finetuning.training import speed
 
     values["train"] |= {"epochs": 3, "batch_size": 10}
     monkeypatch.setattr(speed, "peak", lambda precision: 1e9)
@@ -289,7 +289,7 @@ def test_the_speed_follows_from_the_size_of_the_model_and_the_data(values, monke
 
 
 def test_durations_are_told_in_units_that_a_person_reads():
-    from regard.finetuning.speed import Speed
+    from regard.finetuning.training.speed import Speed
 
     for seconds, told in ((3.2, "3 s"), (119, "119 s"), (120, "2 min"), (3 * 3600, "3 h")):
         assert str(Speed(1000, 50.0, seconds)).startswith(f"about {told} of training: 1,000 tokens at some 50 a second")

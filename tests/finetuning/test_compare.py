@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 from conftest import make_values, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
-from regard.finetuning.compare import compare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.measure import keep_draws
-from regard.finetuning.run import Run, read_json, write_json
+from regard.finetuning.reporting.compare import compare
+from regard.finetuning.runs.run import Run, read_json, write_json
 from regard.finetuning.tasks import Score, get_task
-from regard.finetuning.tasks import text_classification as task
+from regard.finetuning.tasks.texts import text_classification as task
+from regard.finetuning.training.conduct import finetune
 
 RNG = np.random.default_rng(3)
 
@@ -178,7 +178,7 @@ def test_what_is_drawn_is_the_same_rows_for_all_models(tmp_path):
 
 
 def test_texts_are_right_or_wrong_as_wholes(tmp_path):
-    from regard.finetuning.compare import _is_right
+    from regard.finetuning.reporting.compare import _is_right
 
     assert _is_right({"truth": ["a", "b"], "predicted": ["b", "a"]})
     assert not _is_right({"truth": ["a"], "predicted": []})

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from regard.finetuning import concerns as module
 from regard.finetuning.config import Config
-from regard.finetuning.environment import hardware
-from regard.finetuning.facts import best_step, course, sources
-from regard.finetuning.inputs import describe_data, fingerprint
 from regard.finetuning.measure import _summary
+from regard.finetuning.reporting import concerns as module
+from regard.finetuning.reporting.environment import hardware
+from regard.finetuning.reporting.facts import best_step, course, sources
+from regard.finetuning.runs.inputs import describe_data, fingerprint
 from regard.inspection.report.content import Calibration, ClassScore, Metric
 
 

@@ -16,12 +16,12 @@ from typer.testing import CliRunner
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.frameworks import torch as framework
-from regard.finetuning.run import Run
-from regard.finetuning.tasks._boxes import from_coco
-from regard.finetuning.tasks._yolo import from_yolo
-from regard.models.pictures import open_picture, picture_size
-from regard.models.sounds import open_sound
-from regard.models.transformers_loading import load
+from regard.finetuning.runs.run import Run
+from regard.finetuning.tasks.pictures.boxes import from_coco
+from regard.finetuning.tasks.pictures.yolo import from_yolo
+from regard.looking.pictures import open_picture, picture_size
+from regard.looking.sounds import open_sound
+from regard.looking.transformers.loading import load
 
 
 def refusal(function, *arguments):

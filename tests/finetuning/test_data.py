@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from regard.errors import DataError
-from regard.finetuning import data, datacolumns, datawriting
+from regard.finetuning.data.tables import columns, tables, writing
 
 ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
 
@@ -18,7 +18,7 @@ def refusal(function, *args):
 
 
 def write(path, rows, at_a_time=2):
-    with datawriting.TableWriter(path) as writer:
+    with writing.TableWriter(path) as writer:
         for start in range(0, len(rows), at_a_time):
             writer.write(rows[start : start + at_a_time])
 
@@ -27,15 +27,15 @@ def write(path, rows, at_a_time=2):
 def test_what_is_written_reads_back(tmp_path, suffix):
     path = tmp_path / f"table{suffix}"
     write(path, ROWS)
-    assert list(data.read_table(path)) == ROWS
-    assert list(data.stream(path, "text")) == ROWS
+    assert list(tables.read_table(path)) == ROWS
+    assert list(tables.stream(path, "text")) == ROWS
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_what_is_not_written_to_the_end_is_not_there(tmp_path, suffix):
     def interrupted():
-        with datawriting.TableWriter(tmp_path / f"table{suffix}") as writer:
+        with writing.TableWriter(tmp_path / f"table{suffix}") as writer:
             writer.write(ROWS)
             raise KeyboardInterrupt
 
@@ -56,14 +56,14 @@ def test_lines_end_as_on_any_machine(tmp_path, ends):
     path = tmp_path / "table.csv"
     path.write_bytes(ends.join(["text,label", '"a', 'b",1', "c,2"]).encode())
     expected = [{"text": f"a{ends}b", "label": "1"}, {"text": "c", "label": "2"}]
-    assert list(data.read_table(path)) == list(data.stream(path, "text")) == expected
+    assert list(tables.read_table(path)) == list(tables.stream(path, "text")) == expected
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_csv_in_other_dialects(tmp_path, separator):
     path = tmp_path / "table.csv"
     path.write_bytes(b"\xef\xbb\xbf" + f"text{separator}label\r\na b{separator}x\r\n\r\nc{separator}y\r\n".encode())
-    assert list(data.read_table(path)) == [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]
+    assert list(tables.read_table(path)) == [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}]
 
 
 def test_nested_values_become_columns(tmp_path):
@@ -108,34 +108,36 @@ def test_nested_values_become_columns(tmp_path):
 def test_unreadable(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
-    assert refusal(data.read_table, path) == message.format(path=path)
+    assert refusal(tables.read_table, path) == message.format(path=path)
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path):
     there, gone = tmp_path / "reviews.csv", tmp_path / "revews.csv"
     expected = f"{gone}: need a file to read; got nothing there; '{tmp_path}' holds no table, correct the path."
-    assert refusal(data.read_table, gone) == expected
+    assert refusal(tables.read_table, gone) == expected
     there.touch()
-    assert refusal(data.read_table, gone) == f"{gone}: need a file to read; got nothing there; did you mean '{there}'?"
+    assert (
+        refusal(tables.read_table, gone) == f"{gone}: need a file to read; got nothing there; did you mean '{there}'?"
+    )
     far = tmp_path / "xyz"
     expected = f"{far}: need a file to read; got nothing there; '{tmp_path}' holds 'reviews.csv', correct the path."
-    assert refusal(data.read_table, far) == expected
+    assert refusal(tables.read_table, far) == expected
     lost = tmp_path / "no" / "t.csv"
     expected = (
         f"{lost}: need a file to read; got nothing there; there is no folder '{lost.parent}' either, correct the path."
     )
-    assert refusal(data.read_table, lost) == expected
+    assert refusal(tables.read_table, lost) == expected
 
 
 def test_columns_are_renamed():
     table = Dataset.from_dict({"text": ["x"], "sentence": ["a"], "rating": ["1"]})
-    taken = datacolumns.take_columns(table, {"text": "sentence", "label": "rating"}, "t.csv")
+    taken = columns.take_columns(table, {"text": "sentence", "label": "rating"}, "t.csv")
     assert list(taken) == [{"text": "a", "label": "1"}]
 
 
 def test_an_unknown_column_is_told_with_those_that_exist():
     table = Dataset.from_dict({"sentence": ["a"], "rating": ["1"]})
-    assert refusal(datacolumns.take_columns, table, {"text": "sentense"}, "t.csv") == (
+    assert refusal(columns.take_columns, table, {"text": "sentense"}, "t.csv") == (
         "t.csv: need the column 'sentense'; got 'sentence', 'rating'; set data.columns.text to one of them, perhaps "
         "'sentence'."
     )
@@ -144,18 +146,18 @@ def test_an_unknown_column_is_told_with_those_that_exist():
 def test_a_table_without_rows_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text,label\n")
-    table = data.read_table(path)
+    table = tables.read_table(path)
     expected = "t.csv: need rows to work on; got a table without any; choose another file."
-    assert refusal(datacolumns.take_columns, table, {"text": "text"}, "t.csv") == expected
+    assert refusal(columns.take_columns, table, {"text": "text"}, "t.csv") == expected
     path.write_text("")
     expected = "t.csv: need the column 'text'; got none; set data.columns.text to one of them."
-    assert refusal(datacolumns.take_columns, data.read_table(path), {"text": "text"}, "t.csv") == expected
+    assert refusal(columns.take_columns, tables.read_table(path), {"text": "text"}, "t.csv") == expected
 
 
 def test_lines_of_text(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("one\n\n  \ntwo\n")
-    assert list(data.stream(path, "line")) == [{"line": "one"}, {"line": "two"}]
+    assert list(tables.stream(path, "line")) == [{"line": "one"}, {"line": "two"}]
 
 
 def test_nothing_is_written_over(tmp_path):

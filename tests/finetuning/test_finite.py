@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from conftest import answer_without_numbers, write_csv
 from regard.cli import app
 from regard.errors import RegardError
-from regard.finetuning import stream
+from regard.finetuning.data.tables import stream
 from regard.finetuning.finite import Witness, require_finite
 from regard.finetuning.frameworks import torch as framework
-from regard.models.transformers_watching import answer_of
+from regard.looking.transformers.watching import answer_of
 
 WANTED = (
     "model: need finite numbers for each input; got NaN or infinity for {} of {} (number {}); nothing was answered: "

@@ -9,15 +9,15 @@ import pytest
 
 from conftest import make_values, sentences, write_csv
 from regard.errors import ConfigError, DataError
-from regard.finetuning import checkpoints, conduct, train
-from regard.finetuning import run as run_module
-from regard.finetuning.adapters import load_adapter
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config, find_model
 from regard.finetuning.export import export
-from regard.finetuning.inputs import describe_data, describe_model, describe_named, require_same_inputs
-from regard.finetuning.run import STATE, Run, evaluate, predict, read_json, require_unchanged, rewrite, write_json
-from regard.finetuning.seals import describe
+from regard.finetuning.runs import run as run_module
+from regard.finetuning.runs.inputs import describe_data, describe_model, describe_named, require_same_inputs
+from regard.finetuning.runs.run import STATE, Run, evaluate, predict, read_json, require_unchanged, rewrite, write_json
+from regard.finetuning.runs.seals import describe
+from regard.finetuning.training import checkpoints, conduct, train
+from regard.finetuning.training.adapters import load_adapter
+from regard.finetuning.training.conduct import finetune
 
 
 def refusal(function, *args, error=(ConfigError, DataError), **options):
@@ -302,7 +302,7 @@ def test_a_package_is_found_and_not_imported(tmp_path, monkeypatch):
 
 def test_code_that_a_model_brings_is_not_run(values, tiny, tmp_path):
     """A configuration of a kind that transformers does not know, with a module that says that it ran."""
-    from regard.models.transformers_loading import load
+    from regard.looking.transformers.loading import load
 
     brought = tmp_path / "brought"
     shutil.copytree(tiny, brought)
@@ -348,7 +348,7 @@ def test_a_file_that_is_written_anew_is_known_at_every_moment(tmp_path, monkeypa
         return write
 
     for name in ("write_json", "write_text", "remove"):
-        monkeypatch.setattr(f"regard.finetuning.run.{name}", stopping(getattr(run_module, name)))
+        monkeypatch.setattr(f"regard.finetuning.runs.run.{name}", stopping(getattr(run_module, name)))
     if killed < 3:
         with pytest.raises(KeyboardInterrupt):
             rewrite(tmp_path, "model/config.json", text)

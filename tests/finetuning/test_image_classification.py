@@ -14,13 +14,13 @@ from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
-from regard.finetuning.run import Run, evaluate
-from regard.finetuning.tasks import _pictures
-from regard.finetuning.tasks import image_classification as task
-from regard.models.pictures import open_picture
+from regard.finetuning.runs.run import Run, evaluate
+from regard.finetuning.tasks.pictures import image_classification as task
+from regard.finetuning.tasks.pictures import shared
+from regard.finetuning.training.conduct import finetune
+from regard.looking.pictures import open_picture
 
 SCRATCH = {"layers": 2, "width": 32, "heads": 4, "image": 8, "patch": 2}
 
@@ -70,10 +70,10 @@ def test_small_pictures_are_decoded_once(digits, monkeypatch):
     files = sorted(str(file) for file in (digits / "train" / "4").iterdir())[:5]
     processor = task.load_processor("vit", Config.load(make_values(digits, digits / "run")))
     rows = [{"pixel_values": file, "labels": n} for n, file in enumerate(files)]
-    wanted = _pictures.pixels(processor, files)
+    wanted = shared.pixels(processor, files)
     opened = []
-    monkeypatch.setattr(_pictures, "open_picture", lambda file: opened.append(file) or open_picture(file))
-    monkeypatch.setattr(_pictures, "KEPT", 3 * wanted[0].nbytes)
+    monkeypatch.setattr(shared, "open_picture", lambda file: opened.append(file) or open_picture(file))
+    monkeypatch.setattr(shared, "KEPT", 3 * wanted[0].nbytes)
     collate = task.collator(processor)
     for chosen in ([0, 1, 2], [4, 2, 0, 4], [3, 1, 4]):
         batch = collate([rows[n] for n in chosen])

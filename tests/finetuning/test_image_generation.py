@@ -20,13 +20,14 @@ from regard.cli import app
 from regard.commands.finetune import what_next
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
-from regard.finetuning.denoiser import Denoiser
 from regard.finetuning.progress import Display
-from regard.finetuning.run import Run, evaluate, is_pretrained
-from regard.finetuning.tasks import Made, _generated
-from regard.finetuning.tasks import image_generation as task
+from regard.finetuning.runs.run import Run, evaluate, is_pretrained
+from regard.finetuning.tasks import Made
+from regard.finetuning.tasks.pictures import generated
+from regard.finetuning.tasks.pictures import image_generation as task
+from regard.finetuning.tasks.pictures.denoiser import Denoiser
+from regard.finetuning.training.conduct import finetune
 
 REPOSITORY = Path(__file__).parents[2]
 SCRATCH = {"layers": 2, "width": 32, "heads": 2, "image": 8, "patch": 2, "channels": 1}
@@ -223,11 +224,11 @@ def test_an_autoencoder_makes_what_the_transformer_works_on(tmp_path):
 def test_distances_agree_with_their_formulas():
     rng = np.random.default_rng(7)
     real, other = rng.normal(size=(83, 5)), rng.normal(size=(71, 5)) * 1.5 + 0.3
-    frechet, kernel = _generated.distances(real.astype(np.float32), other.astype(np.float32))
+    frechet, kernel = generated.distances(real.astype(np.float32), other.astype(np.float32))
     one, two = np.cov(real.T), np.cov(other.T)
     wanted = ((real.mean(0) - other.mean(0)) ** 2).sum() + np.trace(one + two - 2 * linalg.sqrtm(one @ two).real)
     assert frechet == pytest.approx(wanted, rel=1e-3)
-    same_again, near = _generated.distances(real.astype(np.float32), real.astype(np.float32))
+    same_again, near = generated.distances(real.astype(np.float32), real.astype(np.float32))
     assert abs(same_again) < 1e-3 < frechet
     assert near < kernel
 
@@ -237,7 +238,7 @@ def test_the_judge_learns_what_is_real():
     chosen = known.target < 3
     pictures = [Image.fromarray((image * 15.9).astype(np.uint8)).convert("RGB") for image in known.images[chosen]]
     names = [str(name) for name in known.target[chosen]]
-    judge = _generated.Judge(pictures, names)
+    judge = generated.Judge(pictures, names)
     assert judge.accuracy > 0.95
     assert np.mean([a == b for a, b in zip(judge.labels(judge.real), names, strict=True)]) > 0.98
     features = judge.features(judge.real)
@@ -247,7 +248,7 @@ def test_the_judge_learns_what_is_real():
 
 @pytest.mark.slow
 def test_resuming_ends_in_the_same_weights(digits, tmp_path, monkeypatch):
-    from regard.finetuning import interrupts, watcher
+    from regard.finetuning.training import interrupts, watcher
 
     values = make_values(digits, tmp_path / "one")
     whole = finetune(values, quiet=True)

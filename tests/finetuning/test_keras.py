@@ -17,13 +17,13 @@ from conftest import make_values
 from regard.cli import app
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.frameworks import framework_of, get_framework
-from regard.finetuning.interrupts import Interrupted
 from regard.finetuning.progress import Display
-from regard.finetuning.run import Run
+from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import get_task
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.interrupts import Interrupted
 
 # NumPy's, of Keras' own saving on TensorFlow.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
@@ -348,7 +348,7 @@ def test_rows_that_fill_a_batch_do_not_change_the_others(trained):
 OTHER = """
 import json, sys
 import torch
-from regard.finetuning.conduct import finetune
+from regard.finetuning.training.conduct import finetune
 from regard.finetuning.frameworks import framework_of
 run = finetune(json.loads(sys.argv[1]), quiet=True)
 looked = framework_of(run.model).read(run.model, run.processor, "a superb film")

@@ -14,12 +14,12 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from conftest import BAD, GOOD, PLAIN
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
-from regard.finetuning.run import Run
-from regard.finetuning.tasks import _label_sets, _numbers
-from regard.finetuning.tasks import text_classification as task
-from regard.finetuning.validation import Tally
+from regard.finetuning.runs.run import Run
+from regard.finetuning.tasks.targets import label_sets, numbers
+from regard.finetuning.tasks.texts import text_classification as task
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.validation import Tally
 
 RNG = np.random.default_rng(11)
 NAMES = ["bad", "good", "long"]
@@ -180,9 +180,9 @@ def test_the_loss_of_numbers_and_of_smoothed_labels():
 def test_labels_in_a_text_are_separated():
     reading = {"form": "separator", "separator": ";"}
     split = task.read(split_of(label=["good; long", "", "bad;bad"]), reading, "t.csv")
-    assert _label_sets.sets_of(split) == [["good", "long"], [], ["bad"]]
-    assert _label_sets.targets(split, SETS) == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
-    np.testing.assert_allclose(_numbers.targets(split_of(label=["5.5", "-2.5"]), SCALE), [1, -1])
+    assert label_sets.sets_of(split) == [["good", "long"], [], ["bad"]]
+    assert label_sets.targets(split, SETS) == [[0, 1, 1], [0, 0, 0], [1, 0, 0]]
+    np.testing.assert_allclose(numbers.targets(split_of(label=["5.5", "-2.5"]), SCALE), [1, -1])
 
 
 def test_a_run_with_several_labels(several):

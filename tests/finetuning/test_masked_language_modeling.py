@@ -8,23 +8,23 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from regard.finetuning.data.tables.tables import read_table
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 from typer.testing import CliRunner
 
 from conftest import PLAIN, answer_without_numbers, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
-from regard.finetuning import checkpoints, conduct, train
 from regard.finetuning.check import check
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
-from regard.finetuning.data import read_table
 from regard.finetuning.progress import Display
-from regard.finetuning.run import evaluate
-from regard.finetuning.sampler import LengthSampler
-from regard.finetuning.tasks import _masking
-from regard.finetuning.tasks import masked_language_modeling as task
-from regard.finetuning.trainer import StepTrainer
+from regard.finetuning.runs.run import evaluate
+from regard.finetuning.tasks.texts import masked_language_modeling as task
+from regard.finetuning.tasks.texts import masking
+from regard.finetuning.training import checkpoints, conduct, train
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.sampler import LengthSampler
+from regard.finetuning.training.trainer import StepTrainer
 
 SCRATCH = {"layers": 1, "width": 64, "heads": 4, "vocabulary": 65}
 
@@ -159,9 +159,9 @@ def test_training_and_validation_guess_what_is_masked_and_no_more(values, monkey
 
 def test_masks_depend_on_seed_epoch_and_text(tokenizer):
     ids = tokenizer(" ".join(PLAIN * 2))["input_ids"]
-    same = [_masking.mask(ids, tokenizer, 1, 0) for _ in range(2)]
+    same = [masking.mask(ids, tokenizer, 1, 0) for _ in range(2)]
     assert same[0] == same[1]
-    assert len({str(_masking.mask(ids, tokenizer, seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
+    assert len({str(masking.mask(ids, tokenizer, seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
     collate, sampler = task.collator(tokenizer), LengthSampler(None, 2, 2, seed=1)
     collate.follow(sampler)
     rows = [{"input_ids": ids, "labels": []}, {"input_ids": ids[:5], "labels": []}]
@@ -176,7 +176,7 @@ def test_masks_depend_on_seed_epoch_and_text(tokenizer):
 def test_shares_of_what_is_masked(tokenizer):
     """Of many tokens 15 % are to be guessed: 80 % of these are the mask, 10 % stay; marks are left alone."""
     ids = tokenizer(" ".join(PLAIN))["input_ids"]
-    pairs = [_masking.mask(ids, tokenizer, 0, epoch) for epoch in range(3000)]
+    pairs = [masking.mask(ids, tokenizer, 0, epoch) for epoch in range(3000)]
     seen, labels = (np.array(part) for part in zip(*pairs, strict=True))
     chosen = labels != -100
     assert not chosen[:, [0, -1]].any()
@@ -230,9 +230,9 @@ def test_a_tokenizer_without_a_mask_is_refused(values, tmp_path):
     values["options"] = {"from_scratch": None}
     T5Config().save_pretrained(tmp_path / "t5")
     config = Config.load(values | {"task": "summarization", "options": {"from_scratch": SCRATCH}})
-    from regard.finetuning.tasks import _scratch
+    from regard.finetuning.tasks.texts import scratch
 
-    _scratch.make_tokenizer("t5", config, [texts(100)], _scratch.SEQUENCES).save_pretrained(tmp_path / "t5")
+    scratch.make_tokenizer("t5", config, [texts(100)], scratch.SEQUENCES).save_pretrained(tmp_path / "t5")
     assert refusal(check, values | {"model": str(tmp_path / "t5")}) == (
         f"model: need a tokenizer with a mask, such as BERT's; got '{tmp_path / 't5'}' without one; name an encoder "
         "that learned by guessing."
@@ -242,11 +242,11 @@ def test_a_tokenizer_without_a_mask_is_refused(values, tmp_path):
 def test_a_mask_takes_the_place_of_a_word_with_its_space(values, tmp_path):
     from transformers import AutoTokenizer
 
-    from regard.finetuning.tasks import _scratch
+    from regard.finetuning.tasks.texts import scratch
 
     config = Config.load(values | {"options": {"from_scratch": SCRATCH}})
     rows = [text.replace(" ", ", ", 1) for text in texts(100)]
-    _scratch.make_tokenizer("bert", config, [rows], _scratch.ENCODERS).save_pretrained(tmp_path)
+    scratch.make_tokenizer("bert", config, [rows], scratch.ENCODERS).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
 
     def pieces(text):

@@ -5,10 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from regard.finetuning.denoiser import Denoiser
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import _recognizers, _speakers, image_generation, object_detection
-from regard.models.transformers_speech import speak
+from regard.finetuning.tasks.pictures import image_generation, object_detection
+from regard.finetuning.tasks.pictures.denoiser import Denoiser
+from regard.finetuning.tasks.speech import recognizers, speakers
+from regard.looking.transformers.voices import speak
 
 VOICE = {
     "from_scratch": {"layers": 1, "width": 32, "heads": 2, "rate": 8000, "mels": 20, "reduction": 2},
@@ -42,7 +43,7 @@ def test_a_made_picture_is_that_of_its_class_and_of_how_many_came_before():
 
 def test_a_text_that_is_said_ends_where_it_would_by_itself():
     torch.manual_seed(0)
-    model = _speakers.load_model("speecht5", VOICE, None)[0].eval()
+    model = speakers.load_model("speecht5", VOICE, None)[0].eval()
     ending = model.speech_decoder_postnet.prob_out
     torch.nn.init.zeros_(ending.weight)
     torch.nn.init.constant_(ending.bias, -9.0)  # it never ends by itself
@@ -81,10 +82,10 @@ def test_what_is_heard_does_not_grow_beside_a_longer_sound():
     sounds = [
         np.random.default_rng(n).normal(size=size).astype("float32") for n, size in enumerate((3200, 25600, 9600))
     ]
-    alone = [_recognizers.transcribe(model, Processor(), [sound])[0] for sound in sounds]
+    alone = [recognizers.transcribe(model, Processor(), [sound])[0] for sound in sounds]
     assert len({len(text.split()) for text in alone}) == 3  # none of them ends by itself
-    assert _recognizers.transcribe(model, Processor(), sounds) == alone
-    assert _recognizers.transcribe(model, Processor(), sounds[::-1]) == alone[::-1]
+    assert recognizers.transcribe(model, Processor(), sounds) == alone
+    assert recognizers.transcribe(model, Processor(), sounds[::-1]) == alone[::-1]
 
 
 def test_what_is_found_in_a_picture_does_not_depend_on_larger_ones(tmp_path):

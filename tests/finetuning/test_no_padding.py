@@ -24,11 +24,13 @@ from transformers import (
 from conftest import sentences, write_csv
 from regard.errors import ConfigError
 from regard.finetuning.check import check
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
-from regard.finetuning.run import Run
-from regard.finetuning.tasks import _pictures, _recognizers, _sequences, _text
-from regard.finetuning.tasks import text_classification as task
+from regard.finetuning.runs.run import Run
+from regard.finetuning.tasks.pictures import shared
+from regard.finetuning.tasks.speech import recognizers
+from regard.finetuning.tasks.texts import sequences, tokenizing
+from regard.finetuning.tasks.texts import text_classification as task
+from regard.finetuning.training.conduct import finetune
 
 END = "<|endoftext|>"
 SIZES = {
@@ -110,7 +112,7 @@ def test_a_tokenizer_without_any_end(decoder, tmp_path):
     make_tokenizer(tmp_path)
     (tmp_path / "config.json").write_bytes((decoder / "config.json").read_bytes())
     with pytest.raises(ConfigError) as caught:
-        _text.load_tokenizer(str(tmp_path), None)
+        tokenizing.load_tokenizer(str(tmp_path), None)
     assert str(caught.value) == (
         f"model: need a tokenizer with a padding or an end token; got '{tmp_path}' with neither; name another, or set "
         "pad_token in its tokenizer_config.json."
@@ -118,10 +120,10 @@ def test_a_tokenizer_without_any_end(decoder, tmp_path):
 
 
 def test_encoders_keep_their_side_and_their_padding(tiny):
-    assert not _text.reads_from_the_left(str(tiny))
-    tokenizer = _text.load_tokenizer(str(tiny), None)
+    assert not tokenizing.reads_from_the_left(str(tiny))
+    tokenizer = tokenizing.load_tokenizer(str(tiny), None)
     assert tokenizer.pad_token == "[PAD]"
-    assert _text.padding_findings("train", tokenizer) == []
+    assert tokenizing.padding_findings("train", tokenizer) == []
 
 
 def test_more_tokens_than_embeddings(values, tiny, tmp_path):
@@ -146,13 +148,13 @@ def test_a_decoder_that_does_not_know_how_to_begin(tmp_path, tiny):
     sizes = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
     BartModel(BartConfig(vocab_size=40, decoder_start_token_id=None, **sizes)).save_pretrained(tmp_path)
     with pytest.raises(ConfigError) as caught:
-        _sequences.load_processor(str(tmp_path), config, None, ["text", "summary"])
+        sequences.load_processor(str(tmp_path), config, None, ["text", "summary"])
     assert str(caught.value) == (
         "model: need decoder_start_token_id in config.json, the token that the decoder begins with; got "
         f"'{tmp_path}' without it; add it."
     )
     with pytest.raises(ConfigError) as caught:
-        _sequences.load_processor(str(tiny), config, None, ["text", "summary"])
+        sequences.load_processor(str(tiny), config, None, ["text", "summary"])
     assert "need an encoder with a decoder" in str(caught.value)
 
 
@@ -160,9 +162,9 @@ def test_pictures_of_another_size_than_the_model_reads(tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     ViTModel(ViTConfig(image_size=32, **sizes)).save_pretrained(tmp_path)
     processor = ViTImageProcessor(size={"height": 32, "width": 32})
-    _pictures.require_fit(str(tmp_path), processor)
+    shared.require_fit(str(tmp_path), processor)
     with pytest.raises(ConfigError) as caught:
-        _pictures.require_fit(str(tmp_path), ViTImageProcessor(size={"height": 48, "width": 40}))
+        shared.require_fit(str(tmp_path), ViTImageProcessor(size={"height": 48, "width": 40}))
     assert str(caught.value) == (
         f"model: need an image processor for 32 x 32 pixels, which the model reads; got one in '{tmp_path}' for 40 x "
         "48; correct preprocessor_config.json."
@@ -177,7 +179,7 @@ def test_sounds_of_other_bands_than_the_model_reads(tmp_path):
     WhisperConfig(num_mel_bins=128).save_pretrained(tmp_path)
     processor = SimpleNamespace(feature_extractor=WhisperFeatureExtractor(feature_size=80))
     with pytest.raises(ConfigError) as caught:
-        _recognizers._set_up(processor, str(tmp_path), {"window": None, "language": None})
+        recognizers._set_up(processor, str(tmp_path), {"window": None, "language": None})
     assert str(caught.value) == (
         f"model: need a feature extractor of 128 bands, as the model reads; got one of 80 in '{tmp_path}'; correct "
         "preprocessor_config.json."
@@ -185,6 +187,6 @@ def test_sounds_of_other_bands_than_the_model_reads(tmp_path):
 
 
 def test_the_task_knows_its_kind_of_model(decoder):
-    assert _text.reads_from_the_left(str(decoder))
+    assert tokenizing.reads_from_the_left(str(decoder))
     config = Config.load({"task": "text-classification", "model": str(decoder), "data": {"train": "t"}, "output": "o"})
     assert task.load_processor(str(decoder), config).padding_side == "right"

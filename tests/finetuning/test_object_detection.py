@@ -6,18 +6,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from regard.finetuning.data.tables.tables import read_table
 from typer.testing import CliRunner
 
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
-from regard.finetuning.data import read_table
-from regard.finetuning.run import Run, evaluate
-from regard.finetuning.tasks import _boxes, _precision
-from regard.finetuning.tasks import object_detection as task
+from regard.finetuning.runs.run import Run, evaluate
+from regard.finetuning.tasks.pictures import average_precision
+from regard.finetuning.tasks.pictures import boxes as boxing
+from regard.finetuning.tasks.pictures import object_detection as task
+from regard.finetuning.training.conduct import finetune
 from regard.models.watch import watch
 
 WIDTH, HEIGHT = 48, 32
@@ -109,7 +110,7 @@ def refusal(function, *args, error=DataError):
 def boxes_of(path, **options):
     split = read_table(path, task.FORMATS)
     return [
-        [(o["label"], *o["box"]) for o in _boxes.objects_of(cell, options.get("boxes", "xywh"), "row")]
+        [(o["label"], *o["box"]) for o in boxing.objects_of(cell, options.get("boxes", "xywh"), "row")]
         for cell in split["objects"]
     ]
 
@@ -127,7 +128,7 @@ def test_every_kind_of_file_holds_the_same_boxes(scenes, tmp_path):
         assert [each[0] for each in found] == [each[0] for each in right]
         np.testing.assert_allclose([each[1:] for each in found], [each[1:] for each in right], atol=1e-9)
     lists = {"bbox": [[1, 2, 3, 4], [5, 6, 7, 8]], "category": ["grey", "bright"]}
-    found = _boxes.objects_of(json.dumps(lists), "xywh", "row")
+    found = boxing.objects_of(json.dumps(lists), "xywh", "row")
     assert [(o["label"], o["box"]) for o in found] == [("grey", [1, 2, 3, 4]), ("bright", [5, 6, 7, 8])]
 
 
@@ -186,7 +187,7 @@ def test_boxes_outside_empty_and_unknown(scenes, values):
         ("cat", "need the objects as JSON; got 'Expecting value'; correct it."),
         (7, "need a list of objects; got a int; write [] for none."),
     ):
-        assert refusal(_boxes.objects_of, objects, "xywh", "t.csv, row 3") == f"t.csv, row 3: {told}"
+        assert refusal(boxing.objects_of, objects, "xywh", "t.csv, row 3") == f"t.csv, row 3: {told}"
 
 
 def test_files_that_are_not_what_they_seem(scenes, values, tmp_path):
@@ -290,7 +291,7 @@ def test_average_precision_agrees_with_loops():
         for objects in truth
     ]
     found = [near + some(2, True) for near in close]
-    scores = _precision.average_precision(truth, found, ["a", "b"], resamples=50)
+    scores = average_precision.average_precision(truth, found, ["a", "b"], resamples=50)
     assert scores.scores["map_50"].value == pytest.approx(precision_of_one_class(truth, found, 0.5), abs=1e-9)
     assert scores.scores["map_75"].value == pytest.approx(precision_of_one_class(truth, found, 0.75), abs=1e-9)
     assert scores.by_label["a"][1] == scores.scores["map_50"].value
@@ -298,8 +299,8 @@ def test_average_precision_agrees_with_loops():
     low, high = scores.scores["map_50"].interval
     assert low < scores.scores["map_50"].value < high
     perfect = [[{**o, "score": 1.0} for o in objects] for objects in truth]
-    assert _precision.average_precision(truth, perfect, ["a"], 0).scores["map"].value == pytest.approx(1)
-    assert _precision.average_precision(truth, [[]] * 23, ["a"], 0).scores["map"].value == 0
+    assert average_precision.average_precision(truth, perfect, ["a"], 0).scores["map"].value == pytest.approx(1)
+    assert average_precision.average_precision(truth, [[]] * 23, ["a"], 0).scores["map"].value == 0
 
 
 def test_a_run_from_end_to_end(scenes, values, tmp_path):
@@ -333,7 +334,7 @@ def test_a_run_from_end_to_end(scenes, values, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["detr", "rt_detr", "yolos"])
 def test_other_families_train_and_resume(family, values, monkeypatch):
-    from regard.finetuning import interrupts, watcher
+    from regard.finetuning.training import interrupts, watcher
 
     values["model"] = family
     whole = finetune(values, quiet=True)

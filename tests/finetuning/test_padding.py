@@ -12,22 +12,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import TrainingArguments
 
 from models.families import IMAGE, PAIR, PAIRS, TEXT, TOKENS, spread
-from regard.finetuning.denoiser import Denoiser
 from regard.finetuning.frameworks import torch as framework
-from regard.finetuning.padding import as_configured, batches, rows_touch, without_padding
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import (
-    _classes,
-    _masking,
-    _pictures,
-    _sequences,
-    _text,
-    image_classification,
-    masked_language_modeling,
-    text_classification,
-)
-from regard.finetuning.trainer import StepTrainer
-from regard.models import transformers_texts
+from regard.finetuning.tasks.pictures import image_classification, shared
+from regard.finetuning.tasks.pictures.denoiser import Denoiser
+from regard.finetuning.tasks.targets import classes
+from regard.finetuning.tasks.texts import masked_language_modeling, masking, sequences, text_classification, tokenizing
+from regard.finetuning.training.padding import as_configured, batches, rows_touch, without_padding
+from regard.finetuning.training.trainer import StepTrainer
+from regard.looking.transformers import texts as looking_at_texts
 
 ONE = {**TEXT, "num_attention_heads": 4, "max_position_embeddings": 80}
 FAMILIES = {
@@ -104,7 +97,7 @@ ORDERS = [(range(len(TEXTS)), size) for size in (1, 2, 7, len(TEXTS))] + [(range
 def test_a_text_has_its_label_whatever_is_beside_it(family, side):
     model, words = make(family, FAMILIES[family], num_labels=3), tokenizer(side)
     logits, error = alone(model)
-    expected = [_classes.prediction(["a", "b", "c"], row) for row in logits]
+    expected = [classes.prediction(["a", "b", "c"], row) for row in logits]
     model.config.id2label = dict(enumerate("abc"))
     without_padding(model, "auto")
     for order, size in ORDERS:
@@ -142,8 +135,8 @@ def test_only_what_reads_padding_is_asked_in_batches_of_one_length():
             return framework.logits(model, batch)
 
         words = tokenizer(side)
-        encodings, _ = _text.tokenize(words, TEXTS, 60)
-        _text.compute(answer, words, encodings, QUIET, "predict")
+        encodings, _ = tokenizing.tokenize(words, TEXTS, 60)
+        tokenizing.compute(answer, words, encodings, QUIET, "predict")
         return found
 
     for family in FAMILIES:
@@ -219,7 +212,7 @@ def test_what_is_written_does_not_depend_on_other_texts(family, side):
         )
 
         def respond(texts):
-            return [each["output"] for each in _sequences.respond(model, words, texts, QUIET)]
+            return [each["output"] for each in sequences.respond(model, words, texts, QUIET)]
 
         with torch.no_grad():
             rows = [model.generate(torch.tensor([words(text)["input_ids"]])) for text in TEXTS]
@@ -228,7 +221,7 @@ def test_what_is_written_does_not_depend_on_other_texts(family, side):
         for order, size in ORDERS:
             assert grouped(respond, list(order), size) == expected
         if family in PAIRS:  # whose attention is seen: what is shown is what is predicted
-            assert [transformers_texts.read(model, words, text).answer for text in TEXTS[:5]] == expected[:5]
+            assert [looking_at_texts.read(model, words, text).answer for text in TEXTS[:5]] == expected[:5]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +248,7 @@ def test_a_picture_has_its_label_whatever_is_beside_it(family, options, tmp_path
         files.append(str(tmp_path / f"{number}.png"))
         Image.fromarray(random.integers(0, 255, (*shape, 3), dtype=np.uint8)).save(files[-1])
     with torch.no_grad():
-        logits = torch.cat([model(pixel_values=_pictures.pixels(processor, [file])).logits for file in files])
+        logits = torch.cat([model(pixel_values=shared.pixels(processor, [file])).logits for file in files])
     model.train()  # as a prediction in the middle of training finds it
 
     def found(files):
@@ -292,7 +285,7 @@ def test_the_loss_of_a_validation_of_guesses_is_the_mean_over_all_of_them(family
     words = tokenizer(side)
     words.masked_share = 0.3
     model = make(family, FAMILIES[family], "ForMaskedLM")
-    masked = [_masking.mask(words(text)["input_ids"], words, 0, _masking.HELD_OUT) for text in TEXTS]
+    masked = [masking.mask(words(text)["input_ids"], words, 0, masking.HELD_OUT) for text in TEXTS]
     rows = Dataset.from_dict(
         {"input_ids": [ids for ids, _ in masked], "labels": [labels for _, labels in masked],
          "length": [len(ids) for ids, _ in masked]}
@@ -301,7 +294,7 @@ def test_the_loss_of_a_validation_of_guesses_is_the_mean_over_all_of_them(family
         each = [model(input_ids=torch.tensor([ids]), labels=torch.tensor([labels])).loss for ids, labels in masked]
     counts = [sum(label != -100 for label in labels) for _, labels in masked]
     expected = float((torch.stack(each) * torch.tensor(counts)).sum() / sum(counts))
-    collate = _masking.MaskingCollator(words) if side == "right" else _padded_left(words)
+    collate = masking.MaskingCollator(words) if side == "right" else _padded_left(words)
     assert validated(model, collate, rows, tmp_path) == pytest.approx([expected] * 4, rel=1e-5)
 
 
@@ -322,7 +315,7 @@ def test_the_loss_of_a_validation_of_texts_is_the_mean_over_all_tokens(family, s
         each = torch.stack([model(input_ids=one, labels=other).loss for one, other in pairs])
     counts = torch.tensor([len(ids) for ids in targets])
     expected = float((each * counts).sum() / counts.sum())
-    found = validated(model, _sequences.collator(words), rows, tmp_path)
+    found = validated(model, sequences.collator(words), rows, tmp_path)
     assert found == pytest.approx([expected] * 4, rel=1e-5)
 
 

@@ -10,9 +10,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import regard
-from regard.finetuning.conduct import finetune
-from regard.finetuning.precision import SHORT, ShortAttention, choose_precision
-from regard.finetuning.trainer import StepTrainer
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.precision import SHORT, ShortAttention, choose_precision
+from regard.finetuning.training.trainer import StepTrainer
 
 HEADS, WIDTH = 2, 6
 

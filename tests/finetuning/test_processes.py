@@ -17,12 +17,12 @@ from safetensors.torch import load_file
 
 from processes import ENVIRONMENT
 from regard.errors import ConfigError
-from regard.finetuning import processes
-from regard.finetuning.checkpoints import last_checkpoint
-from regard.finetuning.conduct import finetune
-from regard.finetuning.run import ATTENTION, Run
-from regard.finetuning.sampler import LengthSampler, SharedBatches
-from regard.finetuning.trainer import StepTrainer
+from regard.finetuning.runs.run import ATTENTION, Run
+from regard.finetuning.training import processes
+from regard.finetuning.training.checkpoints import last_checkpoint
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.sampler import LengthSampler, SharedBatches
+from regard.finetuning.training.trainer import StepTrainer
 
 
 @pytest.mark.parametrize("workers", [2, 3])

@@ -5,11 +5,11 @@ import torch
 from transformers import BertForSequenceClassification, TrainingArguments
 
 from regard.errors import ConfigError
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
-from regard.finetuning.rates import layer_rates
-from regard.finetuning.run import read_json
-from regard.finetuning.trainer import StepTrainer
+from regard.finetuning.runs.run import read_json
+from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training.rates import layer_rates
+from regard.finetuning.training.trainer import StepTrainer
 
 
 def test_rates_fall_from_the_head_to_the_embeddings():

@@ -8,12 +8,13 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
+from regard.finetuning.data.tables.splits import read_splits
 
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config
-from regard.finetuning.splits import read_splits
-from regard.finetuning.tasks import _readings, get_task
-from regard.finetuning.tasks import text_classification as task
+from regard.finetuning.tasks import get_task
+from regard.finetuning.tasks.targets import readings
+from regard.finetuning.tasks.texts import text_classification as task
 
 SETS = [["action"], ["drama", "comedy"], ["comedy", "drama"], [], ["action", "comedy", "drama"]]
 NAMES = ["action", "comedy", "drama"]
@@ -154,7 +155,7 @@ def test_a_vector_that_is_none(tmp_path):
     reading = {"form": "places", "names": NAMES}
     for cell, got in [([1, 0], "2"), ([1, 0, 2], "another value"), ("drama", "0")]:
         with pytest.raises(DataError) as caught:
-            _readings.labels_of(cell, reading, ("t.csv", 7))
+            readings.labels_of(cell, reading, ("t.csv", 7))
         assert str(caught.value) == (
             f"t.csv: need 3 numbers 0 or 1 in each row, as the training rows have; got {got} in row 7; correct it."
         )

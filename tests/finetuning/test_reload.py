@@ -5,10 +5,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from regard.errors import RegardError
-from regard.finetuning import reload
 from regard.finetuning.check import prepare
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import text_classification as task
+from regard.finetuning.tasks.texts import text_classification as task
+from regard.finetuning.training import reload
 
 
 @pytest.fixture

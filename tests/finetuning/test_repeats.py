@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from regard.finetuning import repeats
-from regard.finetuning.conduct import finetune
-from regard.finetuning.run import read_json
+from regard.finetuning.runs.run import read_json
+from regard.finetuning.training import repeats
+from regard.finetuning.training.conduct import finetune
 
 
 @pytest.fixture

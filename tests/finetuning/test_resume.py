@@ -15,15 +15,17 @@ from safetensors.torch import load_file
 
 from processes import ENVIRONMENT, kill
 from regard.errors import DataError, RegardError
-from regard.finetuning import checkpoints, train
-from regard.finetuning.checkpoints import last_checkpoint, room_on_disk
-from regard.finetuning.conduct import finetune
-from regard.finetuning.run import ATTENTION, STATE
+from regard.finetuning.runs.run import ATTENTION, STATE
+from regard.finetuning.training import checkpoints, train
+from regard.finetuning.training.checkpoints import last_checkpoint, room_on_disk
+from regard.finetuning.training.conduct import finetune
 
 STEP = "transformers:Trainer.training_step"
 WRITING = "transformers:Trainer._save_optimizer_and_scheduler"  # the weights are on the disk, the rest is not
-WRITTEN = "regard.finetuning.checkpoints:rotate_checkpoints"  # it has its name; those before it are still there
-FINISHING = "regard.finetuning.saving:require_same_answers"  # the model is on the disk, without its name
+WRITTEN = (
+    "regard.finetuning.training.checkpoints:rotate_checkpoints"  # it has its name; those before it are still there
+)
+FINISHING = "regard.finetuning.training.saving:require_same_answers"  # the model is on the disk, without its name
 MEASURING = "regard.finetuning.measure:_report"
 
 

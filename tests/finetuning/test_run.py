@@ -8,21 +8,21 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from regard.finetuning.data.tables.stream import predict_file
 from safetensors.torch import load_file
 
-import regard.finetuning.conduct as conduct
+import regard.finetuning.training.conduct as conduct
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
-from regard.finetuning import reload
 from regard.finetuning.check import check
-from regard.finetuning.compare import compare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
 from regard.finetuning.push import push
-from regard.finetuning.run import Run, evaluate, predict
+from regard.finetuning.reporting.compare import compare
+from regard.finetuning.runs.run import Run, evaluate, predict
 from regard.finetuning.search import search
-from regard.finetuning.stream import predict_file
+from regard.finetuning.training import reload
+from regard.finetuning.training.conduct import finetune
 
 
 def refusal(function, *args, error=ConfigError, **options):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from regard.finetuning.sampler import LengthSampler, batches_by_length
+from regard.finetuning.training.sampler import LengthSampler, batches_by_length
 
 LENGTHS = np.random.default_rng(0).integers(3, 80, 1003).tolist()
 

@@ -6,21 +6,21 @@ import wave
 import numpy as np
 import pytest
 import torch
+from regard.finetuning.data.tables.stream import predict_file
 from typer.testing import CliRunner
 
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
-from regard.finetuning import conduct, interrupts, watcher
 from regard.finetuning.check import check, prepare
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
 from regard.finetuning.progress import Display
-from regard.finetuning.run import Run, evaluate
-from regard.finetuning.stream import predict_file
-from regard.finetuning.tasks import _recognizers, _sounds, _transcripts
-from regard.finetuning.tasks import speech_recognition as task
-from regard.models.sounds import open_sound, read_sound
+from regard.finetuning.runs.run import Run, evaluate
+from regard.finetuning.tasks.speech import recognizers, recordings, transcripts
+from regard.finetuning.tasks.speech import speech_recognition as task
+from regard.finetuning.training import conduct, interrupts, watcher
+from regard.looking.sounds import open_sound, read_sound
 
 SCRATCH = {"layers": 1, "width": 32, "heads": 2}
 TONES = {"low": 300, "mid": 900, "high": 2700}
@@ -171,7 +171,7 @@ def test_error_rates_are_those_of_the_textbook():
     said = [" ".join(rng.choice(["press", "one", "two", "now"], rng.integers(1, 8))) for _ in range(60)]
     heard = [" ".join(word for word in text.split() if rng.random() < 0.8) + " please" for text in said]
     heard[0] = ""
-    scores = _transcripts.error_rates(said, heard, "none")
+    scores = transcripts.error_rates(said, heard, "none")
     pairs = list(zip(said, heard, strict=True))
     words = sum(textbook_errors(a.split(), b.split()) for a, b in pairs) / sum(len(a.split()) for a in said)
     signs = sum(textbook_errors(a, b.strip()) for a, b in pairs) / sum(map(len, said))
@@ -183,7 +183,7 @@ def test_error_rates_are_those_of_the_textbook():
 
 def test_normalisers():
     said, heard = ["Press one, please. It's Waldo's."], ["press 1 please its waldo's"]
-    errors = {kind: _transcripts.count_errors(said, heard, kind)[0, 0] for kind in ("none", "basic", "english")}
+    errors = {kind: transcripts.count_errors(said, heard, kind)[0, 0] for kind in ("none", "basic", "english")}
     assert errors["none"] > errors["basic"] > errors["english"]
 
 
@@ -191,20 +191,20 @@ def test_long_recordings_are_cut_where_they_are_quiet():
     rng = np.random.default_rng(2)
     sound = rng.normal(size=50_000)
     sound[10_800:15_800] *= 0.01
-    parts = _sounds.pieces(sound, 16_000)
+    parts = recordings.pieces(sound, 16_000)
     assert all(len(part) <= 16_000 for part in parts)
     assert 13_000 < len(parts[0]) < 14_000
     np.testing.assert_array_equal(np.concatenate(parts), sound)
-    assert len(_sounds.pieces(sound[:16_000], 16_000)) == 1
+    assert len(recordings.pieces(sound[:16_000], 16_000)) == 1
 
 
 def test_a_shorter_window_reads_as_the_beginning_of_the_longer_one(finished):
     from transformers import WhisperForConditionalGeneration
 
     spec = {**finished.state["spec"], "window": 2}
-    long = _recognizers._new_model(spec, None)
+    long = recognizers._new_model(spec, None)
     weights = long.model.encoder.embed_positions.weight.clone()
-    _recognizers._shorten(long, 1)
+    recognizers._shorten(long, 1)
     torch.testing.assert_close(long.model.encoder.embed_positions.weight, weights[:50])
     assert long.model.encoder(torch.zeros(1, 80, 100)).last_hidden_state.shape == (1, 50, 32)
     again = WhisperForConditionalGeneration.from_pretrained(finished.path / "model")  # as anybody loads it
@@ -283,7 +283,7 @@ def test_models_that_cannot_be_used(values, finished, tiny):
     assert refusal(check, values | {"model": str(finished.path / "model"), "options": {"window": 2}}) == (
         "options.window: need at most 1 seconds, which this model reads; got 2; lower it or leave it out."
     )
-    assert refusal(_recognizers._speak, finished.processor.tokenizer, None) == (
+    assert refusal(recognizers._speak, finished.processor.tokenizer, None) == (
         "options.language: need the language of the recordings for a model of many, such as de; got none; set it."
     )
 
@@ -293,7 +293,7 @@ def test_an_encoder_learns_to_spell(values, tmp_path):
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
     spec = {"kind": "ctc", "characters": ["a"], "from_scratch": SCRATCH, "window": None, "language": None}
-    Wav2Vec2Model(_recognizers._new_model(spec, None).config).save_pretrained(tmp_path / "encoder")
+    Wav2Vec2Model(recognizers._new_model(spec, None).config).save_pretrained(tmp_path / "encoder")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "encoder")
     values |= {"model": str(tmp_path / "encoder"), "options": {}}
     prepared = prepare(Config.load(values))
@@ -303,7 +303,7 @@ def test_an_encoder_learns_to_spell(values, tmp_path):
     batch = task.collator(prepared.processor)([prepared.encoded["train"].rows[n] for n in (0, 1)])
     assert prepared.processor.batch_decode(batch["labels"][:, :3]) in (["low", "mid"], ["low", "hig"], ["mid", "hig"])
     assert torch.isfinite(model(**batch).loss)
-    assert _recognizers.spelled(prepared.processor.tokenizer, "LOW!") == "low"
+    assert recognizers.spelled(prepared.processor.tokenizer, "LOW!") == "low"
 
 
 @pytest.mark.parametrize("norm", ["layer", "group"])
@@ -313,7 +313,7 @@ def test_what_is_spelled_does_not_depend_on_what_is_beside_it(norm):
 
     torch.manual_seed(0)
     extractor = Wav2Vec2FeatureExtractor(return_attention_mask=norm == "layer")
-    processor = _recognizers._spelling_processor(extractor, ["good film", "a dull plot"])
+    processor = recognizers._spelling_processor(extractor, ["good film", "a dull plot"])
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     convolutions = {"conv_dim": (32,) * 3, "conv_stride": (5, 4, 4), "conv_kernel": (10, 8, 4)}
     places = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
@@ -323,10 +323,10 @@ def test_what_is_spelled_does_not_depend_on_what_is_beside_it(norm):
     )  # fmt: skip
     model, rng = Wav2Vec2ForCTC(config).eval(), np.random.default_rng(0)
     sounds = [rng.normal(size=size).astype("float32") for size in (2000, 6000, 3500, 2000)]
-    alone = [_recognizers.transcribe(model, processor, [sound])[0] for sound in sounds]
+    alone = [recognizers.transcribe(model, processor, [sound])[0] for sound in sounds]
     assert len(set(alone)) == 4
-    assert _recognizers.transcribe(model, processor, sounds) == alone
-    assert _recognizers.transcribe(model, processor, sounds[::-1]) == alone[::-1]
+    assert recognizers.transcribe(model, processor, sounds) == alone
+    assert recognizers.transcribe(model, processor, sounds[::-1]) == alone[::-1]
 
 
 def test_moonshine_reads_and_writes(spoken):
@@ -347,7 +347,7 @@ def test_moonshine_reads_and_writes(spoken):
     sizes = {"encoder_num_hidden_layers": 1, "decoder_num_hidden_layers": 1, "hidden_size": 32, "intermediate_size": 64}
     heads = {f"{side}_num_attention_heads": 2 for side in ("encoder", "decoder")}
     model = MoonshineForConditionalGeneration(MoonshineConfig(vocab_size=len(names), **sizes, **heads))
-    assert _recognizers.encode_texts(processor, ["mid"])[0][::4] == [1, 2]
+    assert recognizers.encode_texts(processor, ["mid"])[0][::4] == [1, 2]
     rows = [{"input_values": str(spoken / "test" / "01.wav"), "labels": [1, 5, 6, 2]}]
     batch = task.collator(processor)(rows)
     assert batch["decoder_input_ids"].tolist() == [[1, 5, 6]]

@@ -18,15 +18,15 @@ import regard
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError, UnsupportedError
-from regard.finetuning import conduct, interrupts, watcher
 from regard.finetuning.check import check, prepare
 from regard.finetuning.config import Config
 from regard.finetuning.export import export
-from regard.finetuning.run import Run, evaluate
-from regard.finetuning.synthesizer import SpeechT5ForTextToSpeech, masses
-from regard.finetuning.tasks import _speakers, _speech_measures, _vocoders
-from regard.finetuning.tasks import speech_synthesis as task
-from regard.models.transformers_speech import SeenAttention, speak
+from regard.finetuning.runs.run import Run, evaluate
+from regard.finetuning.tasks.speech import measures, speakers, vocoders
+from regard.finetuning.tasks.speech import speech_synthesis as task
+from regard.finetuning.tasks.speech.synthesizer import SpeechT5ForTextToSpeech, masses
+from regard.finetuning.training import conduct, interrupts, watcher
+from regard.looking.transformers.voices import SeenAttention, speak
 
 REPOSITORY = Path(__file__).parents[2]
 SCRATCH = {"layers": 1, "width": 32, "heads": 2, "rate": 8000, "mels": 20, "reduction": 2}
@@ -172,7 +172,7 @@ def test_few_parameters(finished, spoken, tmp_path):
 
 def make_speaker(**scratch):
     torch.manual_seed(0)
-    return _speakers.load_model("speecht5", SPEC | {"from_scratch": SCRATCH | scratch}, None)[0].eval()
+    return speakers.load_model("speecht5", SPEC | {"from_scratch": SCRATCH | scratch}, None)[0].eval()
 
 
 def make_batch(count=3, tokens=7, frames=13):
@@ -223,7 +223,7 @@ def test_what_one_says_does_not_depend_on_the_others():
 
 def test_the_prenet_keeps_its_dropout():
     """At a rate of 0, transformers' prenet would let no frame through."""
-    rates = _speakers.load_model("speecht5", SPEC, 0.0)[0].config
+    rates = speakers.load_model("speecht5", SPEC, 0.0)[0].config
     assert rates.speech_decoder_prenet_dropout == 0.5
     assert rates.hidden_dropout == 0.0
 
@@ -317,35 +317,35 @@ def test_masses_are_those_of_the_definition():
 def test_distortion_is_that_of_the_formula():
     rng = np.random.default_rng(4)
     one = rng.normal(size=(5, 13))
-    assert _speech_measures.distortion(one, one) == 0
+    assert measures.distortion(one, one) == 0
     other = one[0] + np.eye(13)[3] * 0.7
     wanted = 10 / np.log(10) * np.sqrt(2 * 0.7**2)
-    assert _speech_measures.distortion(one[:1], other[None]) == pytest.approx(wanted)
+    assert measures.distortion(one[:1], other[None]) == pytest.approx(wanted)
     stretched = np.repeat(one, 2, axis=0)
-    assert _speech_measures.distortion(one, stretched) == pytest.approx(0)
+    assert measures.distortion(one, stretched) == pytest.approx(0)
     # A tilt of ln|H| by cos(w) of 0.2 to either side is a first coefficient of 0.2.
     sound = said("abc") + rng.normal(size=2400) * 0.01
-    extractor = _speakers.measuring_extractor(8000)
-    found = _speech_measures.cepstra(sound, 8000)
+    extractor = speakers.measuring_extractor(8000)
+    found = measures.cepstra(sound, 8000)
     bands = (np.arange(80) + 0.5) * np.pi / 80
-    levels = _speakers.extract(sound, extractor) * np.log(10)
+    levels = speakers.extract(sound, extractor) * np.log(10)
     basis = np.cos(np.outer(bands, np.arange(80)))
     wanted = np.linalg.lstsq(basis, levels.T, rcond=None)[0].T[:, 1:14]
     np.testing.assert_allclose(found, wanted, atol=1e-3)
-    louder = _speech_measures.cepstra(sound * 2, 8000)
+    louder = measures.cepstra(sound * 2, 8000)
     np.testing.assert_allclose(louder[2:-2], found[2:-2], atol=0.05)  # loudness is left out
 
 
 def test_a_tone_survives_its_spectrogram():
-    extractor = _speakers._extractor(8000, 80, 64)
+    extractor = speakers._extractor(8000, 80, 64)
     sound = said("b" * 6)
-    again = _vocoders.to_sound(_speakers.extract(sound, extractor), extractor, None)
+    again = vocoders.to_sound(speakers.extract(sound, extractor), extractor, None)
     assert len(again) == len(sound) // extractor.sample_stride * extractor.sample_stride
     spectrum = np.abs(np.fft.rfft(again))
     assert abs(spectrum.argmax() * 8000 / len(again) - 900) < 20
     assert 0.5 < np.std(again) / np.std(sound) < 1.5
-    np.testing.assert_array_equal(again, _vocoders.to_sound(_speakers.extract(sound, extractor), extractor, None))
-    silent = _vocoders.to_sound(np.full((1, 80), -5.0, np.float32), extractor, None)
+    np.testing.assert_array_equal(again, vocoders.to_sound(speakers.extract(sound, extractor), extractor, None))
+    silent = vocoders.to_sound(np.full((1, 80), -5.0, np.float32), extractor, None)
     assert silent.tolist() == [0.0]
 
 
@@ -359,9 +359,9 @@ def test_a_window_is_saved_with_the_model(spoken, values, tmp_path):
     for processor in (made, task.load_processor(str(tmp_path / "saved"), config)):
         extractor = processor.feature_extractor
         assert (extractor.sample_size, extractor.sample_stride) == (256, 128)
-        found = _speakers.spectrogram(file, extractor)
-        assert found.min() == pytest.approx(np.log10(_speakers.FLOOR))
-        sound = _vocoders.to_sound(found, extractor, None)
+        found = speakers.spectrogram(file, extractor)
+        assert found.min() == pytest.approx(np.log10(speakers.FLOOR))
+        sound = vocoders.to_sound(found, extractor, None)
         assert len(sound) == (len(found) - 1) * 128
 
 
@@ -374,15 +374,15 @@ def test_a_vocoder_that_was_trained(tmp_path):
         upsample_kernel_sizes=[16, 8], resblock_kernel_sizes=[3], resblock_dilation_sizes=[[1]],
     )  # fmt: skip
     SpeechT5HifiGan(described).save_pretrained(tmp_path / "hifigan")
-    extractor = _speakers._extractor(8000, 20, 64)
-    _vocoders.require_fit(str(tmp_path / "hifigan"), extractor)
-    assert _vocoders.to_sound(np.zeros((10, 20), np.float32), extractor, str(tmp_path / "hifigan")).shape == (1280,)
-    told = refusal(_vocoders.require_fit, str(tmp_path / "hifigan"), _speakers._extractor(16000, 80, 64))
+    extractor = speakers._extractor(8000, 20, 64)
+    vocoders.require_fit(str(tmp_path / "hifigan"), extractor)
+    assert vocoders.to_sound(np.zeros((10, 20), np.float32), extractor, str(tmp_path / "hifigan")).shape == (1280,)
+    told = refusal(vocoders.require_fit, str(tmp_path / "hifigan"), speakers._extractor(16000, 80, 64))
     assert told == (
         "options.vocoder: need a vocoder for 16,000 Hz and 80 mels, as the model has them; got one for 8,000 Hz and "
         "20; name another, or leave it out."
     )
-    assert refusal(_vocoders.load_vocoder, str(tmp_path)).startswith(
+    assert refusal(vocoders.load_vocoder, str(tmp_path)).startswith(
         f"options.vocoder: need a SpeechT5HifiGan as a directory or a name on the hub that can be reached; got "
         f"'{tmp_path}'"
     )
@@ -456,12 +456,12 @@ def test_what_cannot_be_learned_or_said(values, finished, spoken, tmp_path):
 
 def test_a_recogniser_listens(monkeypatch, spoken):
     """Word errors are those of what is heard in the sounds, and a baseline's too."""
-    monkeypatch.setattr(_speech_measures, "heard", lambda source, predictions: ["a b", "c"])
-    wav = _vocoders.as_wav(said("abc"), 8000)
+    monkeypatch.setattr(measures, "heard", lambda source, predictions: ["a b", "c"])
+    wav = vocoders.as_wav(said("abc"), 8000)
     predictions = [{"sound": task.Made(wav, ".wav")}] * 2
     files = [str(spoken / "test" / f"{n:02}.wav") for n in range(2)]
     spec = {"recognizer": "some", "normalizer": "basic"}
-    scores = _speech_measures.measure(files, ["a b", "d"], predictions, spec)
+    scores = measures.measure(files, ["a b", "d"], predictions, spec)
     assert scores["word_error_rate"].value == pytest.approx(1 / 3)
     assert "diagonality" not in scores
 
@@ -469,7 +469,7 @@ def test_a_recogniser_listens(monkeypatch, spoken):
 def test_sounds_of_all_loudness_are_written():
     from scipy.io import wavfile
 
-    rate, values = wavfile.read(io.BytesIO(_vocoders.as_wav(np.array([0.0, 2.0, -1.0]), 8000)))
+    rate, values = wavfile.read(io.BytesIO(vocoders.as_wav(np.array([0.0, 2.0, -1.0]), 8000)))
     assert rate == 8000
     assert values.tolist() == [0, 32767, -16383]
     assert task.tell({"seconds": 1.5, "finished": False}) == (

@@ -9,11 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
+from regard.finetuning.data.tables.columns import normalize
+from regard.finetuning.data.tables.splits import belonging_together, read_splits, set_aside
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.datacolumns import normalize
-from regard.finetuning.splits import belonging_together, read_splits, set_aside
 
 WORDS = ["film", "plot", "music", "scene", "actor", "story", "light", "sound", "voice", "colour"]
 

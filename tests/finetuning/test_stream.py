@@ -4,12 +4,12 @@ import csv
 import tracemalloc
 
 import pytest
+from regard.finetuning.data.tables.stream import predict_file
+from regard.finetuning.data.tables.tables import read_table
 
 from regard.errors import DataError
-from regard.finetuning import stream
-from regard.finetuning.data import read_table
-from regard.finetuning.run import Run
-from regard.finetuning.stream import predict_file
+from regard.finetuning.data.tables import stream
+from regard.finetuning.runs.run import Run
 
 
 @pytest.fixture

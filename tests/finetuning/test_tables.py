@@ -7,10 +7,10 @@ import openpyxl
 import pyarrow
 import pyarrow.parquet
 import pytest
+from regard.finetuning.data.tables.spreadsheets import told_of_sheets
 
 from regard.errors import DataError
-from regard.finetuning import data, datawriting
-from regard.finetuning.spreadsheets import told_of_sheets
+from regard.finetuning.data.tables import tables, writing
 
 ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
 
@@ -18,7 +18,7 @@ ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": 
 def refusal(path):
     """Return why a table is refused, which is the same when it is streamed."""
     told = []
-    for read in (data.read_table, lambda path: list(data.stream(path, "text"))):
+    for read in (tables.read_table, lambda path: list(tables.stream(path, "text"))):
         with pytest.raises(DataError) as caught:
             read(path)
         told.append(str(caught.value))
@@ -29,8 +29,8 @@ def refusal(path):
 
 def both(path):
     """Return the rows of a table, which are the same when it is streamed."""
-    rows = list(data.read_table(path))
-    assert list(data.stream(path, "text")) == rows
+    rows = list(tables.read_table(path))
+    assert list(tables.stream(path, "text")) == rows
     return rows
 
 
@@ -65,12 +65,12 @@ def test_sheets_of_a_workbook(tmp_path):
     rows, notes = [["text", "label"], ["a", "x"]], [["text", "label"], ["b", "y"]]
     path = workbook(tmp_path / "t.xlsx", rows, notes=notes, empty=[])
     assert both(path) == [{"text": "a", "label": "x"}]
-    assert list(data.read_table(path, sheet="notes")) == list(data.stream(path, "text", sheet="notes"))
-    assert list(data.read_table(path, sheet="notes")) == [{"text": "b", "label": "y"}]
+    assert list(tables.read_table(path, sheet="notes")) == list(tables.stream(path, "text", sheet="notes"))
+    assert list(tables.read_table(path, sheet="notes")) == [{"text": "b", "label": "y"}]
     assert told_of_sheets(path) == f"{path}: sheet 'Sheet' is read; left out: 'notes'"
     assert told_of_sheets(path, "notes") == f"{path}: sheet 'notes' is read; left out: 'Sheet'"
     with pytest.raises(DataError) as caught:
-        data.read_table(path, sheet="note")
+        tables.read_table(path, sheet="note")
     assert str(caught.value) == (
         f"{path}: need the sheet 'note'; got 'Sheet', 'notes', 'empty'; name one of them, as data.sheet does."
     )
@@ -101,7 +101,7 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
 def test_a_key_that_is_there_twice_is_refused(tmp_path, line):
     path = tmp_path / "t.jsonl"
     path.write_text(f'{{"text": "a"}}\n{line}\n')
-    for read in (data.read_table, lambda path: list(data.stream(path, "text"))):
+    for read in (tables.read_table, lambda path: list(tables.stream(path, "text"))):
         with pytest.raises(DataError) as caught:
             read(path)
         assert str(caught.value) == f"{path}, line 2: {TWICE.replace('column', 'key')}"
@@ -140,7 +140,7 @@ def test_what_is_no_workbook_is_refused(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
 def test_packed_tables(tmp_path, suffix):
-    with datawriting.TableWriter(tmp_path / f"t{suffix}") as writer:
+    with writing.TableWriter(tmp_path / f"t{suffix}") as writer:
         writer.write(ROWS)
     packed = tmp_path / f"t{suffix}.gz"
     packed.write_bytes(gzip.compress((tmp_path / f"t{suffix}").read_bytes()))
@@ -154,7 +154,7 @@ def test_packed_tables(tmp_path, suffix):
 def test_packed_lines(tmp_path):
     path = tmp_path / "t.txt.gz"
     path.write_bytes(gzip.compress(b"one\n\ntwo\n"))
-    assert list(data.stream(path, "line")) == [{"line": "one"}, {"line": "two"}]
+    assert list(tables.stream(path, "line")) == [{"line": "one"}, {"line": "two"}]
 
 
 def test_a_parquet_file_is_not_packed_twice(tmp_path):
@@ -165,7 +165,7 @@ def test_a_parquet_file_is_not_packed_twice(tmp_path):
 
 def refusal_of_reading(path):
     with pytest.raises(DataError) as caught:
-        data.read_table(path)
+        tables.read_table(path)
     return str(caught.value).removeprefix(f"{path}: ")
 
 
@@ -241,7 +241,7 @@ def test_parquet_with_bytes_that_are_no_text_is_refused(tmp_path):
     pyarrow.parquet.write_table(pyarrow.table({"text": wrong}), path)
     assert refusal_of_reading(path).startswith("need a Parquet file; got one that cannot be read (")
     with pytest.raises(DataError, match="need a Parquet file; got one that cannot be read"):
-        list(data.stream(path, "text"))
+        list(tables.stream(path, "text"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])

@@ -10,8 +10,9 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score
 
 from regard.finetuning.config import Config
-from regard.finetuning.tasks import _classes, _intervals, get_task
-from regard.finetuning.tasks import text_classification as task
+from regard.finetuning.tasks import get_task
+from regard.finetuning.tasks.targets import classes, intervals
+from regard.finetuning.tasks.texts import text_classification as task
 
 RNG = np.random.default_rng(5)
 CASES = [RNG.integers(0, k, (2, n)) for k, n in [(2, 50), (3, 200), (7, 1000), (4, 9)]] + [np.zeros((2, 5), int)]
@@ -20,16 +21,16 @@ CASES = [RNG.integers(0, k, (2, n)) for k, n in [(2, 50), (3, 200), (7, 1000), (
 @pytest.mark.parametrize("hits", [0, 1, 37, 99, 100])
 def test_wilson(hits):
     expected = binomtest(hits, 100).proportion_ci(method="wilson")
-    np.testing.assert_allclose(_intervals.wilson(hits, 100), (expected.low, expected.high), atol=1e-6)
+    np.testing.assert_allclose(intervals.wilson(hits, 100), (expected.low, expected.high), atol=1e-6)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.max() + 1}x{case.shape[1]}")
 def test_measures_of_a_confusion_matrix(case):
     truth, predicted = case
-    counts = _classes.Tallies.of(np.stack([confusion_matrix(truth, predicted, labels=range(8))] * 2))
-    expected = _classes.measures(truth, predicted)
-    np.testing.assert_allclose(_classes.macro_f1(counts), expected["macro_f1"])
-    np.testing.assert_allclose(_classes.matthews(counts), expected["mcc"], atol=1e-12)
+    counts = classes.Tallies.of(np.stack([confusion_matrix(truth, predicted, labels=range(8))] * 2))
+    expected = classes.measures(truth, predicted)
+    np.testing.assert_allclose(classes.macro_f1(counts), expected["macro_f1"])
+    np.testing.assert_allclose(classes.matthews(counts), expected["mcc"], atol=1e-12)
     assert expected["macro_f1"] == f1_score(truth, predicted, average="macro")
 
 
@@ -37,7 +38,7 @@ def test_drawn_tallies_are_those_of_the_confusion_matrices_of_the_same_rows():
     labels = ["a", "b", "c", "d"]
     truth, predicted = (np.random.default_rng(n).choice(labels, 31).tolist() for n in (1, 2))
     rng = np.random.default_rng(0)
-    for number, drawn in enumerate(zip(*_classes.resampled(truth, predicted, labels), strict=True)):
+    for number, drawn in enumerate(zip(*classes.resampled(truth, predicted, labels), strict=True)):
         rows = rng.integers(31, size=31)
         matrix = confusion_matrix([truth[n] for n in rows], [predicted[n] for n in rows], labels=labels)
         expected = (np.diag(matrix), matrix.sum(1), matrix.sum(0))
@@ -45,9 +46,9 @@ def test_drawn_tallies_are_those_of_the_confusion_matrices_of_the_same_rows():
 
 
 def test_intervals_of_thousands_of_labels_are_no_matter_of_gigabytes():
-    labels = [str(n) for n in range(_classes.MOST_LABELS)]
+    labels = [str(n) for n in range(classes.MOST_LABELS)]
     tracemalloc.start()
-    scores = _classes.measure(Dataset.from_dict({"label": labels}), [{"label": n} for n in labels], {"labels": labels})
+    scores = classes.measure(Dataset.from_dict({"label": labels}), [{"label": n} for n in labels], {"labels": labels})
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert scores["macro_f1"].value == 1

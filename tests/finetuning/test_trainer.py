@@ -8,9 +8,9 @@ from transformers import DataCollatorForTokenClassification, DataCollatorWithPad
 
 import regard
 from regard.errors import DtypeError, UnsupportedError
-from regard.finetuning.padding import without_padding
-from regard.finetuning.tasks._text import load_tokenizer
-from regard.finetuning.trainer import StepTrainer, split
+from regard.finetuning.tasks.texts.tokenizing import load_tokenizer
+from regard.finetuning.training.padding import without_padding
+from regard.finetuning.training.trainer import StepTrainer, split
 
 LENGTHS = (5, 19, 3, 11, 11, 7, 2, 23, 13, 4, 17, 6)
 RANDOM = torch.Generator().manual_seed(0)

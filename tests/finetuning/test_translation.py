@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from regard.finetuning.data.tables.tables import read_table
 from typer.testing import CliRunner
 
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Config
-from regard.finetuning.data import read_table
 from regard.finetuning.export import export
 from regard.finetuning.progress import Display
-from regard.finetuning.run import Run, evaluate
-from regard.finetuning.tasks import _pairs
-from regard.finetuning.tasks import translation as task
-from regard.models.transformers_look import look
+from regard.finetuning.runs.run import Run, evaluate
+from regard.finetuning.tasks.texts import pairs as pair_files
+from regard.finetuning.tasks.texts import translation as task
+from regard.finetuning.training.conduct import finetune
+from regard.looking.transformers.look import look
 
 WORDS = {"the": "der", "red": "rote", "dog": "hund", "cat": "kater", "sees": "sieht", "eats": "frisst", "a": "ein"}
 SCRATCH = {"layers": 1, "width": 64, "heads": 4, "vocabulary": 60}
@@ -139,7 +139,7 @@ def test_resuming_ends_in_the_same_weights(values, tmp_path):
     """The tokenizer is made anew from the same rows, and the monitor looks at the decoder too."""
     from safetensors.torch import load_file
 
-    from regard.finetuning import checkpoints
+    from regard.finetuning.training import checkpoints
     from regard.inspection.history import History
 
     values["train"] |= {"max_steps": 12, "evaluate_every": 6, "keep": "last", "dropout": 0.1}
@@ -164,7 +164,7 @@ def test_resuming_ends_in_the_same_weights(values, tmp_path):
 
 def test_the_step_does_not_depend_on_its_passes(values):
     """Labels as long as the inputs are not cut where the inputs are."""
-    from regard.finetuning.trainer import split
+    from regard.finetuning.training.trainer import split
 
     mask = torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0]])
     batch = {"input_ids": mask * 7, "attention_mask": mask, "labels": torch.tensor([[5, 1, -100, -100], [5, 6, 7, 1]])}
@@ -245,7 +245,7 @@ def test_sources_that_differ_in_case_and_digits_are_never_parted(values, tmp_pat
     rewritten(values, tmp_path, rows)
     values["options"]["from_scratch"] = SCRATCH | {"vocabulary": 50}
     prepared = prepare(Config.load(values))
-    parts = {name: {_pairs.likeness(text) for text in split["source"]} for name, split in prepared.splits.items()}
+    parts = {name: {pair_files.likeness(text) for text in split["source"]} for name, split in prepared.splits.items()}
     assert not parts["train"] & parts["test"]
     assert not parts["train"] & parts["validation"]
     assert not parts["validation"] & parts["test"]

@@ -13,8 +13,9 @@ from regard.errors import ConfigError
 from regard.finetuning import words
 from regard.finetuning.config import Config
 from regard.finetuning.measure import _over_seeds, _spread
-from regard.finetuning.tasks import TASKS, _classes, get_task
-from regard.finetuning.watcher import require_finite
+from regard.finetuning.tasks import TASKS, get_task
+from regard.finetuning.tasks.targets import classes
+from regard.finetuning.training.watcher import require_finite
 
 
 def test_names_are_meant_only_where_they_are_near():
@@ -63,7 +64,7 @@ def balanced(wanted):
     values = {"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"}
     config = Config.load({**values, "options": {"class_weights": wanted}})
     train = Dataset.from_dict({"label": ["a"] * 100 + ["b"] * 12})
-    return [(each.level, each.message) for each in _classes.rarities(train, config)]
+    return [(each.level, each.message) for each in classes.rarities(train, config)]
 
 
 def test_advice_that_is_followed_is_not_given_again():

@@ -8,9 +8,9 @@ from PIL import Image
 from transformers.models.deformable_detr import modeling_deformable_detr
 from transformers.models.rt_detr import modeling_rt_detr
 
-from regard.finetuning.tasks import object_detection
-from regard.models.transformers_boxes import look_for_boxes
-from regard.models.transformers_deformable import Points, watch_points
+from regard.finetuning.tasks.pictures import object_detection
+from regard.looking.transformers.boxes import look_for_boxes
+from regard.models.transformers.deformable import Points, watch_points
 
 GRIDS = [(6, 4), (3, 2)]
 CELLS = [rows * columns for rows, columns in GRIDS]

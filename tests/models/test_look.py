@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from models.families import IMAGE, PAIRS, TEXT, WAV2VEC2, make
 from regard.cli import app
-from regard.finetuning.tasks import _recognizers
+from regard.finetuning.tasks.speech import recognizers
 from regard.inspection import plots
 from regard.inspection.look import Look
-from regard.models import transformers_loading, transformers_look, transformers_sounds
+from regard.looking.transformers import loading, look, sounds
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "film", "is", "slow", "but", "fine", "##r"]
 
@@ -83,8 +83,8 @@ def test_a_text(reader, tmp_path, method):
 @pytest.mark.parametrize("method", [None, "weights", "received", "rollout"])
 def test_special_tokens_can_be_hidden(reader, tmp_path, monkeypatch, method):
     options = [] if method is None else ["--method", method]
-    model, tokenizer = transformers_loading.load(str(reader))
-    looked = transformers_look.look(model, tokenizer, TOLD)
+    model, tokenizer = loading.load(str(reader))
+    looked = look.look(model, tokenizer, TOLD)
     whole = run(reader, TOLD, *options).stdout
     drawn = []
     monkeypatch.setattr(plots, "tokens", lambda labels, values, *_, **__: drawn.append((labels, values)))
@@ -118,8 +118,8 @@ def test_special_tokens_are_hidden_on_the_page(reader, tmp_path):
 
 
 def test_what_holds_nothing_but_special_tokens_is_shown(reader):
-    model, tokenizer = transformers_loading.load(str(reader))
-    looked = transformers_look.look(model, tokenizer, "")
+    model, tokenizer = loading.load(str(reader))
+    looked = look.look(model, tokenizer, "")
     assert [row[0] for row in Look(looked, hide_special=True).table()] == ["[CLS]", "[SEP]"]
     assert Look(looked, hide_special=True).hidden == ""
 
@@ -130,8 +130,8 @@ def test_faithfulness_beside_the_explanation(reader, viewer, picture):
     assert " random" in told
     assert "As an explanation" not in run(reader, TOLD, "--no-faithful").stdout
     assert "As an explanation" in run(viewer, picture, "--faithful").stdout
-    model, tokenizer = transformers_loading.load(str(reader))
-    looked = transformers_look.look(model, tokenizer, TOLD)
+    model, tokenizer = loading.load(str(reader))
+    looked = look.look(model, tokenizer, TOLD)
     kept = np.ones((2, 9), bool)
     kept[1, 4] = False  # slow
     whole, without = looked.score(kept)
@@ -147,8 +147,8 @@ def test_from_a_token(reader):
     by_name, by_number = run(reader, TOLD, "--from", "slow"), run(reader, TOLD, "--from", 4)
     assert by_name.stdout == by_number.stdout
     assert "from slow" in by_name.stdout
-    model, tokenizer = transformers_loading.load(str(reader))
-    looked = transformers_look.look(model, tokenizer, TOLD)
+    model, tokenizer = loading.load(str(reader))
+    looked = look.look(model, tokenizer, TOLD)
     dense = torch.stack([weights[0].dense() for weights in looked.seen])  # (layers, heads, n, n)
     np.testing.assert_allclose(Look(looked, start=4).scores, dense.mean((0, 1))[4], rtol=1e-4)
     np.testing.assert_allclose(Look(looked, layer=1, head=2, start=4).scores, dense[1, 2, 4], rtol=1e-4)
@@ -180,7 +180,7 @@ def test_pictures_have_their_own_colours(options, tmp_path):
     Image.fromarray(pixels).save(tmp_path / "dark.png")
     model = make("ViT", {**IMAGE, "num_labels": 3}, "ForImageClassification")
     processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16}, **options)
-    looked = transformers_look.look(model, processor, str(tmp_path / "dark.png"))
+    looked = look.look(model, processor, str(tmp_path / "dark.png"))
     np.testing.assert_allclose(looked.picture, pixels / 255, atol=1e-6)
 
 
@@ -201,7 +201,7 @@ def test_a_sound(listener, tmp_path):
     result = run(listener, tmp_path / "sound.wav")
     assert result.exit_code == 0, result.output
     assert "0.00 s" in result.stdout
-    sound = transformers_sounds.read_sound(str(tmp_path / "sound.wav"), 16000)
+    sound = sounds.read_sound(str(tmp_path / "sound.wav"), 16000)
     assert sound.shape == (1600,)
     assert 0.05 < sound.std() < 0.1
     assert refused(listener, tmp_path / "sound.wav", "--method", "relevance") == (
@@ -233,7 +233,7 @@ def writer(several, timed=False):
     if several:
         generation.lang_to_id, generation.task_to_id = {"<|de|>": LANGUAGE}, {"transcribe": TASK}
         generation.language, generation.task = "de", "transcribe"
-    return model, _recognizers._new_processor("whisper", 1, [])
+    return model, recognizers._new_processor("whisper", 1, [])
 
 
 @pytest.mark.parametrize("begun", [[257, 258], [257, LANGUAGE, TASK, 258]])
@@ -244,7 +244,7 @@ def test_words_have_the_seconds_in_which_they_are_written(begun, monkeypatch):
     )  # each token is a word
     sound = np.random.default_rng(0).normal(size=16_000)
     batch = processor.feature_extractor(sound, sampling_rate=16_000, return_tensors="pt")
-    words = transformers_sounds.transcribe(model, processor, batch, 1.0)
+    words = sounds.transcribe(model, processor, batch, 1.0)
     ids = torch.tensor([[*begun, *(int(word) for word, *_ in words)]])
     model.set_attn_implementation("eager")
     with torch.no_grad():
@@ -276,9 +276,9 @@ def test_times_that_are_written_take_the_silence_between_words(monkeypatch):
     began = [0.0, *ended]
     expected = [(str(token), began[n], ended[n]) for n, token in enumerate(tokens) if token < 256]
     assert len(expected) > 4
-    monkeypatch.setattr(transformers_sounds, "write_down", lambda *_: [[token for token in tokens if token < 256]])
+    monkeypatch.setattr(sounds, "write_down", lambda *_: [[token for token in tokens if token < 256]])
     model.set_attn_implementation("sdpa")
-    words = transformers_sounds.transcribe(model, processor, batch, 1.0)
+    words = sounds.transcribe(model, processor, batch, 1.0)
     assert any(end < start for (*_, end), (_, start, _) in itertools.pairwise(words))  # a time lies between
     assert [word for word, *_ in words] == [word for word, *_ in expected]
     found, wanted = (np.array(each)[:, 1:].astype(float) for each in (words, expected))
@@ -294,8 +294,8 @@ def test_what_is_shown_of_a_sound_is_what_is_predicted(kind, beams):
         model.proj_out.weight.data[259:] = 0
     sound = np.random.default_rng(0).normal(size=12_000)
     batch = processor.feature_extractor(sound, sampling_rate=16_000, return_tensors="pt")
-    [predicted] = _recognizers.transcribe(model, processor, [sound])
-    words = transformers_sounds.transcribe(model, processor, batch, 0.75)
+    [predicted] = recognizers.transcribe(model, processor, [sound])
+    words = sounds.transcribe(model, processor, batch, 0.75)
     assert len(predicted) > 3
     assert " ".join(word for word, *_ in words).split() == predicted.split()
 
@@ -361,8 +361,8 @@ def test_attention_that_cannot_be_seen(tmp_path_factory, picture):
 
 
 def test_long_maps_are_pooled(tmp_path, reader, monkeypatch):
-    model, tokenizer = transformers_loading.load(str(reader))
-    looked = transformers_look.look(model, tokenizer, TOLD)
+    model, tokenizer = loading.load(str(reader))
+    looked = look.look(model, tokenizer, TOLD)
     expected = Look(looked, "weights", layer=1).map
     monkeypatch.setattr("regard.inspection.look._MOST_MAPPED", 8)
     long = Look(looked, "weights", layer=1)
@@ -375,7 +375,7 @@ def test_long_maps_are_pooled(tmp_path, reader, monkeypatch):
 
 def test_nothing_to_take_away(reader):
     """A text without a token of its own: the special ones stay."""
-    looked = transformers_look.look(*transformers_loading.load(str(reader)), "")
+    looked = look.look(*loading.load(str(reader)), "")
     assert not looked.removable.any()
     assert (
         refused(reader, "") == "look: need a text, or the file of a picture or a sound; got an empty text; write one."

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 import regard
 from regard.errors import ConfigError, DtypeError, UnsupportedError
-from regard.models import transformers_packed
+from regard.models.transformers import packed
 
 OPTIONS = {
     **ENCODERS, **PAIRS, "XLMRoberta": ENCODERS["Roberta"], "Camembert": ENCODERS["Roberta"],
@@ -219,7 +219,7 @@ def test_encoder_decoders(name, side):
     ids, mask = texts(side=side)
     theirs, ours = (m.train() for m in pair(name, "MTModel" if name == "Marian" else "ForConditionalGeneration"))
     kinds = [each.config._attn_implementation for each in (ours, ours.get_encoder(), ours.get_decoder())]
-    assert kinds == ["sdpa", transformers_packed.NAME, "sdpa"]
+    assert kinds == ["sdpa", packed.NAME, "sdpa"]
     expected, found = (model(ids, attention_mask=mask, labels=ids[:, -7:].clamp(3)) for model in (theirs, ours))
     assert float((found.logits - expected.logits).detach().abs().max() / expected.logits.detach().abs().max()) < 2e-6
     states = found.encoder_last_hidden_state - expected.encoder_last_hidden_state
@@ -266,11 +266,11 @@ def test_checkpointing_of_an_encoder_with_a_bias():
 def test_dropout_of_attention_is_drawn_anew_and_leaves_the_mean():
     random = torch.Generator().manual_seed(0)
     query, key, value = torch.randn(3, 1, 2, 20, 4, generator=random).unbind()
-    packing = transformers_packed.Packing.of(texts((9, 4, 7))[1])
-    mask = transformers_packed.Packed.of(packing)
+    packing = packed.Packing.of(texts((9, 4, 7))[1])
+    mask = packed.Packed.of(packing)
 
     def attended(dropout):
-        return transformers_packed.attend_packed(None, query, key, value, mask, scaling=0.5, dropout=dropout)[0]
+        return packed.attend_packed(None, query, key, value, mask, scaling=0.5, dropout=dropout)[0]
 
     torch.manual_seed(0)
     draws = torch.stack([attended(0.5) for _ in range(1000)])

@@ -14,7 +14,7 @@ from transformers.utils import logging
 
 import regard
 from regard.errors import UnsupportedError
-from regard.models import transformers_packed, transformers_unpad
+from regard.models.transformers import packed, unpad
 
 LENGTHS = (6, 17, 3, 11)  # under and over 16 tokens, from which on a CPU's kernel loses no NaN
 STILL = {
@@ -184,8 +184,8 @@ def computes_padding(family, name, side):
 @pytest.fixture
 def packings(monkeypatch):
     """How many batches have been packed."""
-    made, real = [], transformers_packed.Packing.of
-    monkeypatch.setattr(transformers_packed.Packing, "of", lambda mask: made.append(mask) or real(mask))
+    made, real = [], packed.Packing.of
+    monkeypatch.setattr(packed.Packing, "of", lambda mask: made.append(mask) or real(mask))
     return made
 
 
@@ -397,7 +397,7 @@ def state(model):
 )  # fmt: skip
 def test_pad_brings_back_the_model_as_it_was(family, name, forward):
     model = make(family, name)
-    encoder = transformers_unpad._encoder(model)
+    encoder = unpad._encoder(model)
     if forward:  # of the module's own, as accelerate gives it
         model.forward, encoder.forward = functools.partial(model.forward), functools.partial(encoder.forward)
     before, config, weights = state(model), copy.deepcopy(model.config), model.state_dict()

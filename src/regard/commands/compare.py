@@ -23,7 +23,7 @@ def compare(
     if output and output.suffix != ".html":
         raise ConfigError(f"{output}: need a file ending in .html; got '{output.suffix}'; rename it.")
     silence()
-    from regard.finetuning.compare import compare as run_it
+    from regard.finetuning.reporting.compare import compare as run_it
     from regard.inspection.report import write_report
 
     found = run_it(*runs)

@@ -25,8 +25,8 @@ def finetune(
     """Check the data, fine-tune, measure beside baselines, and write a report."""
     loaded = load(config, overrides)
     silence()
-    from regard.finetuning.conduct import finetune as run_it
-    from regard.finetuning.processes import is_first
+    from regard.finetuning.training.conduct import finetune as run_it
+    from regard.finetuning.training.processes import is_first
 
     try:
         run = run_it(loaded, resume=resume, overwrite=overwrite, quiet=quiet)
@@ -55,7 +55,7 @@ def search(
 
 
 def _how_to_resume(output: str, interrupt: KeyboardInterrupt) -> str:
-    from regard.finetuning.beginning import is_unfinished
+    from regard.finetuning.runs.beginning import is_unfinished
 
     if not is_unfinished(Path(output)):
         return "interrupted before anything was written"

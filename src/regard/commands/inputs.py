@@ -10,12 +10,12 @@ from typing import Any
 
 from regard._escapes import half
 from regard.errors import DataError
-from regard.finetuning.data import TABLES, neighbours, stream
-from regard.finetuning.datacolumns import FILES
-from regard.finetuning.datalines import kind_of
-from regard.models.files import require_regular
-from regard.models.pictures import PICTURES
-from regard.models.sounds import OTHER_SOUNDS, SOUNDS
+from regard.finetuning.data.tables.columns import FILES
+from regard.finetuning.data.tables.lines import kind_of
+from regard.finetuning.data.tables.tables import TABLES, neighbours, stream
+from regard.looking.files import require_regular
+from regard.looking.pictures import PICTURES
+from regard.looking.sounds import OTHER_SOUNDS, SOUNDS
 
 PIPE = "-"
 LINES = (".txt", ".txt.gz")

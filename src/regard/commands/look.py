@@ -77,9 +77,9 @@ def look(
 def _given(given: str, as_text: bool) -> str:
     """Return the text or the name of the file to look at; - is a text on standard input."""
     from regard.commands.inputs import PIPE, is_there, looks_like_a_path, missing
-    from regard.models.files import require_regular
-    from regard.models.pictures import PICTURES
-    from regard.models.sounds import OTHER_SOUNDS, SOUNDS
+    from regard.looking.files import require_regular
+    from regard.looking.pictures import PICTURES
+    from regard.looking.sounds import OTHER_SOUNDS, SOUNDS
 
     if given == PIPE and not as_text:
         given, as_text = sys.stdin.read().strip(), True
@@ -122,13 +122,13 @@ def _print_look(seen: Any) -> None:
 
 def _model(name: str) -> tuple[Any, Any]:
     """Model and processor of a run, a checkpoint or a name."""
-    from regard.finetuning.run import STATE, Run
-    from regard.models import transformers_loading
+    from regard.finetuning.runs.run import STATE, Run
+    from regard.looking.transformers import loading
 
     if (Path(name) / STATE).is_file():
         run = Run.load(name)
         return run.model, run.processor
-    return transformers_loading.load(name)
+    return loading.load(name)
 
 
 def _shade(share: float, width: int = 20) -> str:

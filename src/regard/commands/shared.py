@@ -94,7 +94,7 @@ def _fault(error: Exception) -> str:
 
 def _tell(error: str) -> None:
     """Print an error, once where several processes have the same one."""
-    from regard.finetuning.processes import is_first
+    from regard.finetuning.training.processes import is_first
 
     if is_first():
         say(f"regard: {printable(error)}", err=True)
@@ -159,7 +159,7 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
 
 def warn_of_sheets(table: Path, sheet: str | None) -> None:
     """Say which sheets of a workbook are left out, if there are such."""
-    from regard.finetuning.spreadsheets import told_of_sheets
+    from regard.finetuning.data.tables.spreadsheets import told_of_sheets
 
     if told := told_of_sheets(table, sheet):
         say(f"regard: {told}; --sheet names another", err=True)

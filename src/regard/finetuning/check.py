@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.finetuning.config import Config
+from regard.finetuning.data.tables.splits import read_splits
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.loading import loading
-from regard.finetuning.speed import Speed, predict_speed
-from regard.finetuning.splits import read_splits
-from regard.finetuning.tasks import Encoded, Spec, _bases, get_task
+from regard.finetuning.tasks import Encoded, Spec, bases, get_task
+from regard.finetuning.training.speed import Speed, predict_speed
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def prepare(config: Config) -> Prepared:
     """Read, split, check and encode the data."""
     task = get_task(config.task)
     if not config.options.get("from_scratch"):
-        _bases.require_no_code(config.source)
+        bases.require_no_code(config.source)
     get_framework(config.framework).require(config)
     parted = read_splits(config)
     splits, sources = parted.tables, parted.config

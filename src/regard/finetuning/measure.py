@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from regard._files import read_json, remove, whole, write_json, write_text
-from regard.finetuning.calibration import settle
 from regard.finetuning.check import Prepared
-from regard.finetuning.concerns import concerns
 from regard.finetuning.config import Config
-from regard.finetuning.data import TABLES
-from regard.finetuning.datalines import kind_of
-from regard.finetuning.datawriting import write_jsonl
-from regard.finetuning.environment import hardware, versions
-from regard.finetuning.facts import course, facts, sources
+from regard.finetuning.data.tables.lines import kind_of
+from regard.finetuning.data.tables.tables import TABLES
+from regard.finetuning.data.tables.writing import write_jsonl
 from regard.finetuning.progress import Display
-from regard.finetuning.repeats import summarise
-from regard.finetuning.run import ATTENTION, CARD, DRAWS, METRICS, MODEL, PREDICTIONS, STATE, Run
+from regard.finetuning.reporting.concerns import concerns
+from regard.finetuning.reporting.environment import hardware, versions
+from regard.finetuning.reporting.facts import course, facts, sources
+from regard.finetuning.reporting.titles import title
+from regard.finetuning.reporting.usage import license_of, programs
+from regard.finetuning.runs.run import ATTENTION, CARD, DRAWS, METRICS, MODEL, PREDICTIONS, STATE, Run
 from regard.finetuning.tasks import Prediction, Score, get_task
-from regard.finetuning.tasks._intervals import percentiles
-from regard.finetuning.titles import title
-from regard.finetuning.usage import license_of, programs
+from regard.finetuning.tasks.targets.intervals import percentiles
+from regard.finetuning.training.calibration import settle
+from regard.finetuning.training.repeats import summarise
 from regard.finetuning.words import digits
 from regard.inspection.history import History
 from regard.inspection.report.card import Origin, model_card

@@ -57,7 +57,7 @@ def _pictures(rng: np.random.Generator, processor: Any) -> Iterator[Batch]:
 
 
 def _sounds(rng: np.random.Generator, processor: Any) -> Iterator[Batch]:
-    from regard.finetuning.tasks._recognizers import prepare
+    from regard.finetuning.tasks.speech.recognizers import prepare
 
     rate = processor.feature_extractor.sampling_rate
     noise = [rng.normal(size=int(rate * seconds)).astype(np.float32) * 0.1 for seconds in SECONDS]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import ConfigError, DataError, RegardError
-from regard.finetuning.run import Run
+from regard.finetuning.runs.run import Run
 
 CARD = "README.md"
 

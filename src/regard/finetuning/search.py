@@ -11,10 +11,10 @@ from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import prepare
 from regard.finetuning.config import Config, Range
 from regard.finetuning.frameworks import get_framework
-from regard.finetuning.locks import LOCK, alone
 from regard.finetuning.progress import Display
-from regard.finetuning.run import CONFIG, STATE, drop_weights
-from regard.finetuning.seals import require_own
+from regard.finetuning.runs.locks import LOCK, alone
+from regard.finetuning.runs.run import CONFIG, STATE, drop_weights
+from regard.finetuning.runs.seals import require_own
 from regard.finetuning.tasks import get_task
 from regard.finetuning.words import digits, setting
 

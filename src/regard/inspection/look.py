@@ -20,8 +20,8 @@ from regard.inspection.report import write_report
 from regard.inspection.report.content import Example, Picture, Report, Table, TokenAttention
 
 if TYPE_CHECKING:
+    from regard.looking.looked import Looked
     from regard.models.seen import Seen
-    from regard.models.transformers_looked import Looked
 
 METHODS = ("weights", "received", "rollout", "relevance", "alignment")
 _CAVEAT = "Attention shows where a head looks; it is not by itself an explanation of the decision."

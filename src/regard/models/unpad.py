@@ -78,8 +78,8 @@ def pad(model: Model) -> Model:
 
 def _adapter(who: str, model: Any) -> Any:
     if "transformers" in sys.modules:
-        from regard.models import transformers_unpad
+        from regard.models.transformers import unpad as unpadding
 
-        if transformers_unpad.is_model(model):
-            return transformers_unpad
+        if unpadding.is_model(model):
+            return unpadding
     raise DtypeError(f"{who}: need a model of transformers; got {type(model).__name__}; pass the model itself.")

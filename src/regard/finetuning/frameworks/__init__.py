@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regard.finetuning.check import Prepared
     from regard.finetuning.config import Config
     from regard.finetuning.progress import Display
-    from regard.models.transformers_looked import Looked
+    from regard.looking.looked import Looked
 
 KERAS_BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch-keras": "torch"}
 

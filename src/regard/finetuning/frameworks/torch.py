@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from regard.finetuning.loading import loading
-from regard.finetuning.padding import as_configured, without_padding
 from regard.finetuning.tasks import get_task
-from regard.models.transformers_look import look as look_at_transformers
-from regard.models.transformers_looked import Looked
-from regard.models.transformers_texts import read
+from regard.finetuning.training.padding import as_configured, without_padding
+from regard.looking.looked import Looked
+from regard.looking.transformers.look import look as look_at_transformers
+from regard.looking.transformers.texts import read
 
 if TYPE_CHECKING:
     from regard.finetuning.check import Prepared
@@ -34,8 +34,8 @@ def look(model: Any, processor: Any, given: str, gradients: bool = False) -> Loo
 
 def require(config: Config) -> None:
     """Require the trackers that are to be told, and the layers that are to be adapted."""
-    from regard.finetuning.adapters import require_targets
-    from regard.finetuning.monitor import require_trackers
+    from regard.finetuning.training.adapters import require_targets
+    from regard.finetuning.training.monitor import require_trackers
 
     require_trackers(config.monitor.report_to)
     require_targets(config.source, config.adapter)
@@ -43,7 +43,7 @@ def require(config: Config) -> None:
 
 def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
     """Train with transformers' Trainer."""
-    from regard.finetuning.train import train_into
+    from regard.finetuning.training.train import train_into
 
     train_into(path, prepared, resume, display)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from regard.finetuning.config import Config, Section
-    from regard.finetuning.data import Part
+    from regard.finetuning.data.tables.tables import Part
     from regard.finetuning.progress import Display
     from regard.inspection.report.content import Finding
 

@@ -15,7 +15,7 @@ from regard.finetuning.config import Config, Data
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.models import load, require_family
 from regard.finetuning.frameworks.keras.train import train_into
-from regard.models.keras_look import look, read
+from regard.looking.keras import look, read
 
 __all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]
 

@@ -10,9 +10,9 @@ import numpy as np
 from keras import ops
 
 from regard._files import read_json, remove, whole
-from regard.finetuning.checkpoints import last_checkpoint, require_best
-from regard.finetuning.run import STATE as RUN
-from regard.finetuning.seals import seal
+from regard.finetuning.runs.run import STATE as RUN
+from regard.finetuning.runs.seals import seal
+from regard.finetuning.training.checkpoints import last_checkpoint, require_best
 
 STATE, ARRAYS = "state.json", "variables.npz"
 

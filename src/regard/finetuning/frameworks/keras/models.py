@@ -12,9 +12,9 @@ from keras_hub import models as hub
 from regard.errors import ConfigError
 from regard.finetuning.loading import loading
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.run import CALIBRATION, read_json
+from regard.finetuning.runs.run import CALIBRATION, read_json
 from regard.finetuning.tasks import get_task
-from regard.finetuning.tasks._bases import require_model
+from regard.finetuning.tasks.bases import require_model
 
 if TYPE_CHECKING:
     from regard.finetuning.config import Adapter, Config

@@ -14,19 +14,20 @@ from transformers import get_scheduler
 from transformers.trainer_utils import set_seed
 
 from regard._files import whole
-from regard.finetuning.beginning import begin
 from regard.finetuning.config import in_steps
 from regard.finetuning.frameworks.keras import models
 from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.checkpoints import Checkpoints
-from regard.finetuning.interrupts import Interrupted, saving_on_interrupt
-from regard.finetuning.padding import reads_padding
-from regard.finetuning.reload import require_same_answers
-from regard.finetuning.run import MODEL
-from regard.finetuning.sampler import LengthSampler
-from regard.finetuning.saving import close_training
-from regard.finetuning.tasks import _classes, get_task
-from regard.finetuning.watcher import require_finite
+from regard.finetuning.runs.beginning import begin
+from regard.finetuning.runs.run import MODEL
+from regard.finetuning.tasks import get_task
+from regard.finetuning.tasks.targets import classes
+from regard.finetuning.training.interrupts import Interrupted, saving_on_interrupt
+from regard.finetuning.training.padding import reads_padding
+from regard.finetuning.training.reload import require_same_answers
+from regard.finetuning.training.sampler import LengthSampler
+from regard.finetuning.training.saving import close_training
+from regard.finetuning.training.watcher import require_finite
 from regard.finetuning.words import digits
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Loop:
         self.rows = prepared.encoded["train"].rows
         self.plan = Plan(self.config, len(self.rows))
         self.collate = self.task.collator(prepared.processor)
-        weights = _classes.class_weights(self.rows, prepared.check.spec, self.config)
+        weights = classes.class_weights(self.rows, prepared.check.spec, self.config)
         self.label_weights = np.ones(len(prepared.check.spec["labels"]), np.float32) if weights is None else weights
         self.optimizer = _compile(model, self.config)
         self.checkpoints = Checkpoints(path, model, self.optimizer)

@@ -1,0 +1,269 @@
+"""What is set aside: parts that hold each label as often as the rest, and part nothing that belongs together."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regard.errors import DataError
+from regard.finetuning.config import Config
+from regard.finetuning.data.tables.columns import GROUP, take_columns
+from regard.finetuning.data.tables.spreadsheets import told_of_sheets
+from regard.finetuning.data.tables.tables import Part, read_rows, read_table
+from regard.finetuning.tasks import Task, duplicates, get_task
+from regard.finetuning.tasks.targets.classes import require_few
+from regard.inspection.report.content import Finding
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+PARTS = ("train", "validation", "test")
+Strata = Sequence[Sequence[str]]
+"""For each row, what the parts shall hold alike: its label, its labels, or none."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The rows of each part.
+
+    Attributes:
+        tables: the part's name -> its rows.
+        reading: how the task's cells are written, plain JSON; empty where there is one way.
+        findings: what had to be said.
+        config: the configuration with the sources that were read.
+    """
+
+    tables: dict[str, Dataset]
+    reading: dict[str, Any]
+    findings: list[Finding]
+    config: Config
+
+
+def read_splits(config: Config) -> Splits:
+    """Read the files of the configuration, and set the fractions aside that it asks for."""
+    task = get_task(config.task)
+    config, own, findings = _with_own_parts(config, task)
+    sources = {name: getattr(config.data, name) for name in PARTS}
+    tables = {name: _read(source, own.get(name), config) for name, source in sources.items() if isinstance(source, str)}
+    reading: dict[str, Any] = {}
+    if task.reading and task.read:
+        reading, found = task.reading(tables["train"], config)
+        findings += found
+        read = task.read
+        tables = {name: read(table, reading, str(sources[name])) for name, table in tables.items()}
+    for offset, (name, source) in enumerate(sources.items()):
+        if isinstance(source, float):
+            tables[name], found = _set_aside(tables, name, source, config, config.seed + offset)
+            findings += found
+    tables = {name: tables[name] for name in PARTS if name in tables}
+    findings = [*_told_of_sheets(sources.values(), config), *findings]
+    return Splits(tables, reading, findings + _group_findings(tables, config) + _told_of_no_test(tables), config)
+
+
+def _with_own_parts(config: Config, task: Task) -> tuple[Config, dict[str, Part], list[Finding]]:
+    """Take the parts that a data set brings with it, where the configuration names no file."""
+    own = task.parts(Path(config.data.train)) if task.parts and Path(config.data.train).exists() else {}
+    own = {name: part for name, part in own.items() if name == "train" or not isinstance(_source(config, name), str)}
+    if not own:
+        return config, {}, []
+    findings = []
+    for name, part in own.items():
+        asked = _source(config, name)
+        instead = f", so data.{name}: {asked} sets nothing aside" if name != "train" and asked is not None else ""
+        findings.append(Finding("ok", f"{name}: {part.path}, which the data set names its own{instead}"))
+    sources = {name: str(part.path) for name, part in own.items()}
+    return config.model_copy(update={"data": config.data.model_copy(update=sources)}), own, findings
+
+
+def _source(config: Config, name: str) -> str | float | None:
+    return getattr(config.data, name)
+
+
+def _read(source: str, own: Part | None, config: Config) -> Dataset:
+    formats = get_task(config.task).FORMATS
+    table = read_rows(own.rows(), own.path) if own else read_table(source, formats, config.data.sheet)
+    return take_columns(table, config.data.columns, source, config.data.group)
+
+
+def _told_of_sheets(sources: Iterable[str | float | None], config: Config) -> list[Finding]:
+    """Say which sheets of workbooks are left out."""
+    paths = dict.fromkeys(Path(source) for source in sources if isinstance(source, str))
+    told = [each for path in paths if (each := told_of_sheets(path, config.data.sheet))]
+    if config.data.sheet is not None:
+        return [Finding("ok", each) for each in told]
+    return [Finding("warning", f"{each}; set data.sheet if that is not what was meant") for each in told]
+
+
+def _set_aside(
+    tables: dict[str, Dataset], name: str, fraction: float, config: Config, seed: int
+) -> tuple[Dataset, list[Finding]]:
+    """Take rows out of the training table."""
+    task, train = get_task(config.task), tables["train"]
+    units = belonging_together(_ties(train, config, task))
+    strata = task.strata(train, config) if task.strata else None
+    if strata:
+        require_few(len({label for row in strata for label in row}), config.data.train)
+    aside = set_aside(units, fraction, seed, strata)
+    if not aside or len(aside) == len(train):
+        what = f"different values in column '{config.data.group}'" if config.data.group else "different rows"
+        raise DataError(
+            f"{config.data.train}: need enough {what} to set some aside; got {len(units)}; "
+            f"add rows, or name a file in data.{name}."
+        )
+    taken = set(aside)
+    tables["train"] = train.select([row for row in range(len(train)) if row not in taken])
+    return train.select(aside), _rare(name, fraction, aside, strata)
+
+
+def _ties(table: Dataset, config: Config, task: Task) -> list[Sequence[Hashable | None]]:
+    """Return what ties rows together: what they are to a model, and their group."""
+    ties: list[Sequence[Hashable | None]] = [[task.alike(value) for value in table[next(iter(task.COLUMNS))]]]
+    return [*ties, groups_of(table)] if config.data.group else ties
+
+
+def groups_of(table: Dataset) -> list[str | None]:
+    """Return the group of each row, None for those that belong to none."""
+    return [None if cell is None or not str(cell).strip() else str(cell).strip() for cell in table[GROUP]]
+
+
+def belonging_together(ties: Iterable[Sequence[Hashable | None]]) -> list[list[int]]:
+    """Return the numbers of rows in units that no split may part: those that share a value, directly or by others.
+
+    Args:
+        ties: sequences with a value for each row; None ties to nothing.
+    """
+    ties = list(ties)
+    parent = list(range(len(ties[0])))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = row = parent[parent[row]]
+        return row
+
+    for values in ties:
+        first: dict[Hashable, int] = {}
+        for row, value in enumerate(values):
+            if value is not None:
+                key = repr(value) if isinstance(value, list | dict) else value  # which the task refuses in a sentence
+                parent[root(row)] = root(first.setdefault(key, row))
+    units: dict[int, list[int]] = {}
+    for row in range(len(parent)):
+        units.setdefault(root(row), []).append(row)
+    return list(units.values())
+
+
+def set_aside(units: list[list[int]], fraction: float, seed: int, strata: Strata | None = None) -> list[int]:
+    """Return the rows of about `fraction` of all, whole units each, in order; the same for the same seed.
+
+    Args:
+        units: rows that stay together.
+        fraction: of the rows.
+        seed: fixes what is left to chance.
+        strata: for each row, what the part shall hold as often as the rest.
+
+    Source:
+        Iterative stratification, Sechidis et al. 2011, algorithm 1, for units of rows: the rarest label first, each
+        unit to the side that lacks the label most, and where less than a unit is lacking, to the side that lacks rows.
+    """
+    order = [list(unit) for unit in units]
+    random.Random(seed).shuffle(order)
+    chosen = _Stratified(order, strata, fraction).choose() if strata else []
+    if not chosen:
+        total, rows = sum(map(len, order)), 0
+        while order and rows < fraction * total:
+            chosen.append(order.pop())
+            rows += len(chosen[-1])
+    return sorted(row for unit in chosen for row in unit)
+
+
+class _Stratified:
+    """Deals units to two sides, the rest (0) and what is set aside (1)."""
+
+    def __init__(self, units: list[list[int]], strata: Strata, fraction: float) -> None:
+        self.units = sorted(units, key=len, reverse=True)  # while there is most room; else as shuffled
+        self.labels = [Counter(label for row in unit for label in strata[row]) for unit in self.units]
+        self.share = (1 - fraction, fraction)
+        counts = sum(self.labels, Counter())
+        self.lacking = {label: [part * count for part in self.share] for label, count in counts.items()}
+        self.room = [part * sum(map(len, units)) for part in self.share]
+        self.having: dict[str, list[int]] = {label: [] for label in counts}
+        for number, labels in enumerate(self.labels):
+            for label in labels:
+                self.having[label].append(number)
+        self.left = {label: len(numbers) for label, numbers in self.having.items()}
+        self.in_rest: set[str] = set()
+        self.side: dict[int, int] = {}
+
+    def choose(self) -> list[list[int]]:
+        """Return the units that are set aside."""
+        while any(self.left.values()):
+            rarest = min(
+                (label for label in self.left if self.left[label]), key=lambda label: (self.left[label], label)
+            )
+            for number in self.having[rarest]:
+                if number not in self.side:
+                    self._put(number, self._side_for(number, rarest))
+        for number in range(len(self.units)):
+            if number not in self.side:
+                self._put(number, self._by_room())
+        return [unit for number, unit in enumerate(self.units) if self.side[number]]
+
+    def _side_for(self, number: int, label: str) -> int:
+        if any(self.left[each] == 1 and each not in self.in_rest for each in self.labels[number]):
+            return 0  # a label that is not learned cannot be measured
+        rest, aside = self.lacking[label]
+        if max(rest, aside) < self.labels[number][label] or rest == aside:
+            return self._by_room()
+        return int(aside > rest)
+
+    def _by_room(self) -> int:
+        return int(self.room[1] / self.share[1] > self.room[0] / self.share[0])
+
+    def _put(self, number: int, side: int) -> None:
+        self.side[number] = side
+        self.room[side] -= len(self.units[number])
+        for label, count in self.labels[number].items():
+            self.lacking[label][side] -= count
+            self.left[label] -= 1
+            if side == 0:
+                self.in_rest.add(label)
+
+
+def _rare(name: str, fraction: float, aside: Sequence[int], strata: Strata | None) -> list[Finding]:
+    """Name the labels of which there are too few rows for one of them to be set aside."""
+    if not strata:
+        return []
+    counts = Counter(label for labels in strata for label in set(labels))
+    held = {label for row in aside for label in strata[row]}
+    rare = sorted((label for label in counts if label not in held), key=lambda label: (counts[label], label))
+    if not rare:
+        return []
+    shown = ", ".join(f"'{label}' ({counts[label]} row{'' if counts[label] == 1 else 's'})" for label in rare[:5])
+    more = f" and {len(rare) - 5} labels more" if len(rare) > 5 else ""
+    told = f"{name}: too few rows to set any aside, at {fraction:g} of them, have label {shown}{more}"
+    return [Finding("warning", f"{told}; they are learned and not measured: add rows, or name a file in data.{name}")]
+
+
+def _group_findings(tables: dict[str, Dataset], config: Config) -> list[Finding]:
+    """Say how many groups there are, and which are on two sides."""
+    if not config.data.group:
+        return []
+    keys = {name: groups_of(table) for name, table in tables.items()}
+    counts = ", ".join(f"{len(set(groups) - {None})} in {name}" for name, groups in keys.items())
+    without = sum(group is None for groups in keys.values() for group in groups)
+    alone = f"; {without} rows have none, and stand alone" if without else ""
+    found = [Finding("warning" if without else "ok", f"groups by column '{config.data.group}': {counts}{alone}")]
+    return found + duplicates.leaks(keys, "group")
+
+
+def _told_of_no_test(tables: dict[str, Dataset]) -> list[Finding]:
+    if "test" in tables:
+        return []
+    told = (
+        "test: no rows measure the result but those of validation, which choose the checkpoint, so the score flatters"
+    )
+    return [Finding("warning", f"{told}; set data.test to a fraction or a file")]

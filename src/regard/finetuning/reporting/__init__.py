@@ -1,0 +1,1 @@
+"""What reports, cards and comparisons say of runs."""

@@ -1,0 +1,1 @@
+"""Tasks whose inputs or results are sounds."""

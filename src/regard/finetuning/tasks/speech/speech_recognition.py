@@ -1,0 +1,298 @@
+"""Speech recognition: the words that are said in a recording."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PositiveInt
+
+from regard.errors import DataError
+from regard.finetuning.config import Config, Section
+from regard.finetuning.finite import require_all
+from regard.finetuning.frameworks import framework_of
+from regard.finetuning.progress import Display
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, input_files
+from regard.finetuning.tasks.speech import recognizers, recordings, transcripts
+from regard.inspection.report.content import Finding, Picture
+from regard.looking.sounds import read_sound
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COLUMNS = {"audio": "the file of a recording", "text": "the words that are said in it"}
+INPUT = "audio"
+FORMATS = {"": recordings.in_folder}
+BATCH = 8
+"""Sounds in a batch without gradients."""
+BEFORE = "before fine-tuning"
+
+alike, parts = input_files.alike, recordings.own_parts
+strata = reading = read = None
+tally = validate = None  # words are written one after the other, too slowly for a validation: the loss chooses
+
+
+class Options(Section):
+    """Keys of this task.
+
+    Attributes:
+        window: seconds that the model reads at once. Whisper reads 30, silence included, however short a recording is;
+            made shorter, it costs so much less. Longer recordings are left out of training, and recognised in pieces.
+        language: of the recordings, as Whisper names it (`de` or `german`), for a model of many languages.
+        normalizer: how words are written before they are compared: `basic` for any language, `english`, or `none`.
+        from_scratch: begin with a random model of these sizes; `model` is then a family: `wav2vec2` or `whisper`.
+    """
+
+    window: PositiveInt | None = None
+    language: str | None = None
+    normalizer: transcripts.Normalizer = "basic"
+    from_scratch: recognizers.Scratch | None = None
+
+
+TEMPLATE = """\
+# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
+task: speech-recognition
+
+# A directory with a pretrained recogniser (Whisper, Moonshine, wav2vec2, HuBERT, ...), package:NAME/PATH in an
+# installed Python package, or a name on the Hugging Face hub. A model that only encodes speech, such as
+# facebook/wav2vec2-base, learns to spell with the characters of the training rows.
+model: openai/whisper-tiny
+
+data:
+  train: recordings           # a folder of .wav files, each beside a .txt file of the same name with its words, or a
+                              # table: .csv, .tsv, .jsonl, .parquet or .xlsx
+  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
+  test: 0.1                   # the same, or a fraction to set aside of train: measures the result
+  columns:                    # of a table: the task's name of each column, then yours
+    audio: audio              # a .wav file of any rate; where it has no folder, beside the table
+    text: text
+  # group: speaker            # a column whose equal cells stay together when rows are set aside
+  too_long: cut               # leave recordings out of training that are longer than the window; refuse: do not start
+
+output: runs/recordings       # the run directory to make
+
+adapter:
+  kind: none                  # lora or dora: train a few parameters in place of all
+
+train:
+  epochs: 3
+  batch_size: 32
+  accumulate: 1               # batches in a step
+  learning_rate: 5.0e-5
+  warmup: 0.1                 # fraction of the steps
+  schedule: linear            # linear, cosine or constant_with_warmup
+  weight_decay: 0.01
+  # dropout: 0.1              # of every dropout in the model; the model's own if left out
+  precision: auto             # float32, or bfloat16 where the hardware is made for it
+  evaluate_every: 0.2         # fraction of the run, or a number of steps
+  # patience: 3               # stop after so many validations without a lower loss
+  keep: best                  # the best checkpoint, or the last
+
+options:
+  # window: 10                # seconds read at once; fewer than Whisper's 30 make short recordings cheaper
+  # language: de              # for a model of many languages
+  normalizer: basic           # how words are written before they are compared: basic, english (also numbers), none
+  # from_scratch: {layers: 4, width: 144, heads: 4}   # no pretrained model; then model: wav2vec2, or whisper
+
+report:
+  baselines: true             # the model before fine-tuning; the commonest words
+  mistakes: 20
+  attention: 6                # recordings whose words are drawn in time
+
+seed: 42
+"""
+
+
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+    """Look for what spoils a recogniser, and learn which characters there are if the model cannot spell."""
+    options = config.options
+    kind = recognizers.kind_of(config.source, options["from_scratch"])
+    findings = recordings.inspect_pairs(splits, config)
+    known = kind == "writer" or (not options["from_scratch"] and recognizers.has_tokenizer(config.source))
+    characters = None if known else recognizers.characters(splits["train"]["text"])
+    if characters:
+        told = f"train: the model learns to spell with {len(characters)} characters: {' '.join(characters)}"
+        findings.append(Finding("ok", told))
+    chosen = {name: options[name] for name in ("window", "language", "normalizer", "from_scratch")}
+    return {"kind": kind, "characters": characters, **chosen}, findings
+
+
+def metric(spec: Spec) -> str:
+    """Return what chooses the best checkpoint."""
+    return "loss"
+
+
+def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+    """Require recordings and words."""
+    recordings.require_pairs(split, path)
+
+
+def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
+    """Load what prepares sounds and words, or make it by the training rows."""
+    return recognizers.load_processor(source, config.options, train["text"] if train else [])
+
+
+def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+    """Load or make the recogniser; one that only encodes gets a head for the characters."""
+    return recognizers.load_model(source, spec, dropout)
+
+
+def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+    """Look into every recording, spell its words, and leave out what is longer than the model reads."""
+    from datasets import Dataset
+
+    texts, extractor = split["text"], processor.feature_extractor
+    heard = recordings.look_into(name, split["audio"])
+    findings = recordings.sound_findings(name, heard, extractor.sampling_rate) + _unknown(name, texts, processor)
+    window, ids = _window(processor, spec), recognizers.encode_texts(processor, texts)
+    kept = [n for n, recording in enumerate(heard) if recording.seconds <= window]
+    findings += _too_long(name, [r.seconds for r in heard], window, len(kept), config)
+    # By the name of what the collator makes of a file: the Trainer drops columns that are no input of the model.
+    rows = {
+        extractor.model_input_names[0]: [split["audio"][n] for n in kept],
+        "labels": [ids[n] for n in kept],
+    }
+    if spec["kind"] == "ctc":
+        findings += _too_short(name, [(heard[n].seconds, ids[n]) for n in kept])
+        rows["length"] = [round(heard[n].seconds * recognizers.PLACES) for n in kept]
+    return Encoded(Dataset.from_dict(rows), findings)
+
+
+def _window(processor: Any, spec: Spec) -> int:
+    """Return how many seconds are read at once."""
+    return getattr(processor.feature_extractor, "chunk_length", None) or spec["window"] or recognizers.WINDOW
+
+
+def _unknown(name: str, texts: Sequence[str], processor: Any) -> list[Finding]:
+    found = recognizers.unknown_characters(processor, texts)
+    if not found:
+        return []
+    shown = ", ".join(f"'{sign}' in {count} rows" for sign, count in found.most_common(10))
+    told = f"{name}: the tokenizer lacks {len(found)} characters of the transcripts: {shown}"
+    return [Finding("warning", f"{told}; they are learned as unknown: write them otherwise, or take another model")]
+
+
+def _too_long(name: str, seconds: Sequence[float], window: int, kept: int, config: Config) -> list[Finding]:
+    if kept == len(seconds):
+        return []
+    told = f"{len(seconds) - kept} of {len(seconds)} are longer (the longest has {max(seconds):.1f})"
+    if config.data.too_long == "refuse" or not kept:
+        raise DataError(
+            f"{name}: need recordings of at most {window} seconds; got {told}; cut them between words, or raise "
+            "options.window."
+        )
+    used = "recognised in pieces, cut at quiet moments" if name == "test" else "left out"
+    return [Finding("warning", f"{name}: the model reads {window} seconds; {told}; those are {used}")]
+
+
+def _too_short(name: str, rows: Sequence[tuple[float, list[int]]]) -> list[Finding]:
+    """CTC needs a position for each character, and one more between two that are the same."""
+    short = [n for n, (seconds, ids) in enumerate(rows, start=1) if len(ids) >= seconds * recognizers.PLACES]
+    if not short:
+        return []
+    told = f"{name}: {len(short)} recordings are too short for their words (first in row {short[0]} of those used)"
+    return [Finding("warning", f"{told}; nothing is learned from them: look whether the words are theirs")]
+
+
+def collator(processor: Any) -> Any:
+    """Read the files of a batch, and pad the words."""
+    import torch
+
+    extractor = processor.feature_extractor
+    column, spelling = extractor.model_input_names[0], recognizers.is_spelling(processor)
+
+    def padded(rows: Sequence[list[int]], value: int) -> Any:
+        return torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in rows], True, value)
+
+    def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        ids = [row["labels"] for row in rows]
+        batch = dict(recognizers.prepare(processor, [read_sound(r[column], extractor.sampling_rate) for r in rows]))
+        if spelling:
+            return {**batch, "labels": padded(ids, -100)}
+        before = padded([each[:-1] for each in ids], processor.tokenizer.eos_token_id)
+        return {**batch, "decoder_input_ids": before, "labels": padded([each[1:] for each in ids], -100)}
+
+    return collate
+
+
+def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+    """Leave it to the model: cross-entropy of each token, or CTC."""
+
+
+def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
+    """Write down what is said, in batches of recordings of like length; long ones in pieces."""
+    rate = processor.feature_extractor.sampling_rate
+    most = (getattr(processor.feature_extractor, "chunk_length", None) or recognizers.WINDOW) * rate
+    files = [input_files.text_of(file, f"input {number}") for number, file in enumerate(inputs, start=1)]
+    parts = [(n, part) for n, file in enumerate(files) for part in recordings.pieces(read_sound(file, rate), most)]
+    order = sorted(range(len(parts)), key=lambda place: -len(parts[place][1]))
+    written: dict[int, str | None] = {}
+    with display.bar("predict", len(parts)) as advance:
+        for start in range(0, len(order), BATCH):
+            places = order[start : start + BATCH]
+            texts = recognizers.hear(model, processor, [parts[place][1] for place in places])
+            written |= dict(zip(places, texts, strict=True))
+            advance(len(places))
+    heard: list[list[str | None]] = [[] for _ in files]
+    for place, (number, _) in enumerate(parts):
+        heard[number].append(written[place])
+    require_all([None not in texts for texts in heard])
+    return [{"text": " ".join(filter(None, texts))} for texts in heard]
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score with word and character error rate."""
+    return transcripts.error_rates(split["text"], [p["text"] for p in predictions], spec["normalizer"])
+
+
+def baselines(
+    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+) -> dict[str, list[Prediction]]:
+    """Predict with the model as it was, reading all that it can at once, and by the commonest words."""
+    texts = train["text"]
+    found = {"commonest words": [{"text": max(texts, key=texts.count)}] * len(test)}
+    if spec["from_scratch"]:
+        return found
+    whole = {**config.options, "window": None}
+    model, fresh = recognizers.load_model(config.source, {**spec, "window": None}, None)
+    if not fresh:
+        untouched = recognizers.load_processor(config.source, whole, texts)
+        found = {BEFORE: respond(model.eval(), untouched, test["audio"], display), **found}
+    return found
+
+
+def illustrate(
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+) -> dict[str, Any]:
+    """Return what was misheard, and the words of a few recordings in time."""
+    files, kind = split["audio"], spec["normalizer"]
+    names = [Path(file).name for file in files]
+    drawn = range(min(len(files), config.report.attention))
+    return {
+        "tables": [transcripts.samples(names, split["text"], predictions, kind, config.report.mistakes)],
+        "pictures": [_drawn(model, processor, files[n], split["text"][n]) for n in drawn],
+        "notes": [transcripts.NOTES[kind]],
+    }
+
+
+def _drawn(model: Any, processor: Any, file: str, said: str) -> Picture:
+    """Draw when each word was heard, above what each moment's attention receives."""
+    from regard.inspection.look import Look
+
+    looked = framework_of(model).look(model, processor, file)
+    png = io.BytesIO()
+    Look(looked, given=file).draw(png)
+    told = "When each word was heard, by the cross-attention, above how much attention each moment of the encoder gets."
+    return Picture(f"{Path(file).name}: {said}", png.getvalue(), told, inside=True)
+
+
+def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+    """Put what was said beside what was heard."""
+    return {"audio": row["audio"], "truth": row["text"], "predicted": prediction["text"]}
+
+
+def tell(prediction: Prediction) -> str:
+    """Return the words."""
+    return prediction["text"]

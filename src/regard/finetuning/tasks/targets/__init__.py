@@ -1,0 +1,1 @@
+"""What is predicted, whatever from: a label, several, numbers; how sure the scores of it are."""

@@ -1,0 +1,389 @@
+"""Masked language modeling: an encoder learns a language, or a domain, by guessing hidden words of plain texts."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from regard._digits import digits
+from regard.errors import ConfigError, DataError
+from regard.finetuning.config import Config, Section
+from regard.finetuning.data.tables.columns import take_columns
+from regard.finetuning.data.tables.lines import read_lines
+from regard.finetuning.data.tables.tables import Formats, Part, read_table
+from regard.finetuning.finite import require_finite
+from regard.finetuning.progress import Display, quiet_transformers
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, bases, duplicates, input_files
+from regard.finetuning.tasks.targets import classes, intervals
+from regard.finetuning.tasks.texts import masking, scratch, tokenizing, wording
+from regard.finetuning.training.padding import as_configured
+from regard.inspection.report.content import Finding, Table
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COLUMNS = {"text": "a text to learn from"}
+INPUT = "text"
+FILLS = 5
+"""Words that are named for each mask in an input."""
+
+alike = wording.likeness
+strata = reading = read = None
+tally = validate = None
+
+
+def read_paragraphs(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the paragraphs of a text file, which blank lines part."""
+    lines: list[str] = []
+    for line in (*read_lines(path), ""):
+        if line.strip():
+            lines.append(line.strip())
+        elif lines:
+            yield {"text": " ".join(lines)}
+            lines = []
+
+
+def read_folder(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the paragraphs of all text files in a folder and those in it.
+
+    Raises:
+        DataError: there is none.
+    """
+    files = sorted(path.rglob("*.txt"))
+    if not files:
+        raise DataError(f"{path}: need a folder with .txt files; got none in it; name their folder, or a table.")
+    for file in files:
+        yield from read_paragraphs(file)
+
+
+def parts(path: Path) -> dict[str, Part]:
+    """Find the folders train, validation and test with texts."""
+    return input_files.own_parts(path, read_folder, "**/*.txt")
+
+
+FORMATS: Formats = {"": read_folder, ".txt": read_paragraphs}
+
+
+class Downstream(Section):
+    """A classification that shows what the encoder is good for: logistic regression on its frozen embeddings.
+
+    Attributes:
+        train: a table to fit the regression to.
+        test: a table to measure it on.
+        text: the column with the texts.
+        label: the column with their classes.
+    """
+
+    train: str
+    test: str
+    text: str = "text"
+    label: str = "label"
+
+
+class Options(Section):
+    """Keys of this task.
+
+    Attributes:
+        mask: share of the tokens to guess: 0.15 in BERT, 0.3 in ModernBERT.
+        from_scratch: begin with a random model of these sizes and a tokenizer made of the training rows; `model` is
+            then a family: `modernbert`, which learns the sooner, or `bert`.
+        downstream: measures frozen embeddings on a classification, before and after.
+    """
+
+    mask: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    from_scratch: scratch.Sizes | None = None
+    downstream: Downstream | None = None
+
+
+TEMPLATE = """\
+# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
+task: masked-language-modeling
+
+# A directory with a pretrained encoder and its tokenizer, package:NAME/PATH in an installed Python package,
+# or a name on the Hugging Face hub.
+model: answerdotai/ModernBERT-base
+
+data:
+  train: texts                # a folder with .txt files, one .txt (blank lines part its texts), or a table
+  validation: 0.05            # the same, or a fraction to set aside of train: chooses the checkpoint
+  test: 0.05                  # the same, or a fraction to set aside of train: measures the result
+  columns:                    # of a table: the task's name of each column, then yours
+    text: text
+  # group: document           # a column whose equal cells stay together when rows are set aside
+  # max_length: 128           # tokens to read of each text; what the model can read if left out
+  too_long: cut               # cut longer texts and report how many, or refuse to start
+
+output: runs/encoder          # the run directory to make
+
+train:
+  epochs: 3
+  batch_size: 32
+  accumulate: 1               # batches in a step
+  max_tokens: 16384           # in a forward pass: bounds the memory, not the step
+  learning_rate: 5.0e-5
+  warmup: 0.1                 # fraction of the steps
+  schedule: linear            # linear, cosine or constant_with_warmup
+  weight_decay: 0.01
+  # dropout: 0.1              # of every dropout in the model; the model's own if left out
+  precision: auto             # float32, or bfloat16 where the hardware is made for it
+  evaluate_every: 0.2         # fraction of the run, or a number of steps
+  keep: best                  # the checkpoint with the least loss, or the last
+
+adapter:
+  kind: none                  # lora or dora: train a few parameters in place of all
+
+options:
+  mask: 0.15                  # share of the tokens to guess; ModernBERT learned with 0.3
+  # from_scratch: {layers: 4, width: 256, heads: 4, vocabulary: 8000}   # no pretrained model; then model: modernbert
+  # downstream: {train: rated.csv, test: held-out.csv, text: text, label: label}   # measured before and after
+
+report:
+  baselines: true             # how frequent each token is; the model before training
+  mistakes: 20                # texts to show, the most surprising first
+
+monitor:
+  every: 0.1                  # of all steps: how each head attends as it forms
+
+seed: 42
+"""
+
+
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+    """Look for texts that are there twice, or in training too."""
+    findings: list[Finding] = []
+    for name, split in splits.items():
+        wording.require_texts(split, classes.where(name, config))
+        words = sum(len(text.split()) for text in split["text"])
+        findings.append(Finding("ok", f"{name}: {len(split):,} texts of {words:,} words"))
+        findings += duplicates.repeats(name, wording.keys(split), [""] * len(split), "text")
+        findings += wording.empty_findings(name, split)
+    if config.options["downstream"]:
+        for name in ("train", "test"):
+            _rated(config.options["downstream"], name)
+    spec = {"from_scratch": config.options["from_scratch"]}
+    return spec, findings + duplicates.leaks(wording.likenesses(splits), "text")
+
+
+def _rated(downstream: dict[str, str], name: str) -> Dataset:
+    columns = {role: downstream[role] for role in ("text", "label")}
+    return take_columns(read_table(downstream[name]), columns, downstream[name])
+
+
+def metric(spec: Spec) -> str:
+    """Return what chooses the best checkpoint."""
+    return "loss"
+
+
+def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+    """Require texts."""
+    wording.require_texts(split, path)
+
+
+def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
+    """Load the tokenizer; from scratch, make one of the training rows."""
+    if config.options["from_scratch"] and train is not None:
+        tokenizer = scratch.make_tokenizer(source, config, [train["text"]], scratch.ENCODERS)
+    else:
+        tokenizer = tokenizing.load_tokenizer(source, config.data.max_length)
+    if tokenizer.mask_token_id is None:
+        raise ConfigError(
+            f"model: need a tokenizer with a mask, such as BERT's; got '{source}' without one; name an encoder that "
+            "learned by guessing."
+        )
+    tokenizer.masked_share = config.options["mask"]
+    return tokenizer
+
+
+def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+    """Load or make the encoder with a head that guesses tokens."""
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    if scratch.is_wanted(source, spec):
+        return scratch.make_model(source, spec["from_scratch"], dropout), ["everything"]
+    with quiet_transformers():
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            source,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **bases.dropouts(source, dropout),
+        )
+    return model, bases.newly_initialised(source, model, info)
+
+
+def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+    """Turn texts into token numbers; those that are not trained on are masked once and for all."""
+    from datasets import Dataset
+
+    limit = processor.model_max_length
+    encodings, lengths = tokenizing.tokenize(processor, split["text"], limit)
+    findings = wording.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
+    findings += wording.reading_findings(name, split["text"], encodings, processor)
+    findings += tokenizing.padding_findings(name, processor)
+    if not spec["from_scratch"]:
+        tokenizing.require_embeddings(processor, encodings, config.source)
+    rows = {"input_ids": encodings, "labels": [[0][:0]] * len(split), "length": [len(ids) for ids in encodings]}
+    if name != "train":
+        masked = [masking.mask(ids, processor, config.seed, masking.HELD_OUT) for ids in encodings]
+        rows |= {"input_ids": [ids for ids, _ in masked], "labels": [labels for _, labels in masked]}
+    return Encoded(Dataset.from_dict(rows), findings)
+
+
+def collator(processor: Any) -> Any:
+    """Mask the training rows anew in each epoch."""
+    return masking.MaskingCollator(processor)
+
+
+def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+    """Leave it at the model's own: cross-entropy of the masked tokens."""
+
+
+def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display) -> list[Prediction]:
+    """Say how surprising each text is, or what may stand in place of its masks."""
+    import torch
+
+    texts = [input_files.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
+    encodings, lengths = tokenizing.tokenize(processor, texts, processor.model_max_length)
+    model.eval()
+    found = []
+    with torch.inference_mode(), display.bar("guess", len(texts)) as advance:
+        for ids, length in zip(encodings, lengths, strict=True):
+            answer = _filled if processor.mask_token_id in ids else _surprise
+            found.append({**answer(model, processor, ids), "tokens_cut": length - len(ids)})
+            advance()
+    require_finite([_numbers_of(prediction) for prediction in found])
+    return found
+
+
+def _numbers_of(prediction: Prediction) -> list[float]:
+    filled = [chance for fill in prediction.get("fills", []) for chance in fill.values()]
+    return [*filled, prediction.get("surprise", 0.0)]
+
+
+def _surprise(model: Any, processor: Any, ids: list[int]) -> Prediction:
+    if not len(masking.guessable(np.array(ids), processor)):
+        return _guessed(np.zeros(0), np.zeros(0))
+    return _guessed(*masking.guesses(model, processor, ids))
+
+
+def _guessed(log_odds: np.ndarray, right: np.ndarray) -> Prediction:
+    """Return the mean surprise in nats and the share of tokens guessed right."""
+    count = len(log_odds)
+    return {
+        "surprise": round(float(-log_odds.mean()), 6) if count else 0.0,
+        "right": round(float(right.mean()), 6) if count else 0.0,
+        "tokens": count,
+    }
+
+
+def _filled(model: Any, processor: Any, ids: list[int]) -> Prediction:
+    """Return the likeliest tokens for each mask."""
+    import torch
+
+    row = torch.tensor([ids])
+    odds = as_configured(model)(input_ids=row.to(model.device)).logits[0].float().cpu().softmax(-1)
+    tops = [odds[place].topk(FILLS) for place in (row[0] == processor.mask_token_id).nonzero()[:, 0].tolist()]
+    return {"fills": [_named(processor, top.indices.tolist(), top.values.tolist()) for top in tops]}
+
+
+def _named(processor: Any, numbers: list[int], chances: list[float]) -> dict[str, float]:
+    pairs = zip(numbers, chances, strict=True)
+    return {processor.decode([number]).strip(): round(chance, 6) for number, chance in pairs}
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score with pseudo-perplexity (Salazar et al. 2020, arXiv 1910.14659) and the share of tokens guessed right."""
+    rows = np.array([[p["surprise"] * p["tokens"], p["right"] * p["tokens"], p["tokens"]] for p in predictions])
+    surprise, right, tokens = rows.sum(0)
+    draws = intervals.resampled_sums(rows)
+    return {
+        "pseudo_perplexity": intervals.drawn(
+            math.exp(surprise / tokens), np.exp(draws[:, 0] / draws[:, 2]), higher_is_better=False
+        ),
+        "guessed_right": intervals.drawn(right / tokens, draws[:, 1] / draws[:, 2]),
+    }
+
+
+def baselines(
+    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+) -> dict[str, list[Prediction]]:
+    """Guess each token by how frequent it is, and by the model before training."""
+    limit = processor.model_max_length
+    known, _ = tokenizing.tokenize(processor, train["text"], limit)
+    counts = Counter(number for ids in known for number in np.array(ids)[masking.guessable(np.array(ids), processor)])
+    shares = np.ones(len(processor))
+    shares[list(counts)] += list(counts.values())
+    log_odds, commonest = np.log(shares / shares.sum()), int(shares.argmax())
+    encodings = map(np.array, tokenizing.tokenize(processor, test["text"], limit)[0])
+    tokens = [ids[masking.guessable(ids, processor)].astype(int) for ids in encodings]
+    found = {"frequency of each token": [_guessed(log_odds[each], each == commonest) for each in tokens]}
+    if not spec["from_scratch"]:
+        found["before training"] = respond(load_model(config.source, spec)[0], processor, test["text"], display)
+    return found
+
+
+def illustrate(
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+) -> dict[str, Any]:
+    """Return the most surprising texts, and what frozen embeddings are good for before and after."""
+    order = sorted(range(len(split)), key=lambda n: -predictions[n]["surprise"])[: config.report.mistakes]
+    told = [[split["text"][n][:400], f"{math.exp(predictions[n]['surprise']):.1f}"] for n in order]
+    tables = [Table("The most surprising texts", ["text", "pseudo-perplexity"], told)]
+    if config.options["downstream"]:
+        tables.append(_downstream(model, processor, spec, config))
+    return {"tables": tables}
+
+
+def _downstream(model: Any, processor: Any, spec: Spec, config: Config) -> Table:
+    """Measure logistic regression on frozen embeddings, of the model before training and after."""
+    import torch
+
+    splits = {name: _rated(config.options["downstream"], name) for name in ("train", "test")}
+    torch.manual_seed(config.seed)
+    models = {"before": load_model(config.source, spec)[0].eval(), "after": model}
+    rows = []
+    for when, each in models.items():
+        vectors = {name: _embedded(each, processor, split["text"]) for name, split in splits.items()}
+        train = classes.names_of(splits["train"])
+        answers = classes.logistic_regression(vectors["train"], train, vectors["test"])
+        scores = classes.measure(splits["test"], answers, {"labels": sorted(set(train))})
+        low, high = scores["accuracy"].interval or (math.nan, math.nan)
+        rows.append([when, digits(scores["accuracy"].value), f"{digits(low)} to {digits(high)}"])
+    told = f"Frozen embeddings with logistic regression on {Path(config.options['downstream']['test']).name}"
+    return Table(told, ["", "accuracy", "95 % interval"], rows)
+
+
+def _embedded(model: Any, processor: Any, texts: Sequence[str]) -> np.ndarray:
+    """Return the mean of the last hidden states over each text's tokens."""
+    import torch
+
+    encodings, _ = tokenizing.tokenize(processor, texts, processor.model_max_length)
+
+    def mean(batch: Any) -> np.ndarray:
+        shares = batch["attention_mask"][..., None] / batch["attention_mask"].sum(1)[:, None, None]
+        states = model.base_model(**batch.to(model.device)).last_hidden_state.cpu()
+        return (states * shares).sum(1).float().numpy()
+
+    with torch.inference_mode():
+        return tokenizing.compute(mean, processor, encodings, Display(quiet=True), "embed")
+
+
+def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:
+    """Put the text beside how surprising it is."""
+    return {"text": row["text"], **prediction}
+
+
+def tell(prediction: Prediction) -> str:
+    """Return what may stand in place of the masks, or how surprising the text is."""
+    if "fills" in prediction:
+        return "; ".join(
+            ", ".join(f"{word} {digits(odds)}" for word, odds in fill.items()) for fill in prediction["fills"]
+        )
+    return f"pseudo-perplexity {math.exp(prediction['surprise']):.2f} over {prediction['tokens']} tokens"

@@ -1,0 +1,201 @@
+"""Translation: each text of one language gets one of another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regard.errors import ConfigError
+from regard.finetuning.config import Config
+from regard.finetuning.progress import Display
+from regard.finetuning.tasks import Prediction, Score, Spec
+from regard.finetuning.tasks.targets import intervals
+from regard.finetuning.tasks.texts import pairs, sequences
+from regard.inspection.report.content import Finding
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+COLUMNS = {"source": "the text to translate", "target": "its translation"}
+INPUT = "source"
+FORMATS = {"": pairs.read_aligned, ".tmx": pairs.read_tmx}
+LANGUAGES = ("source_language", "target_language")
+
+
+class Options(sequences.Options):
+    """Keys of this task, beside those of all that write.
+
+    Attributes:
+        source_language: for models that know several, such as NLLB and mBART: the code that the model has for it.
+        target_language: likewise.
+    """
+
+    source_language: str | None = None
+    target_language: str | None = None
+
+
+TEMPLATE = """\
+# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
+task: translation
+
+# A directory with a pretrained model (Marian, NLLB, mBART, T5, BART) and its tokenizer, package:NAME/PATH in an
+# installed Python package, or a name on the Hugging Face hub.
+model: Helsinki-NLP/opus-mt-en-de
+
+data:
+  train: pairs.tsv            # .csv, .tsv, .jsonl, .parquet, .xlsx, .tmx, or a folder with two files, aligned by lines
+  validation: 0.05            # the same, or a fraction to set aside of train: chooses the checkpoint
+  test: 0.05                  # the same, or a fraction to set aside of train: measures the result
+  columns:                    # the task's name of each column, then yours; in .tmx the languages: en, de
+    source: source
+    target: target
+  # group: document           # a column whose equal cells stay together when rows are set aside
+  # max_length: 128           # tokens to read of each text; what the model can read if left out
+  too_long: cut               # cut longer texts and report how many, or refuse to start
+
+output: runs/translation      # the run directory to make
+
+train:
+  epochs: 3
+  batch_size: 32
+  accumulate: 1               # batches in a step
+  learning_rate: 5.0e-5
+  warmup: 0.1                 # fraction of the steps
+  schedule: linear            # linear, cosine or constant_with_warmup
+  weight_decay: 0.01
+  # dropout: 0.1              # of every dropout in the model; the model's own if left out
+  precision: auto             # float32, or bfloat16 where the hardware is made for it
+  evaluate_every: 0.2         # fraction of the run, or a number of steps
+  keep: best                  # the checkpoint with the least loss, or the last
+
+adapter:
+  kind: none                  # lora or dora: train a few parameters in place of all
+
+options:
+  # source_language: eng_Latn # for NLLB and mBART: the codes that the model has
+  # target_language: deu_Latn
+  prefix: ""                  # put before each source: "translate English to German: " for T5
+  beams: 4                    # continuations kept while a text is written
+  max_output: 128             # tokens to write of a text at most
+  # from_scratch: {layers: 3, width: 256, heads: 4, vocabulary: 8000}   # no pretrained model; then model: marian
+
+report:
+  baselines: true             # the source itself; the translation of the nearest training source
+  mistakes: 20                # samples to show
+  attention: 6                # texts whose alignment is drawn
+
+seed: 42
+"""
+
+
+def _quality(output: str, reference: str) -> float:
+    from sacrebleu.metrics import CHRF
+
+    return CHRF(word_order=2).sentence_score(output, [reference]).score
+
+
+_task = sequences.TextToText("source", "target", _quality, "chrF++")
+alike = pairs.likeness
+parts = pairs.own_parts
+strata = reading = read = None
+inspect_held_out, encode, record = _task.inspect_held_out, _task.encode, _task.record
+metric, loss, collator = sequences.metric, sequences.loss, sequences.collator
+tally = validate = None
+respond, tell = sequences.respond, sequences.tell
+
+
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+    """Look for rows that teach nothing or too much, and for pairs that are none."""
+    spec, findings = _task.inspect(splits, config)
+    uneven = [finding for name, split in splits.items() for finding in pairs.uneven(name, split, "source", "target")]
+    return spec, findings + uneven
+
+
+def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
+    """Load the tokenizer, and tell it the languages; from scratch, make one of both sides of the training rows."""
+    named = {option: config.options[option] for option in LANGUAGES}
+    languages = {key: code for key, code in zip(("src_lang", "tgt_lang"), named.values(), strict=True) if code}
+    try:
+        processor = sequences.load_processor(source, config, train, list(COLUMNS), **languages)
+    except KeyError as error:  # of a tokenizer with a table of languages
+        raise _unknown_language(source, error.args[0], []) from None
+    for code in filter(None, named.values()):
+        _require_language(source, processor, code)
+    return processor
+
+
+def _require_language(source: str, processor: Any, code: str) -> None:
+    known = _languages(processor)
+    if code not in known:
+        raise _unknown_language(source, code, known)
+
+
+def _languages(processor: Any) -> list[str]:
+    """Return the codes that a tokenizer has tokens for."""
+    special = [str(token) for token in processor.all_special_tokens] + list(processor.get_added_vocab())
+    return sorted({token.strip("_") for token in special if not token.startswith(("<", "["))})
+
+
+def _unknown_language(source: str, code: str, known: list[str]) -> ConfigError:
+    has = ", ".join(known[:8]) + (f" and {len(known) - 8} more" if len(known) > 8 else "") if known else "none by name"
+    return ConfigError(
+        f"options: need languages that '{source}' knows ({has}); got '{code}'; write the code as the model has it, or "
+        "leave source_language and target_language out."
+    )
+
+
+def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+    """Load or make the model; of several languages it begins each text with the one to write."""
+    model, fresh = sequences.load_model(source, spec, dropout)
+    if spec["target_language"]:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+        [token] = [t for t in (spec["target_language"], f"__{spec['target_language']}__") if t in tokenizer.get_vocab()]
+        model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(token)
+    return model, fresh
+
+
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+    """Score with BLEU and chrF++, each with its bootstrapped interval (Koehn 2004)."""
+    outputs = [p["output"] for p in predictions]
+    return {name: _score(measure, outputs, split["target"]) for name, measure in _measures().items()}
+
+
+def _measures() -> dict[str, Any]:
+    from sacrebleu.metrics import BLEU, CHRF
+
+    return {"bleu": BLEU(), "chrf++": CHRF(word_order=2)}
+
+
+def _score(measure: Any, outputs: list[str], references: Sequence[str]) -> Score:
+    """Score, and draw other rows; sacreBLEU's own bootstrap fails where one of its samples scores 0 (2.6.0)."""
+    counts = np.array(measure._extract_corpus_statistics(outputs, [list(references)]))
+    draws = intervals.resampled_sums(counts).astype(int).tolist()
+    scores = [measure._compute_score_from_stats(drawn).score for drawn in draws]
+    return intervals.drawn(float(measure.corpus_score(outputs, [list(references)]).score), np.array(scores))
+
+
+def baselines(
+    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+) -> dict[str, list[Prediction]]:
+    """Leave the text as it is, and take the translation of the nearest training text."""
+    return {
+        "source as it is": sequences.answers(test["source"]),
+        "nearest training pair (TF-IDF)": sequences.nearest(train, test, "source", "target", config),
+    }
+
+
+def illustrate(
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+) -> dict[str, Any]:
+    """Return samples, alignments, and how exactly it was measured."""
+    measures = _measures()
+    outputs, references = [p["output"] for p in predictions[:1]], [split["target"][:1]]
+    for measure in measures.values():
+        measure.corpus_score(outputs, references)  # which completes the signature
+    signatures = [f"{name}: sacreBLEU signature {found.get_signature()}" for name, found in measures.items()]
+    shown = _task.illustrate(model, processor, split, predictions, spec, config)
+    return {**shown, "notes": [*signatures, *shown["notes"]]}

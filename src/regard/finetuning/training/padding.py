@@ -1,0 +1,108 @@
+"""Whether a model computes its padding, and whether its answers depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from regard.errors import DtypeError, UnsupportedError
+from regard.finetuning.training.sampler import batches_by_length
+from regard.models.unpad import unpad
+
+ROUNDING = 2e-5
+"""How far two computations of one answer in float32 are apart at most, as a share of its largest number."""
+PROBE = 2
+"""Batches that it costs to find out whether a model reads padding."""
+SAMPLE = 8
+"""Rows that are read to see whether all are of one size."""
+
+
+def batches(answer: Callable[[list[int]], np.ndarray], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """Return the numbers of rows in batches of like length; of one length, if the model reads padding.
+
+    Most models with a mask read none. Convolutions, pooling over positions and attention by landmarks do, as in
+    ConvBERT, Funnel and Nystromformer; and so does any model that finds its first token or its positions elsewhere
+    once it is padded on the left.
+
+    Args:
+        answer: gives the numbers that a model answers a batch with, of rows by their numbers.
+        lengths: tokens of each row.
+        tokens: tokens of a batch at most.
+    """
+    alike = batches_by_length(lengths, tokens, mixed=False)
+    mixed = batches_by_length(lengths, tokens)
+    if len(alike) <= len(mixed) + PROBE:
+        return alike
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return alike if reads_padding(answer, order[0], order[-1]) else mixed
+
+
+def reads_padding(answer: Callable[[list[int]], np.ndarray], short: int, long: int) -> bool:
+    """Tell whether the answer to a short row is another beside a long one.
+
+    Of answers with a number for each position, those at the short row's own are compared, wherever its padding is.
+    """
+    alone, beside = answer([short])[0], answer([short, long])[0]
+    close = ROUNDING * float(np.abs(alone).max(initial=0.0, where=np.isfinite(alone)))
+    own = (beside[: len(alone)], beside[-len(alone) :])
+    return not any(np.allclose(alone, each, rtol=0, atol=close, equal_nan=True) for each in own)
+
+
+def rows_touch(model: Any, collate: Callable[[list[Any]], Any], rows: Any) -> bool:
+    """Tell whether the loss of a row depends on what else is in its batch.
+
+    It does where a model reads padding, and where a loss is divided by what is in all rows, as a detector's by their
+    objects, or draws for all of them at once, as SpeechT5's.
+    """
+    import torch
+
+    labels = collate([rows[0]])["labels"]
+    if not isinstance(labels, torch.Tensor) or labels.ndim > 2:
+        return True
+
+    def answer(numbers: list[int]) -> np.ndarray:
+        batch = collate([rows[number] for number in numbers])
+        inputs = {name: value.to(model.device) for name, value in batch.items() if name != "length"}
+        return as_configured(model)(**inputs)["logits"].float().numpy(force=True)
+
+    lengths = _lengths(collate, rows)
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return lengths[order[0]] < lengths[order[-1]] and reads_padding(answer, order[0], order[-1])
+
+
+def _lengths(collate: Callable[[list[Any]], Any], rows: Any) -> list[int]:
+    """Return how long each row is; where that is not known, how large a few are as a model reads them."""
+    if "length" in rows.column_names:
+        return list(rows["length"])
+    batches_of_one = [collate([rows[number]]) for number in range(min(len(rows), SAMPLE))]
+    return [max(value.numel() for name, value in each.items() if name != "labels") for each in batches_of_one]
+
+
+def as_configured(model: Any) -> Any:
+    """Undo what an input before has left in a model: BigBird attends to everything from its first short text on."""
+    for module in model.modules():
+        if hasattr(module, "set_attention_type"):
+            module.set_attention_type(module.config.attention_type)
+    return model
+
+
+def without_padding(model: Any, wanted: Literal["auto"] | bool) -> bool:
+    """Unpad a model in place if that is wanted, and say whether it is now; `auto` wants it where its family allows.
+
+    Raises:
+        UnsupportedError: it is wanted, and not possible.
+        DtypeError: likewise, of something that is no model of transformers.
+    """
+    if wanted is False:
+        return False
+    try:
+        unpad(model, logits="labelled")  # from labels nothing is made but a loss
+    except (UnsupportedError, DtypeError):
+        if wanted is True:
+            raise
+        return False
+    from regard.models.transformers.unpad import is_unpadded
+
+    return is_unpadded(model)  # not where the head needs padding

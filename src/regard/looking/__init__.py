@@ -1,0 +1,1 @@
+"""One input shown to a model: what it attends to, what it answers."""

@@ -1,0 +1,107 @@
+"""A model of transformers shown a sound: what it attends to, and the words that it hears with their seconds."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import torch
+
+from regard.errors import DataError
+from regard.looking.looked import Looked
+from regard.looking.sounds import read_sound
+from regard.looking.transformers.watching import silent
+from regard.looking.transformers.writing import begun_with, time_tokens, write_down
+from regard.models.alignment import align
+from regard.models.watch import watch
+
+
+def start(model: Any) -> torch.Tensor:
+    """What a decoder begins with, `(1, 1)`."""
+    return torch.full((1, 1), model.config.decoder_start_token_id or 0, device=model.device)
+
+
+def listen(model: Any, processor: Any, path: str) -> Looked:
+    extractor = getattr(processor, "feature_extractor", processor)
+    if not hasattr(extractor, "sampling_rate"):
+        raise DataError(f"{path}: need a model that listens; got one that does not; give it a text.")
+    rate = extractor.sampling_rate
+    sound = read_sound(path, rate)
+    batch = extractor(sound, sampling_rate=rate, return_tensors="pt")
+    batch = {name: batch[name].to(model.device) for name in ("input_features", "input_values") if name in batch}
+    words: list[tuple[str, float, float]] = []
+    if model.config.is_encoder_decoder and model.can_generate():
+        words = transcribe(model, processor, batch, len(sound) / rate)
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
+        batch["decoder_input_ids"] = start(model)
+    with torch.no_grad(), watch(model) as seen:
+        model(**batch)
+    length = next(weights.shape[-1] for weights in seen if weights.shape[-2] == weights.shape[-1] > 1)
+    whole = getattr(extractor, "chunk_length", None) if "input_features" in batch else None
+    seconds = (whole or len(sound) / rate) / length
+    labels = [f"{place * seconds:.2f} s" for place in range(length)]
+    said = " ".join(word for word, *_ in words)
+    return Looked("audio", labels, seen.over(length), said, moment=seconds, words=words)
+
+
+def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:
+    """What a recogniser that writes hears, word by word, each with its seconds from the cross-attention.
+
+    The words are those of a prediction. A model that knows tokens for times adds those that it would write between
+    them: they are aligned like words, so a word ends before the silence behind it. Without them a word ends where the
+    next begins.
+
+    Source: Radford et al. 2022, arXiv 2212.04356: the heads named in the generation configuration (else all of the
+    upper half of the layers) are averaged and warped.
+    """
+    tokenizer = processor.tokenizer
+    with torch.no_grad(), silent():
+        said = [each for each in write_down(model, batch, [seconds])[0] if _is_text(model, tokenizer, each)]
+        if not said:
+            return []
+        ids, begun = begun_with(model, batch, said)
+    with torch.no_grad(), watch(model) as seen:
+        model(**batch, decoder_input_ids=ids)
+    cross = [weights for weights in seen if weights.shape[-2] == ids.shape[1] != weights.shape[-1]]
+    heads = getattr(model.generation_config, "alignment_heads", None)
+    if not heads:
+        heads = [(layer, head) for layer in range(len(cross) // 2, len(cross)) for head in range(cross[0].shape[-3])]
+    frames = cross[0].shape[-1]
+    step = processor.feature_extractor.chunk_length / frames
+    used = max(min(round(seconds / step), frames), 1)
+    texts, rows = _written(model, tokenizer, ids[0].tolist(), begun)
+    maps = [weights[0].dense()[:, :, :used] for weights in cross]
+    writing = [row - 1 for row in rows]  # a token is written where the one before it is read
+    ended = [*writing, rows[-1]]  # where the text's end is written, which takes the silence behind the last word
+    found = align([part[:, ended] for part in maps], heads=[tuple(pair) for pair in heads])
+    spans = found.spans()[:-1] * step
+    ends = [*(float(first) for first, _ in spans[1:]), float(spans[-1][1])]  # a token ends where the next begins
+    words: list[tuple[list[int], float, float]] = []
+    for place, (first, _), last in zip(rows, spans, ends, strict=True):
+        if place not in texts:
+            continue
+        token = int(ids[0, place])
+        if words and not tokenizer.decode([token]).startswith(" "):
+            tokens, began, _ = words[-1]
+            words[-1] = ([*tokens, token], began, last)
+        else:
+            words.append(([token], float(first), last))
+    return [(tokenizer.decode(tokens).strip(), began, ended) for tokens, began, ended in words]  # some split a letter
+
+
+def _written(model: Any, tokenizer: Any, ids: list[int], begun: int) -> tuple[list[int], list[int]]:
+    """Where text stands behind the beginning; and where text or a time does, but for a time before all text.
+
+    A time that the model writes between sentences takes the silence there.
+    """
+    texts = [row for row in range(begun, len(ids)) if _is_text(model, tokenizer, ids[row])]
+    times = time_tokens(model)
+    return texts, [row for row in range(begun, len(ids)) if row in texts or (row > begun and ids[row] in times)]
+
+
+def _is_text(model: Any, tokenizer: Any, number: int) -> bool:
+    """Whether a token is part of a text, and no mark or time."""
+    token = tokenizer.convert_ids_to_tokens(number)
+    special = number in tokenizer.all_special_ids or number in time_tokens(model)
+    return not special and not re.fullmatch(r"<\|.*\|>", token)
