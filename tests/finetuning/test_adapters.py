@@ -13,7 +13,8 @@ from transformers import ResNetConfig, RTDetrResNetConfig
 from models.families import ENCODERS, IMAGE, IMAGES, PAIR, PAIRS, TEXT, TOKENS, WAV2VEC2, WHISPER, make
 from regard.errors import ConfigError
 from regard.finetuning.check import check
-from regard.finetuning.config import Adapter, Config
+from regard.finetuning.config import Adapter
+from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import Run
 from regard.finetuning.training import adapters
 from regard.finetuning.training.conduct import finetune
@@ -335,8 +336,8 @@ def test_an_interrupted_run_ends_as_one_that_was_not(small, tiny, tmp_path, monk
 
 
 def test_the_configuration_names_the_targets(small):
-    config = Config.load(small, {"adapter.targets": ["key"]})
+    config = load_config(small, {"adapter.targets": ["key"]})
     assert config.adapter.targets == ["key"]
     with pytest.raises(ConfigError, match="need names of this model's linear layers; got 'k_proj'"):
-        check(Config.load(small, {"adapter.targets": ["k_proj"]}))
+        check(load_config(small, {"adapter.targets": ["k_proj"]}))
     assert not Path(config.output).exists()

@@ -187,9 +187,9 @@ def test_programs_of_other_tasks_run(task, tiny, tmp_path):
         BertForMaskedLM(BertConfig.from_pretrained(tiny)).save_pretrained(tmp_path)
     values = make_values(tiny, tmp_path, "o") | {"task": task}
     values["data"] = {"train": "t"}
-    from regard.finetuning.config import Config
+    from regard.finetuning.configure import load_config
 
-    program = programs(Config.load(values), {}, {}, tmp_path)[0]
+    program = programs(load_config(values), {}, {}, tmp_path)[0]
     assert ran(program, a_text_of_your_own="the film")[1].strip() or task == "translation"
 
 

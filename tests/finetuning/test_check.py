@@ -272,20 +272,20 @@ def test_labels_in_several_spellings(values, train):
 
 def test_the_speed_follows_from_the_size_of_the_model_and_the_data(values, monkeypatch):
     """The tiny model multiplies 2 layers of 4 * 32 * 32 + 2 * 32 * 64 parameters, and those of a pooler."""
-    from regard.finetuning.config import Config
+    from regard.finetuning.configure import load_config
     from regard.finetuning.training import speed
 
     values["train"] |= {"epochs": 3, "batch_size": 10}
     monkeypatch.setattr(speed, "peak", lambda precision: 1e9)
-    predicted = speed.predict_speed(Config.load(values), [5, 15] * 50)
+    predicted = speed.predict_speed(load_config(values), [5, 15] * 50)
     parameters = 2 * (4 * 32 * 32 + 2 * 32 * 64) + 32 * 32
     operations = 3 * (2 * parameters + 4 * 2 * 32 * (25 + 225) / 20)
     assert predicted.tokens == 3000
     assert predicted.tokens_per_second == pytest.approx(0.6e9 / operations)
     assert predicted.seconds == pytest.approx(3000 / predicted.tokens_per_second)
     values["train"] |= {"max_steps": 7}
-    assert speed.predict_speed(Config.load(values), [5, 15] * 50).tokens == 700
-    assert speed.predict_speed(Config.load(values), []) is None
+    assert speed.predict_speed(load_config(values), [5, 15] * 50).tokens == 700
+    assert speed.predict_speed(load_config(values), []) is None
 
 
 def test_durations_are_told_in_units_that_a_person_reads():

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from regard.finetuning.data.tables.tables import read_table
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from conftest import sentences, write_csv
 from regard import __version__
 from regard.cli import app
+from regard.finetuning.data.tables import read_table
 from regard.finetuning.runs.run import Run
 from regard.finetuning.training.conduct import finetune
 
@@ -257,7 +257,7 @@ def test_ctrl_c_before_training_writes_nothing(config, tmp_path, monkeypatch):
 
 
 def test_the_example_configuration_is_valid():
-    from regard.finetuning.config import Config
+    from regard.finetuning.configure import load_config
 
     path = Path(__file__).parents[2] / "examples" / "sentiment" / "demo.yaml"
-    assert Config.load(path).output == "runs/demo"
+    assert load_config(path).output == "runs/demo"

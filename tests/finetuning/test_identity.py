@@ -9,7 +9,8 @@ import pytest
 
 from conftest import make_values, sentences, write_csv
 from regard.errors import ConfigError, DataError
-from regard.finetuning.config import Config, find_model
+from regard.finetuning.config import find_model
+from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
 from regard.finetuning.runs import run as run_module
 from regard.finetuning.runs.inputs import describe_data, describe_model, describe_named, require_same_inputs
@@ -319,7 +320,7 @@ def test_code_that_a_model_brings_is_not_run(values, tiny, tmp_path):
 
 
 def test_a_configuration_is_still_one(values):
-    assert Config.load(values).source == values["model"]
+    assert load_config(values).source == values["model"]
 
 
 def test_labels_that_were_swapped_are_noticed(stopped, tmp_path):

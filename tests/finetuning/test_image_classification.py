@@ -14,7 +14,7 @@ from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
 from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.tasks.pictures import image_classification as task
@@ -68,7 +68,7 @@ def refusal(function, *args, error=ConfigError, **options):
 
 def test_small_pictures_are_decoded_once(digits, monkeypatch):
     files = sorted(str(file) for file in (digits / "train" / "4").iterdir())[:5]
-    processor = task.load_processor("vit", Config.load(make_values(digits, digits / "run")))
+    processor = task.load_processor("vit", load_config(make_values(digits, digits / "run")))
     rows = [{"pixel_values": file, "labels": n} for n, file in enumerate(files)]
     wanted = shared.pixels(processor, files)
     opened = []
@@ -135,9 +135,9 @@ def test_a_table_beside_its_pictures_is_the_folder(digits, values, tmp_path):
 
 
 def prepare_splits(values):
-    from regard.finetuning.config import Config
+    from regard.finetuning.configure import load_config
 
-    return {name: split.to_dict() for name, split in prepare(Config.load(values)).splits.items()}
+    return {name: split.to_dict() for name, split in prepare(load_config(values)).splits.items()}
 
 
 COLOURS = np.random.default_rng(3).integers(0, 255, (5, 7, 4)).astype(np.uint8)

@@ -20,7 +20,7 @@ from regard.cli import app
 from regard.commands.finetune import what_next
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run, evaluate, is_pretrained
 from regard.finetuning.tasks import Made
@@ -132,15 +132,15 @@ def test_what_cannot_be_made(finished, digits, tmp_path):
     assert refusal(finished.predict, ["7"]) == ("input 1: need a class, one of '0', '1'; got '7'; name one of them.")
     values = make_values(digits, tmp_path / "run")
     values["options"]["from_scratch"] = {**SCRATCH, "patch": 3}
-    assert refusal(lambda: prepare(Config.load(values)), error=ConfigError) == (
+    assert refusal(lambda: prepare(load_config(values)), error=ConfigError) == (
         "options.from_scratch: need image to be a multiple of patch; got 8 and 3; change one."
     )
     values["adapter"] = {"kind": "lora"}
-    assert refusal(lambda: prepare(Config.load(values)), error=ConfigError).startswith("adapter")
+    assert refusal(lambda: prepare(load_config(values)), error=ConfigError).startswith("adapter")
     del values["adapter"]
     values["options"] = {}
     values["model"] = str(tmp_path)
-    assert refusal(lambda: prepare(Config.load(values)), error=ConfigError).startswith(
+    assert refusal(lambda: prepare(load_config(values)), error=ConfigError).startswith(
         f"model: need the folder of a DiT pipeline of diffusers or its name on the hub; got '{tmp_path}' ("
     )
 
@@ -281,7 +281,7 @@ def test_the_example_runs(tmp_path):
     subprocess.run([sys.executable, "examples/generation/get_data.py", tmp_path / "digits"], cwd=REPOSITORY, check=True)
     changes = {"data.train": str(tmp_path / "digits/train"), "data.test": str(tmp_path / "digits/test")}
     run = finetune(
-        Config.load(REPOSITORY / "examples/generation/fast.yaml", {**changes, "output": str(tmp_path / "run")}),
+        load_config(REPOSITORY / "examples/generation/fast.yaml", {**changes, "output": str(tmp_path / "run")}),
         quiet=True,
     )
     assert run.metrics["rows"] == 360

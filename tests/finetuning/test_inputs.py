@@ -3,12 +3,12 @@
 import os
 
 import pytest
-from regard.finetuning.data.tables.tables import read_table
 from typer.testing import CliRunner
 
 from conftest import write_csv
 from regard.cli import app
 from regard.commands.inputs import looks_like_a_path
+from regard.finetuning.data.tables import read_table
 
 PATHS = [
     "tickets.xlsx", "./missing/notes.md", "tickets.csv.gz", "TICKETS.CSV", "notes.md", "~/notes", "~", "/data/tickets",

@@ -17,7 +17,7 @@ from conftest import make_values
 from regard.cli import app
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run
@@ -153,7 +153,7 @@ def test_it_begins_as_transformers_does(family, tmp_path, values):
     keras = get_framework("tensorflow")
     torch.manual_seed(1)
     AutoModel.from_config(AutoConfig.for_model(family, **FAMILIES[family])).save_pretrained(tmp_path / family)
-    config = Config.load(values | {"model": str(tmp_path / family)})
+    config = load_config(values | {"model": str(tmp_path / family)})
     spec = {"labels": ["a", "b", "c"]}
     torch.manual_seed(7)
     theirs, _ = get_task("text-classification").load_model(config.source, spec)
@@ -190,7 +190,7 @@ def test_a_vision_transformer_begins_and_runs_as_in_transformers(tmp_path):
         "options": {"from_scratch": {"layers": 2, "width": 24, "heads": 3, "image": 12, "patch": 4}},
         "report": {"attention": 1, "baselines": False},
     }  # fmt: skip
-    config = Config.load(values)
+    config = load_config(values)
     prepared = prepare(config)
     torch.manual_seed(3)
     theirs, _ = get_task(config.task).load_model("vit", prepared.check.spec)
@@ -238,7 +238,7 @@ def test_a_step_is_the_same_in_any_number_of_batches(values, tmp_path):
     losses, weights = [], []
     for size, accumulate in ((10, 1), (4, 3)):
         values["train"] |= {"batch_size": size, "accumulate": accumulate, "dropout": 0.0, "warmup": 0.0}
-        prepared = prepare(Config.load(values | {"options": {"class_weights": "balanced"}}))
+        prepared = prepare(load_config(values | {"options": {"class_weights": "balanced"}}))
         torch.manual_seed(0)
         model, *_ = models.build(prepared.config, prepared.check.spec)
         loop = Loop(tmp_path, prepared, model, Display(quiet=True))

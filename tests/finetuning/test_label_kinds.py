@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from conftest import BAD, GOOD, PLAIN
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks.targets import label_sets, numbers
 from regard.finetuning.tasks.texts import text_classification as task
@@ -140,7 +140,7 @@ def test_a_constant_answer_has_no_correlation():
 
 def configured(**options):
     values = {"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o", "options": options}
-    return Config.load(values)
+    return load_config(values)
 
 
 def test_the_loss_of_sets():
@@ -284,6 +284,6 @@ def test_options_that_mean_nothing(rated, values):
 
 def test_the_kind_can_be_told(rated):
     rated["options"] = {"kind": "single"}
-    spec = prepare(Config.load(rated)).check.spec
+    spec = prepare(load_config(rated)).check.spec
     assert "kind" not in spec
     assert "0.5" in spec["labels"]

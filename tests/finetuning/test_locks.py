@@ -10,10 +10,10 @@ import threading
 
 import pytest
 import yaml
-from regard.finetuning.data.tables.writing import TableWriter
 
 from processes import start
 from regard.errors import ConfigError
+from regard.finetuning.data.writing import TableWriter
 from regard.finetuning.runs.locks import alone
 from regard.finetuning.training.conduct import finetune
 

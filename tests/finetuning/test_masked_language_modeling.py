@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from regard.finetuning.data.tables.tables import read_table
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 from typer.testing import CliRunner
 
@@ -16,7 +15,8 @@ from conftest import PLAIN, answer_without_numbers, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.tables import read_table
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import evaluate
 from regard.finetuning.tasks.texts import masked_language_modeling as task
@@ -127,7 +127,7 @@ def test_resuming_in_the_second_epoch_ends_in_the_same_weights(values, tmp_path)
 @pytest.fixture(scope="module")
 def tokenizer(tiny):
     values = {"task": "masked-language-modeling", "model": str(tiny), "data": {"train": "t"}, "output": "o"}
-    return task.load_processor(str(tiny), Config.load(values))
+    return task.load_processor(str(tiny), load_config(values))
 
 
 def test_training_and_validation_guess_what_is_masked_and_no_more(values, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_tokenizer_without_a_mask_is_refused(values, tmp_path):
 
     values["options"] = {"from_scratch": None}
     T5Config().save_pretrained(tmp_path / "t5")
-    config = Config.load(values | {"task": "summarization", "options": {"from_scratch": SCRATCH}})
+    config = load_config(values | {"task": "summarization", "options": {"from_scratch": SCRATCH}})
     from regard.finetuning.tasks.texts import scratch
 
     scratch.make_tokenizer("t5", config, [texts(100)], scratch.SEQUENCES).save_pretrained(tmp_path / "t5")
@@ -244,7 +244,7 @@ def test_a_mask_takes_the_place_of_a_word_with_its_space(values, tmp_path):
 
     from regard.finetuning.tasks.texts import scratch
 
-    config = Config.load(values | {"options": {"from_scratch": SCRATCH}})
+    config = load_config(values | {"options": {"from_scratch": SCRATCH}})
     rows = [text.replace(" ", ", ", 1) for text in texts(100)]
     scratch.make_tokenizer("bert", config, [rows], scratch.ENCODERS).save_pretrained(tmp_path)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)

@@ -24,7 +24,7 @@ from transformers import (
 from conftest import sentences, write_csv
 from regard.errors import ConfigError
 from regard.finetuning.check import check
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks.pictures import shared
 from regard.finetuning.tasks.speech import recognizers
@@ -144,7 +144,7 @@ def test_more_tokens_than_embeddings(values, tiny, tmp_path):
 
 
 def test_a_decoder_that_does_not_know_how_to_begin(tmp_path, tiny):
-    config = Config.load({"task": "summarization", "model": str(tmp_path), "data": {"train": "t"}, "output": "o"})
+    config = load_config({"task": "summarization", "model": str(tmp_path), "data": {"train": "t"}, "output": "o"})
     sizes = {"encoder_layers": 1, "decoder_layers": 1, "d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
     BartModel(BartConfig(vocab_size=40, decoder_start_token_id=None, **sizes)).save_pretrained(tmp_path)
     with pytest.raises(ConfigError) as caught:
@@ -188,5 +188,5 @@ def test_sounds_of_other_bands_than_the_model_reads(tmp_path):
 
 def test_the_task_knows_its_kind_of_model(decoder):
     assert tokenizing.reads_from_the_left(str(decoder))
-    config = Config.load({"task": "text-classification", "model": str(decoder), "data": {"train": "t"}, "output": "o"})
+    config = load_config({"task": "text-classification", "model": str(decoder), "data": {"train": "t"}, "output": "o"})
     assert task.load_processor(str(decoder), config).padding_side == "right"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from regard.finetuning.data.tables.tables import read_table
 from typer.testing import CliRunner
 
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.tables import read_table
 from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.tasks.pictures import average_precision
 from regard.finetuning.tasks.pictures import boxes as boxing
@@ -98,7 +98,7 @@ def make_values(source, output):
 
 
 def prepared(values):
-    return prepare(Config.load(values))
+    return prepare(load_config(values))
 
 
 def refusal(function, *args, error=DataError):

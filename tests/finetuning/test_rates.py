@@ -5,7 +5,7 @@ import torch
 from transformers import BertForSequenceClassification, TrainingArguments
 
 from regard.errors import ConfigError
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import read_json
 from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.rates import layer_rates
@@ -61,7 +61,7 @@ def test_every_parameter_has_its_rate_and_its_decay(tiny, tmp_path):
 def test_lower_layers_move_less(values, tiny):
     values["train"] |= {"max_steps": 1, "evaluate_every": 1, "weight_decay": 0.0, "warmup": 0.0, "layer_decay": 0.1}
     values["report"] |= {"baselines": False}
-    run = finetune(Config.load(values), quiet=True)
+    run = finetune(load_config(values), quiet=True)
     before = BertForSequenceClassification.from_pretrained(tiny).state_dict()
     after = run.model.state_dict()
 

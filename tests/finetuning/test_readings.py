@@ -8,10 +8,10 @@ import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
-from regard.finetuning.data.tables.splits import read_splits
 
 from regard.errors import ConfigError, DataError
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.splits import read_splits
 from regard.finetuning.tasks import get_task
 from regard.finetuning.tasks.targets import readings
 from regard.finetuning.tasks.texts import text_classification as task
@@ -32,7 +32,7 @@ def hot(labels):
 def learned(path, label="label", **options):
     """What is learned of a file: the labels, the sets of each row by number of text, and what is told."""
     values = {"task": "text-classification", "model": "m", "output": "o", "options": options}
-    config = Config.load(
+    config = load_config(
         {**values, "data": {"train": str(path), "validation": 0.2, "test": 0.2, "columns": {"label": label}}}
     )
     found = read_splits(config)
@@ -195,7 +195,7 @@ def test_columns_that_are_none_for_labels(tmp_path):
         assert str(caught.value) == f"{path}: {told}"
     values = {"task": "image-classification", "model": "m", "output": "o"}
     with pytest.raises(ConfigError) as caught:
-        Config.load({**values, "data": {"train": "t", "columns": {"label": ["a", "b"]}}})
+        load_config({**values, "data": {"train": "t", "columns": {"label": ["a", "b"]}}})
     assert str(caught.value) == "config: need one column in data.columns.label; got 2; name one."
 
 

@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from regard.errors import RegardError
 from regard.finetuning.check import prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.tasks.texts import text_classification as task
 from regard.finetuning.training import reload
 
@@ -15,7 +15,7 @@ from regard.finetuning.training import reload
 def saved(values, tmp_path, monkeypatch):
     """A model, the folder that it was saved in, and what it was to be trained on."""
     monkeypatch.setattr(reload, "FRESH", True)
-    prepared = prepare(Config.load(values))
+    prepared = prepare(load_config(values))
     torch.manual_seed(3)
     model, _ = task.load_model(prepared.config.source, prepared.check.spec)
     folder = tmp_path / "model"

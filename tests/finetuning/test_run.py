@@ -8,14 +8,14 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from regard.finetuning.data.tables.stream import predict_file
 from safetensors.torch import load_file
 
 import regard.finetuning.training.conduct as conduct
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
 from regard.finetuning.check import check
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.stream import predict_file
 from regard.finetuning.export import export
 from regard.finetuning.push import push
 from regard.finetuning.reporting.compare import compare
@@ -42,7 +42,7 @@ def test_what_a_run_leaves(finished):
         "predictions.jsonl", "report.html", "resamples.npz", "run.json", "training-curves.png",
     }  # fmt: skip
     assert (finished.path / "training-curves.png").read_bytes().startswith(b"\x89PNG")
-    assert Config.load(finished.path / "config.yaml") == finished.config
+    assert load_config(finished.path / "config.yaml") == finished.config
 
 
 def test_the_model_learned_more_than_the_baselines(finished):
@@ -158,7 +158,7 @@ def given_wrong(run, folder):
         ("check", lambda: check(5), ConfigError, no_config.format("int")),
         ("finetune", lambda: finetune(None), ConfigError, no_config.format("NoneType")),
         ("search", lambda: search([]), ConfigError, no_config.format("list")),
-        ("overrides", lambda: Config.load(run.config, ["seed"]), ConfigError,
+        ("overrides", lambda: load_config(run.config, ["seed"]), ConfigError,
          "overrides: need dotted keys -> values; got something else; give a dictionary of them."),
         ("export", lambda: export(5, new), DataError, no_run.format("int")),
         ("export-nowhere", lambda: export(run, None), ConfigError,

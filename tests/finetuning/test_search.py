@@ -4,7 +4,7 @@ import pytest
 
 from regard.errors import ConfigError
 from regard.finetuning import search as searching
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.search import search
 
 SPACE = {
@@ -30,12 +30,12 @@ def test_a_search_goes_on_and_writes_the_best(space, tmp_path):
     folder = tmp_path / "run.search"
     assert found.path == folder / "best.yaml"
     assert not list(folder.rglob("*.safetensors"))
-    best = Config.load(found.path)
+    best = load_config(found.path)
     assert best.output == space["output"]
     assert best.train.learning_rate == found.values["train.learning_rate"]
     assert best.train.batch_size == found.values["train.batch_size"]
     assert best.adapter.rank == found.values["adapter.rank"] in (2, 3, 4, 5)
-    tried = [Config.load(path) for path in sorted(folder.glob("trial-*/config.yaml"))]
+    tried = [load_config(path) for path in sorted(folder.glob("trial-*/config.yaml"))]
     assert len(tried) == 3
     assert len({each.train.learning_rate for each in tried}) == 3
     assert all(1e-5 <= each.train.learning_rate <= 1e-2 for each in tried)

@@ -6,14 +6,14 @@ import wave
 import numpy as np
 import pytest
 import torch
-from regard.finetuning.data.tables.stream import predict_file
 from typer.testing import CliRunner
 
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.stream import predict_file
 from regard.finetuning.export import export
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run, evaluate
@@ -228,7 +228,7 @@ def test_findings(values, spoken, tmp_path):
     assert "train: the model reads 1 seconds; 1 of 14 are longer" in messages
     assert "validation: the tokenizer lacks 4 characters of the transcripts: " in messages
     assert "validation: 1 recordings are in train too" in messages
-    assert len(prepare(Config.load(values)).encoded["train"].rows) == 13
+    assert len(prepare(load_config(values)).encoded["train"].rows) == 13
     values["data"]["too_long"] = "refuse"
     assert refusal(check, values, error=DataError).startswith(
         "train: need recordings of at most 1 seconds; got 1 of 14"
@@ -296,7 +296,7 @@ def test_an_encoder_learns_to_spell(values, tmp_path):
     Wav2Vec2Model(recognizers._new_model(spec, None).config).save_pretrained(tmp_path / "encoder")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "encoder")
     values |= {"model": str(tmp_path / "encoder"), "options": {}}
-    prepared = prepare(Config.load(values))
+    prepared = prepare(load_config(values))
     model, fresh = task.load_model(values["model"], prepared.check.spec)
     assert fresh == ["lm_head.bias", "lm_head.weight"]
     assert model.config.vocab_size == len(prepared.processor.tokenizer) == 11

@@ -19,7 +19,7 @@ from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError, UnsupportedError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
 from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.tasks.speech import measures, speakers, vocoders
@@ -351,7 +351,7 @@ def test_a_tone_survives_its_spectrogram():
 
 def test_a_window_is_saved_with_the_model(spoken, values, tmp_path):
     values["options"]["from_scratch"] = {**SCRATCH, "window": 32}
-    config = Config.load(values)
+    config = load_config(values)
     made = task.load_processor("speecht5", config, prepare(config).splits["train"])
     made.save_pretrained(tmp_path / "saved")
     task.load_model("speecht5", SPEC)[0].config.save_pretrained(tmp_path / "saved")
@@ -397,7 +397,7 @@ def test_findings(values, spoken, tmp_path):
     (tmp_path / "other.jsonl").write_text(f'{{"audio": "{spoken / "test" / "00.wav"}", "text": "ab d"}}\n')
     values["data"] = {"train": str(tmp_path / "train.csv"), "validation": str(tmp_path / "other.jsonl")}
     values["options"]["longest"] = 2
-    told = [finding.message for finding in check(Config.load(values)).findings]
+    told = [finding.message for finding in check(load_config(values)).findings]
     assert "train: resampled to the 8,000 Hz that the model reads: 1 of 16,000 Hz" in told
     assert "train: 1 recordings are silent (first in row 13); nobody can hear their words: drop the rows" in told
     assert (
@@ -409,7 +409,7 @@ def test_findings(values, spoken, tmp_path):
         "unknown: write them otherwise" in told
     )
     values["data"]["too_long"] = "refuse"
-    assert refusal(check, Config.load(values), error=DataError) == (
+    assert refusal(check, load_config(values), error=DataError) == (
         "train: need recordings of at most 2 seconds, and texts that fit the model; got 1 of 14 are longer (the "
         "longest has 4.0 s); cut them between sentences, or raise options.longest."
     )
@@ -417,25 +417,25 @@ def test_findings(values, spoken, tmp_path):
 
 def test_what_cannot_be_learned_or_said(values, finished, spoken, tmp_path):
     values["options"]["from_scratch"] = {**SCRATCH, "heads": 3}
-    assert refusal(prepare, Config.load(values)) == (
+    assert refusal(prepare, load_config(values)) == (
         "options.from_scratch: need width to be a multiple of heads; got 32 and 3; change one."
     )
     values["options"]["from_scratch"] = {**SCRATCH, "mels": 200, "window": 32}
-    assert refusal(prepare, Config.load(values)) == (
+    assert refusal(prepare, load_config(values)) == (
         "options.from_scratch: need bands that are wider than the frequencies of a window of 32 ms are apart; got 200 "
         "mels, 28 of them empty; ask for fewer, or for a longer window."
     )
     values["options"]["from_scratch"] = {**SCRATCH, "window": 16}
-    assert "options.from_scratch.window" in refusal(Config.load, values)
+    assert "options.from_scratch.window" in refusal(load_config, values)
     values["options"]["from_scratch"] = SCRATCH
     values["model"] = "vits"
-    assert refusal(prepare, Config.load(values)) == (
+    assert refusal(prepare, load_config(values)) == (
         "model: need speecht5 with options.from_scratch; got 'vits'; name it, or leave out options.from_scratch."
     )
     (tmp_path / "vits").mkdir()
     (tmp_path / "vits" / "config.json").write_text('{"model_type": "vits"}')
     values |= {"model": str(tmp_path / "vits"), "options": {}}
-    assert refusal(prepare, Config.load(values)) == (
+    assert refusal(prepare, load_config(values)) == (
         "model: need a SpeechT5, such as microsoft/speecht5_tts; got one of type 'vits', which transformers has no "
         "loss for; name another."
     )
@@ -483,7 +483,7 @@ def test_sounds_of_all_loudness_are_written():
 def test_the_example_runs(tmp_path):
     subprocess.run([sys.executable, "examples/synthesis/get_data.py", tmp_path / "data"], cwd=REPOSITORY, check=True)
     changes = {f"data.{part}": str(tmp_path / "data" / f"{part}.csv") for part in ("train", "validation", "test")}
-    config = Config.load(REPOSITORY / "examples/synthesis/fast.yaml", {**changes, "output": str(tmp_path / "run")})
+    config = load_config(REPOSITORY / "examples/synthesis/fast.yaml", {**changes, "output": str(tmp_path / "run")})
     run = conduct.finetune(config, quiet=True)
     assert run.metrics["rows"] == 45
     same, others = (run.metrics["baselines"][name] for name in (task.SAME_VOICE, task.OTHER_WORDS))

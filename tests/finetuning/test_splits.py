@@ -9,11 +9,11 @@ from collections import Counter
 import numpy as np
 import pytest
 from PIL import Image
-from regard.finetuning.data.tables.columns import normalize
-from regard.finetuning.data.tables.splits import belonging_together, read_splits, set_aside
 
 from regard.errors import DataError
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.columns import normalize
+from regard.finetuning.data.splits import belonging_together, read_splits, set_aside
 
 WORDS = ["film", "plot", "music", "scene", "actor", "story", "light", "sound", "voice", "colour"]
 
@@ -29,7 +29,7 @@ def write(path, rows):
 
 
 def configured(train, task="text-classification", **data):
-    return Config.load({"task": task, "model": "m", "output": "o", "data": {"train": str(train), **data}})
+    return load_config({"task": task, "model": "m", "output": "o", "data": {"train": str(train), **data}})
 
 
 def parted(train, task="text-classification", **data):
@@ -81,7 +81,7 @@ def test_the_same_for_the_same_seed_in_whatever_process(tmp_path):
         for seed in "12"
     }  # fmt: skip
     assert found == {f"{list(parted(path, validation=0.2, test=0.1).tables['test']['text'])}\n"}
-    again = Config.load(configured(path, validation=0.2, test=0.1), {"seed": 43})
+    again = load_config(configured(path, validation=0.2, test=0.1), {"seed": 43})
     assert list(read_splits(again).tables["test"]["text"]) != list(
         parted(path, validation=0.2, test=0.1).tables["test"]["text"]
     )

@@ -4,11 +4,10 @@ import csv
 import tracemalloc
 
 import pytest
-from regard.finetuning.data.tables.stream import predict_file
-from regard.finetuning.data.tables.tables import read_table
 
 from regard.errors import DataError
-from regard.finetuning.data.tables import stream
+from regard.finetuning.data.stream import predict_file
+from regard.finetuning.data.tables import read_table, stream
 from regard.finetuning.runs.run import Run
 
 

@@ -9,7 +9,7 @@ from datasets import Dataset
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score
 
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.tasks import get_task
 from regard.finetuning.tasks.targets import classes, intervals
 from regard.finetuning.tasks.texts import text_classification as task
@@ -69,9 +69,9 @@ def test_intervals_hold_the_value_and_shrink_with_the_rows():
 
 def test_balanced_loss_is_cross_entropy_with_inverse_frequencies():
     rows = Dataset.from_dict({"labels": [0, 0, 0, 1]})
-    config = Config.load({"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"})
+    config = load_config({"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"})
     plain = task.loss(rows, {"labels": ["a", "b"]}, config)
-    balanced = task.loss(rows, {"labels": ["a", "b"]}, Config.load(config, {"options.class_weights": "balanced"}))
+    balanced = task.loss(rows, {"labels": ["a", "b"]}, load_config(config, {"options.class_weights": "balanced"}))
     logits, labels = torch.randn(4, 2), torch.tensor([0, 0, 0, 1])
     each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(plain({"logits": logits}, labels), each.mean())

@@ -10,7 +10,7 @@ from transformers.trainer_utils import set_seed
 
 from conftest import GOOD, write_csv
 from regard.finetuning.check import prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.tasks.texts import text_classification as task
 from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.validation import Tally
@@ -41,7 +41,7 @@ def test_the_loss_of_a_step_is_what_the_options_ask_for(short, finished, tmp_pat
     short["data"]["train"] = str(write_csv(tmp_path / "rare.csv", rows))
     short["train"] |= {"max_steps": 1, "evaluate_every": 1, "batch_size": 45} | passes
     run = finetune(short, quiet=True)
-    config = Config.load(short)
+    config = load_config(short)
     prepared = prepare(config)
     set_seed(config.seed)
     model, _ = task.load_model(config.source, prepared.check.spec, 0.0)

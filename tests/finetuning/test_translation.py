@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from regard.finetuning.data.tables.tables import read_table
 from typer.testing import CliRunner
 
 from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.tables import read_table
 from regard.finetuning.export import export
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run, evaluate
@@ -244,7 +244,7 @@ def test_sources_that_differ_in_case_and_digits_are_never_parted(values, tmp_pat
     rows = [(f"{source} {n}", f"{target} {n}") for source, target in toy(20, seed=3) for n in range(9)]
     rewritten(values, tmp_path, rows)
     values["options"]["from_scratch"] = SCRATCH | {"vocabulary": 50}
-    prepared = prepare(Config.load(values))
+    prepared = prepare(load_config(values))
     parts = {name: {pair_files.likeness(text) for text in split["source"]} for name, split in prepared.splits.items()}
     assert not parts["train"] & parts["test"]
     assert not parts["train"] & parts["validation"]

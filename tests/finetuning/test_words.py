@@ -11,7 +11,7 @@ from datasets import Dataset
 from regard.cli import app
 from regard.errors import ConfigError
 from regard.finetuning import words
-from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.measure import _over_seeds, _spread
 from regard.finetuning.tasks import TASKS, get_task
 from regard.finetuning.tasks.targets import classes
@@ -40,7 +40,7 @@ def test_settings_keep_their_digits():
 
 def refused(**values):
     with pytest.raises(ConfigError) as caught:
-        Config.load({"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o", **values})
+        load_config({"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o", **values})
     return str(caught.value)
 
 
@@ -62,7 +62,7 @@ def test_keys_that_are_near_and_far():
 
 def balanced(wanted):
     values = {"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"}
-    config = Config.load({**values, "options": {"class_weights": wanted}})
+    config = load_config({**values, "options": {"class_weights": wanted}})
     train = Dataset.from_dict({"label": ["a"] * 100 + ["b"] * 12})
     return [(each.level, each.message) for each in classes.rarities(train, config)]
 
@@ -149,7 +149,7 @@ def test_settings_that_sentences_name_exist():
     known = {f"options.{name}" for task in TASKS for name in get_task(task).Options.model_fields}
     known |= {f"data.columns.{role}" for task in TASKS for role in get_task(task).COLUMNS}
     values = {"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"}
-    known |= {*Config.load(values).flat(), "search.space"}
+    known |= {*load_config(values).flat(), "search.space"}
     sections = {"train", "data", "options", "adapter", "monitor", "report", "search"}
     pattern = re.compile(rf"(?<![\w./'])({'|'.join(sections)})\.([a-z_]+(?:\.[a-z_]+)*)")
     ends = ("yaml", "py", "csv", "jsonl", "json", "html", "txt")

@@ -10,9 +10,9 @@ from typing import Any
 
 from regard._escapes import half
 from regard.errors import DataError
-from regard.finetuning.data.tables.columns import FILES
-from regard.finetuning.data.tables.lines import kind_of
-from regard.finetuning.data.tables.tables import TABLES, neighbours, stream
+from regard.finetuning.data.columns import FILES
+from regard.finetuning.data.lines import kind_of
+from regard.finetuning.data.tables import TABLES, neighbours, stream
 from regard.looking.files import require_regular
 from regard.looking.pictures import PICTURES
 from regard.looking.sounds import OTHER_SOUNDS, SOUNDS

@@ -50,7 +50,7 @@ def predict(
 ) -> None:
     """Predict for texts, pictures or sounds, or for every row of a file in its order."""
     from regard.commands.inputs import sort
-    from regard.finetuning.data.tables.tables import SUFFIXES
+    from regard.finetuning.data.tables import SUFFIXES
     from regard.finetuning.runs.run import Run
 
     silence()
@@ -85,7 +85,7 @@ def _stem(table: Path) -> str:
 
 def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None, str | None], draw: bool) -> None:
     from regard.commands.inputs import empty_rows
-    from regard.finetuning.data.tables.stream import predict_file
+    from regard.finetuning.data.stream import predict_file
 
     column, sheet = named[0] or run.config.data.columns[run.input], named[1] or run.config.data.sheet
     warn_of_sheets(table, sheet)
@@ -97,9 +97,9 @@ def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None,
 
 def _predict_into(run: Any, items: list[str], output: Path, draw: bool) -> None:
     """Predict for inputs as for the rows of a table that holds them."""
-    from regard.finetuning.data.tables.columns import FILES
-    from regard.finetuning.data.tables.stream import predict_file
-    from regard.finetuning.data.tables.writing import write_jsonl
+    from regard.finetuning.data.columns import FILES
+    from regard.finetuning.data.stream import predict_file
+    from regard.finetuning.data.writing import write_jsonl
 
     column = run.config.data.columns[run.input]
     values = [str(Path(item).absolute()) for item in items] if run.input in FILES else items
@@ -113,8 +113,8 @@ def _predict_into(run: Any, items: list[str], output: Path, draw: bool) -> None:
 
 def _predict_items(run: Any, items: list[str], output: Path | None, draw: bool) -> None:
     """Predict for inputs, and print a line for each; of several files, with the name of each before it."""
-    from regard.finetuning.data.tables.columns import FILES
-    from regard.finetuning.data.tables.stream import drawn
+    from regard.finetuning.data.columns import FILES
+    from regard.finetuning.data.stream import drawn
 
     predictions = drawn(run, items, run.predict(items, progress=len(items) > MANY), draw)
     named = run.input in FILES and len(items) > 1

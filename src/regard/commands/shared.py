@@ -123,9 +123,9 @@ def print_json(values: Any) -> None:
 
 def load(config: str, overrides: list[str] | None) -> Any:
     """Read a configuration with what `--set` puts in it."""
-    from regard.finetuning.config import Config, parse_override
+    from regard.finetuning.configure import load_config, parse_override
 
-    return Config.load(config, dict(map(parse_override, overrides or [])))
+    return load_config(config, dict(map(parse_override, overrides or [])))
 
 
 def silence() -> None:
@@ -159,7 +159,7 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
 
 def warn_of_sheets(table: Path, sheet: str | None) -> None:
     """Say which sheets of a workbook are left out, if there are such."""
-    from regard.finetuning.data.tables.spreadsheets import told_of_sheets
+    from regard.finetuning.data.spreadsheets import told_of_sheets
 
     if told := told_of_sheets(table, sheet):
         say(f"regard: {told}; --sheet names another", err=True)

@@ -2,63 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.splits import read_splits
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.splits import read_splits
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.loading import loading
-from regard.finetuning.tasks import Encoded, Spec, bases, get_task
-from regard.finetuning.training.speed import Speed, predict_speed
-from regard.inspection.report.content import Finding
+from regard.finetuning.tasks import bases, get_task
+from regard.finetuning.training.speed import predict_speed
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-
-@dataclass(frozen=True)
-class Check:
-    """What was found.
-
-    Attributes:
-        findings: one remark each, level `"ok"` or `"warning"`; what forbids training is raised, not listed.
-        rows: the split's name -> its number of rows.
-        spec: what the task learned of the data, such as the names of the labels.
-        speed: a guess how long training takes, of `check` alone and for texts.
-    """
-
-    findings: list[Finding]
-    rows: dict[str, int]
-    spec: Spec
-    speed: Speed | None = None
-
-    @property
-    def warnings(self) -> list[Finding]:
-        """The findings that ask for a decision."""
-        return [finding for finding in self.findings if finding.level != "ok"]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """Everything that training needs to know of the data.
-
-    `sources` is the configuration with the files that were read, where a data set names its own parts; `inputs` says
-    what the files hold.
-    """
-
-    config: Config
-    sources: Config
-    splits: dict[str, Dataset]
-    encoded: dict[str, Encoded]
-    processor: Any
-    check: Check
-    inputs: dict[str, Any] = field(default_factory=dict)
+    pass
+from regard.finetuning.prepared import Check, Prepared
 
 
 def check(config: Config | dict[str, Any] | str | Path) -> Check:
@@ -71,7 +29,7 @@ def check(config: Config | dict[str, Any] | str | Path) -> Check:
         ConfigError: the configuration names what does not exist.
         DataError: the data cannot be trained on.
     """
-    prepared = prepare(Config.load(config))
+    prepared = prepare(load_config(config))
     rows = prepared.encoded["train"].rows
     lengths = list(rows["length"]) if {"length", "input_ids"} <= set(rows.column_names) else []
     return replace(prepared.check, speed=predict_speed(prepared.config, lengths))

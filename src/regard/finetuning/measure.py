@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from regard._files import read_json, remove, whole, write_json, write_text
-from regard.finetuning.check import Prepared
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.lines import kind_of
-from regard.finetuning.data.tables.tables import TABLES
-from regard.finetuning.data.tables.writing import write_jsonl
+from regard.finetuning.data.lines import kind_of
+from regard.finetuning.data.tables import TABLES
+from regard.finetuning.data.writing import write_jsonl
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Display
 from regard.finetuning.reporting.concerns import concerns
 from regard.finetuning.reporting.environment import hardware, versions

@@ -10,6 +10,7 @@ from regard._files import naming, read_json, write_text
 from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import prepare
 from regard.finetuning.config import Config, Range
+from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.locks import LOCK, alone
@@ -55,7 +56,7 @@ def search(config: Config | dict[str, Any] | str | Path, *, quiet: bool = False)
     Source:
         Tree-structured Parzen estimator, Bergstra et al. 2011; Akiba et al. 2019, arXiv 1907.10902.
     """
-    config, display = Config.load(config), Display(quiet)
+    config, display = load_config(config), Display(quiet)
     _require_space(config)
     folder = Path(f"{config.output}.search")
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def _require_space(config: Config) -> None:
                 f"search.space: need keys of train, adapter or options, or model; got '{key}'; remove it."
             )
         for value in (choices.low, choices.high) if isinstance(choices, Range) else choices:
-            Config.load(config, {key: value})
+            load_config(config, {key: value})
 
 
 def _require_same(folder: Path, config: Config) -> None:
@@ -102,7 +103,7 @@ def _require_same(folder: Path, config: Config) -> None:
     kept = folder / CONFIG
     if not kept.is_file():
         write_text(kept, config.dump())
-    before, now = Config.load(kept).flat(), config.flat()
+    before, now = load_config(kept).flat(), config.flat()
     changed = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key) and key != "search.trials"]
     if changed:
         raise ConfigError(
@@ -148,7 +149,7 @@ def _draw(trial: Any, key: str, choices: Range | list[Any]) -> Any:
 
 def _score(config: Config, values: dict[str, Any], folder: Path) -> float | None:
     """Train once, and return the best score of a validation; None if the loss became no number."""
-    tried = Config.load(config, {**values, "output": str(folder)})
+    tried = load_config(config, {**values, "output": str(folder)})
     prepared = prepare(tried)
     try:
         get_framework(tried.framework).train_into(folder, prepared, False, Display(quiet=True))
@@ -171,6 +172,6 @@ def _keep(study: Any, config: Config, folder: Path) -> Found:
             "search: need a trial with a finite loss; got none; lower the learning rates in search.space."
         )
     best = study.best_trial
-    chosen = Config.load(config, {**best.params, "search.space": {}})
+    chosen = load_config(config, {**best.params, "search.space": {}})
     write_text(folder / BEST, chosen.dump())
     return Found(folder / BEST, dict(best.params), best.value, len(done))

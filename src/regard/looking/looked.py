@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from regard.looking.transformers.boxes import Found
 from regard.models.seen import Seen
 
 
@@ -49,3 +48,22 @@ class Looked:
     found: list[Found] | None = None
     written: list[str] = field(default_factory=list)
     across: Seen | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object that was found.
+
+    Attributes:
+        label: its class.
+        score: how sure the model is.
+        box: left, top, width and height in fractions of the picture.
+        patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads. A
+            query that looks at a few points shares it among the patches around each (`transformers_deformable`). None
+            for models of whose deformable attention nothing is known.
+    """
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
+    patches: np.ndarray | None

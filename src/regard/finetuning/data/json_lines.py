@@ -13,8 +13,8 @@ from regard.finetuning.headers import each_once
 
 if TYPE_CHECKING:
     pass
-from regard.finetuning.data.tables.columns import require_few
-from regard.finetuning.data.tables.lines import read_lines
+from regard.finetuning.data.columns import require_few
+from regard.finetuning.data.lines import read_lines
 
 
 def objects(path: Path) -> Iterator[dict[str, Any]]:

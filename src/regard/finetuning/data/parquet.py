@@ -12,7 +12,7 @@ from regard.finetuning.headers import require_own_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
-from regard.finetuning.data.tables.columns import require_few
+from regard.finetuning.data.columns import require_few
 
 
 def read_parquet(path: Path) -> Dataset:

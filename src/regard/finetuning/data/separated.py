@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.errors import DataError
-from regard.finetuning.data.tables.spreadsheets import SHEET, read_spreadsheet
+from regard.finetuning.data.spreadsheets import SHEET, read_spreadsheet
 from regard.finetuning.headers import with_own_names
 
 if TYPE_CHECKING:
     pass
-from regard.finetuning.data.tables.columns import require_few
-from regard.finetuning.data.tables.lines import kind_of, read_lines
+from regard.finetuning.data.columns import require_few
+from regard.finetuning.data.lines import kind_of, read_lines
 
 
 def text_rows(path: Path, sheet: str | None = None) -> Iterator[list[str]]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.columns import GROUP, take_columns
-from regard.finetuning.data.tables.spreadsheets import told_of_sheets
-from regard.finetuning.data.tables.tables import Part, read_rows, read_table
+from regard.finetuning.data.columns import GROUP, take_columns
+from regard.finetuning.data.spreadsheets import told_of_sheets
+from regard.finetuning.data.tables import Part, read_rows, read_table
 from regard.finetuning.tasks import Task, duplicates, get_task
 from regard.finetuning.tasks.targets.classes import require_few
 from regard.inspection.report.content import Finding

@@ -11,9 +11,9 @@ from typing import Any
 
 from regard._files import as_path, whole
 from regard.errors import ConfigError, DataError
-from regard.finetuning.data.tables.columns import FILES, locate, require_column
-from regard.finetuning.data.tables.tables import stream
-from regard.finetuning.data.tables.writing import TableWriter
+from regard.finetuning.data.columns import FILES, locate, require_column
+from regard.finetuning.data.tables import stream
+from regard.finetuning.data.writing import TableWriter
 from regard.finetuning.finite import NotFiniteError
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.runs.run import Run

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from regard._files import as_path
 from regard.errors import DataError
-from regard.finetuning.data.tables.spreadsheets import SHEET
+from regard.finetuning.data.spreadsheets import SHEET
 from regard.finetuning.words import nearest, quoted
 
 if TYPE_CHECKING:
     from datasets import Dataset
-from regard.finetuning.data.tables.columns import require_few
-from regard.finetuning.data.tables.json_lines import objects
-from regard.finetuning.data.tables.lines import PACKED, kind_of, read_lines
-from regard.finetuning.data.tables.parquet import open_parquet, parquet_faults, read_parquet
-from regard.finetuning.data.tables.separated import text_rows
+from regard.finetuning.data.columns import require_few
+from regard.finetuning.data.json_lines import objects
+from regard.finetuning.data.lines import PACKED, kind_of, read_lines
+from regard.finetuning.data.parquet import open_parquet, parquet_faults, read_parquet
+from regard.finetuning.data.separated import text_rows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 """What tables are written as."""

@@ -15,7 +15,7 @@ from regard.finetuning.runs.locks import alone
 
 if TYPE_CHECKING:
     pass
-from regard.finetuning.data.tables.tables import SUFFIXES
+from regard.finetuning.data.tables import SUFFIXES
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from regard.errors import ConfigError
 
 if TYPE_CHECKING:
-    from regard.finetuning.check import Prepared
     from regard.finetuning.config import Config
+    from regard.finetuning.prepared import Prepared
     from regard.finetuning.progress import Display
     from regard.looking.looked import Looked
 

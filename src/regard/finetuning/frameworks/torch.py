@@ -16,8 +16,8 @@ from regard.looking.transformers.look import look as look_at_transformers
 from regard.looking.transformers.texts import read
 
 if TYPE_CHECKING:
-    from regard.finetuning.check import Prepared
     from regard.finetuning.config import Config
+    from regard.finetuning.prepared import Prepared
     from regard.finetuning.progress import Display
 
 __all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]

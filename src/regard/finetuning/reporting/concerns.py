@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from statistics import stdev
 from typing import Any
 
-from regard.finetuning.check import Prepared
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.reporting.facts import best_step
 from regard.finetuning.runs.run import ATTENTION, Run, is_pretrained
 from regard.inspection.history import History

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regard.finetuning.check import Prepared
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.splits import PARTS
+from regard.finetuning.data.splits import PARTS
 from regard.finetuning.frameworks import framework_of
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.reporting.environment import versions
 from regard.finetuning.runs.inputs import Inputs, fingerprint
 from regard.finetuning.runs.run import Run

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from regard._files import is_leftover, read_json, remove, write_json, write_text
 from regard.errors import ConfigError
 from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.runs.inputs import describe_model, describe_rows, require_same_inputs
 from regard.finetuning.runs.locks import LOCK, alone
 from regard.finetuning.runs.run import CONFIG, MODEL, STATE, WRITING
@@ -18,7 +19,7 @@ from regard.finetuning.runs.seals import require_own
 from regard.finetuning.training import processes
 
 if TYPE_CHECKING:
-    from regard.finetuning.check import Prepared
+    from regard.finetuning.prepared import Prepared
 
 FREE_TO_CHANGE = ("output", "monitor.", "report.", "search.", "train.keep_checkpoints")
 """Keys that may differ when a run is resumed: they do not touch the weights."""
@@ -71,7 +72,7 @@ def require_resumable(path: Path, config: Config) -> None:
             f"{path}: need {began} processes to resume the run, as it began; got {processes.count()}; start as many, "
             "or start again with --overwrite."
         )
-    before, now = Config.load(path / CONFIG).flat(), config.flat()
+    before, now = load_config(path / CONFIG).flat(), config.flat()
     changed = [
         f"{key} {now.get(key)!r} where the run has {before.get(key)!r}"
         for key in sorted({*before, *now})

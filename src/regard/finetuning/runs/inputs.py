@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, find_model
-from regard.finetuning.data.tables.columns import FILES
+from regard.finetuning.data.columns import FILES
 from regard.finetuning.runs.seals import describe, fault
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from regard._files import read_json as read_json
 from regard._files import write_json as write_json
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.columns import FILES, take_columns
-from regard.finetuning.data.tables.tables import read_table
+from regard.finetuning.configure import load_config
+from regard.finetuning.data.columns import FILES, take_columns
+from regard.finetuning.data.tables import read_table
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.loading import loading
 from regard.finetuning.progress import Display
@@ -70,7 +71,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The configuration of the run, defaults included."""
-        return Config.load(self.path / CONFIG)
+        return load_config(self.path / CONFIG)
 
     @cached_property
     def state(self) -> dict[str, Any]:

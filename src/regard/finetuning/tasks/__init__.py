@@ -21,20 +21,20 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from regard.finetuning.config import Config, Section
-    from regard.finetuning.data.tables.tables import Part
+    from regard.finetuning.data.tables import Part
     from regard.finetuning.progress import Display
     from regard.inspection.report.content import Finding
 
 TASKS = {
-    "text-classification": "text_classification",
-    "translation": "translation",
-    "summarization": "summarization",
-    "image-classification": "image_classification",
-    "object-detection": "object_detection",
-    "image-generation": "image_generation",
-    "speech-recognition": "speech_recognition",
-    "speech-synthesis": "speech_synthesis",
-    "masked-language-modeling": "masked_language_modeling",
+    "text-classification": "texts.text_classification",
+    "translation": "texts.translation",
+    "summarization": "texts.summarization",
+    "image-classification": "pictures.image_classification",
+    "object-detection": "pictures.object_detection",
+    "image-generation": "pictures.image_generation",
+    "speech-recognition": "speech.speech_recognition",
+    "speech-synthesis": "speech.speech_synthesis",
+    "masked-language-modeling": "texts.masked_language_modeling",
 }
 
 Spec = dict[str, Any]

@@ -6,7 +6,7 @@ from typing import Any
 
 from regard._escapes import as_json
 from regard._files import read_json
-from regard.finetuning.check import Prepared
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import CALIBRATION, MODEL, Run, rewrite
 from regard.finetuning.tasks import get_task

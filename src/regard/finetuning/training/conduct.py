@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from regard._files import read_json, write_json
-from regard.finetuning.check import Prepared, prepare
+from regard.finetuning.check import prepare
 from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Clock, Display
 from regard.finetuning.runs.beginning import has_begun, only_writer, replacing, require_free, require_resumable
 from regard.finetuning.runs.inputs import describe_data, describe_named, require_same_rows
@@ -42,7 +44,7 @@ def finetune(
         DataError: the data cannot be trained on.
         Interrupted: on Ctrl-C during training, after a checkpoint is saved.
     """
-    config = Config.load(config)
+    config = load_config(config)
     processes.join(config.framework)
     path, display = Path(config.output), Display(quiet or not processes.is_first())
     require_free(path, config, resume, overwrite)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from regard.errors import RegardError
 from regard.finetuning.config import Config
+from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Made, Prediction, Spec, get_task
 
 if TYPE_CHECKING:
-    from regard.finetuning.check import Prepared
+    from regard.finetuning.prepared import Prepared
 
 INPUTS = 32
 """Rows of the validation split that both are asked about."""
@@ -91,7 +92,7 @@ def alike(one: Any, other: Any) -> bool:
 def main() -> None:
     """Answer what comes as JSON, in the last line that is printed."""
     given = json.load(sys.stdin)
-    config = Config.load(given["config"])
+    config = load_config(given["config"])
     found, missing = answers(Path(given["folder"]), config, given["spec"], given["inputs"])
     print(json.dumps({"answers": found, "missing": missing}))
 

@@ -9,8 +9,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from regard._files import read_json, write_json
-from regard.finetuning.check import Prepared
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.beginning import has_begun
 from regard.finetuning.runs.run import METRICS, MODEL, STATE, Run, drop_weights, require_unchanged

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import Trainer
 
 from regard._files import read_json, whole, write_json
-from regard.finetuning.check import Prepared
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.runs.run import ADAPTER, ATTENTION, MODEL, STATE
 from regard.finetuning.runs.seals import describe

@@ -13,9 +13,9 @@ from transformers.trainer_utils import set_seed
 
 from regard._files import read_json, write_json
 from regard.errors import RegardError
-from regard.finetuning.check import Prepared
 from regard.finetuning.config import Config
 from regard.finetuning.loading import loading
+from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.runs.beginning import begin
 from regard.finetuning.runs.run import STATE

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from regard._backends import to_numpy
+from regard.looking.looked import Found
 from regard.looking.pictures import in_unit_range, open_picture
 from regard.models.seen import Seen
 from regard.models.transformers.deformable import Points, watch_points
@@ -16,25 +17,6 @@ from regard.models.watch import watch
 from regard.weights import AttentionWeights
 
 Grid = tuple[int, int] | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """An object that was found.
-
-    Attributes:
-        label: its class.
-        score: how sure the model is.
-        box: left, top, width and height in fractions of the picture.
-        patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads. A
-            query that looks at a few points shares it among the patches around each (`transformers_deformable`). None
-            for models of whose deformable attention nothing is known.
-    """
-
-    label: str
-    score: float
-    box: tuple[float, float, float, float]
-    patches: np.ndarray | None
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,22 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Data
-from regard.finetuning.frameworks.keras.batches import as_inputs
 from regard.finetuning.frameworks.keras.models import load, require_family
 from regard.finetuning.frameworks.keras.train import train_into
 from regard.looking.keras import look, read
 
 __all__ = ["PACKAGES", "labels", "load", "logits", "look", "parameters", "read", "require", "train_into"]
 
+
 PACKAGES = ("keras", "keras-hub", keras.backend.backend())
+
+
 TASKS = ("text-classification", "image-classification")
+
+
 HONOURED = {
     "epochs", "max_steps", "batch_size", "accumulate", "learning_rate", "warmup", "schedule", "weight_decay", "dropout",
     "max_gradient_norm", "precision", "evaluate_every", "patience", "keep", "keep_checkpoints",
@@ -64,12 +67,6 @@ def require(config: Config) -> None:
 def labels(model: Any) -> list[str]:
     """Return the names in the order of the logits."""
     return list(model.label_names)
-
-
-def logits(model: Any, batch: Any) -> np.ndarray:
-    """Run the model as for predictions, compiled."""
-    rows = len(next(iter(batch.values())))
-    return np.asarray(model.predict_on_batch(as_inputs(model, batch))[:rows], np.float32)
 
 
 def parameters(model: Any) -> int:

@@ -41,3 +41,9 @@ def as_inputs(model: Any, batch: Any, rows: int | None = None) -> Any:
 def _filled(array: np.ndarray, rows: int | None) -> np.ndarray:
     wanted = 1 << (len(array) - 1).bit_length() if rows is None else rows
     return np.concatenate([array, np.repeat(array[:1], wanted - len(array), 0)])
+
+
+def logits(model: Any, batch: Any) -> np.ndarray:
+    """Run the model as for predictions, compiled."""
+    rows = len(next(iter(batch.values())))
+    return np.asarray(model.predict_on_batch(as_inputs(model, batch))[:rows], np.float32)

@@ -31,8 +31,8 @@ from regard.finetuning.training.watcher import require_finite
 from regard.finetuning.words import digits
 
 if TYPE_CHECKING:
-    from regard.finetuning.check import Prepared
     from regard.finetuning.config import Config
+    from regard.finetuning.prepared import Prepared
     from regard.finetuning.progress import Advance, Display
 
 UNDECAYED = ("bias", "beta", "gamma")
@@ -186,7 +186,7 @@ class Loop:
             self.worse += 1
 
     def _logits(self, rows: Any) -> np.ndarray:
-        from regard.finetuning.frameworks.keras import logits
+        from regard.finetuning.frameworks.keras.batches import logits
 
         size = self.config.train.batch_size
         lengths = np.array(rows["length"] if "length" in rows.column_names else np.ones(len(rows)))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError
-from regard.finetuning.data.tables.tables import Part
+from regard.finetuning.data.tables import Part
 from regard.finetuning.headers import require_own_names
 from regard.finetuning.tasks import input_files
 from regard.inspection.report.content import Finding

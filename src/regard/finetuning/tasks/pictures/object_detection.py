@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data.tables.tables import Part
+from regard.finetuning.data.tables import Part
 from regard.finetuning.finite import require_all
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, bases, duplicates, input_files

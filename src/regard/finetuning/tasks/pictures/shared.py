@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import ConfigError, DataError
-from regard.finetuning.data.tables.tables import Part
+from regard.finetuning.data.tables import Part
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.tasks import Encoded, Spec, bases, input_files
 from regard.finetuning.tasks.targets import classes

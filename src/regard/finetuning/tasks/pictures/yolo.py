@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from regard.errors import DataError
-from regard.finetuning.config import load_yaml, yaml_problem
-from regard.finetuning.data.tables.lines import read_lines
-from regard.finetuning.data.tables.tables import Part
+from regard.finetuning.configure import load_yaml, yaml_problem
+from regard.finetuning.data.lines import read_lines
+from regard.finetuning.data.tables import Part
 from regard.finetuning.tasks import input_files
 from regard.finetuning.tasks.pictures.boxes import FORMS, Object
 from regard.looking.pictures import PICTURES, picture_size

@@ -12,7 +12,7 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.tables import Part
+from regard.finetuning.data.tables import Part
 from regard.finetuning.tasks import duplicates, input_files
 from regard.finetuning.tasks.targets import classes
 from regard.inspection.report.content import Finding

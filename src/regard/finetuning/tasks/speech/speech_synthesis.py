@@ -13,7 +13,7 @@ from pydantic import Field, PositiveFloat
 
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section, find_model
-from regard.finetuning.data.tables.columns import normalize
+from regard.finetuning.data.columns import normalize
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers

@@ -14,7 +14,7 @@ import numpy as np
 from regard._digits import digits
 from regard.errors import DataError
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.columns import normalize
+from regard.finetuning.data.columns import normalize
 from regard.finetuning.tasks import Prediction, Score, Spec
 from regard.finetuning.tasks.targets import calibration
 from regard.inspection.report.content import ClassScore, Confusion, Example, Finding

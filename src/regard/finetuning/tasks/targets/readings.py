@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from regard.errors import ConfigError, DataError
-from regard.finetuning.data.tables.columns import is_spread
+from regard.finetuning.data.columns import is_spread
 from regard.finetuning.tasks.targets import classes
 from regard.inspection.report.content import Finding
 

@@ -14,9 +14,9 @@ from pydantic import Field
 from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data.tables.columns import take_columns
-from regard.finetuning.data.tables.lines import read_lines
-from regard.finetuning.data.tables.tables import Formats, Part, read_table
+from regard.finetuning.data.columns import take_columns
+from regard.finetuning.data.lines import read_lines
+from regard.finetuning.data.tables import Formats, Part, read_table
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, bases, duplicates, input_files

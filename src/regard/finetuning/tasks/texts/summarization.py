@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regard.finetuning.config import Config
-from regard.finetuning.data.tables.tables import Formats
+from regard.finetuning.data.tables import Formats
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Prediction, Score, Spec
 from regard.finetuning.tasks.targets import intervals

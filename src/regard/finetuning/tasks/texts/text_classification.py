@@ -13,8 +13,8 @@ from pydantic import Field
 from regard._digits import digits
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data.tables.columns import put_column
-from regard.finetuning.data.tables.tables import Formats
+from regard.finetuning.data.columns import put_column
+from regard.finetuning.data.tables import Formats
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, bases, duplicates, input_files

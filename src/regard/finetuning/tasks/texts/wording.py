@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
-from regard.finetuning.data.tables.columns import normalize
+from regard.finetuning.data.columns import normalize
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:

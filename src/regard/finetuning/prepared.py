@@ -1,0 +1,57 @@
+"""What is known of a run before training begins: its data, read, parted and encoded, and what the check found."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from regard.finetuning.config import Config
+from regard.finetuning.tasks import Encoded, Spec
+from regard.finetuning.training.speed import Speed
+from regard.inspection.report.content import Finding
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found.
+
+    Attributes:
+        findings: one remark each, level `"ok"` or `"warning"`; what forbids training is raised, not listed.
+        rows: the split's name -> its number of rows.
+        spec: what the task learned of the data, such as the names of the labels.
+        speed: a guess how long training takes, of `check` alone and for texts.
+    """
+
+    findings: list[Finding]
+    rows: dict[str, int]
+    spec: Spec
+    speed: Speed | None = None
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The findings that ask for a decision."""
+        return [finding for finding in self.findings if finding.level != "ok"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything that training needs to know of the data.
+
+    `sources` is the configuration with the files that were read, where a data set names its own parts; `inputs` says
+    what the files hold.
+    """
+
+    config: Config
+    sources: Config
+    splits: dict[str, Dataset]
+    encoded: dict[str, Encoded]
+    processor: Any
+    check: Check
+    inputs: dict[str, Any] = field(default_factory=dict)
