@@ -1,7 +1,9 @@
 """A tiny model and generated reviews, so that a whole run takes seconds; and one run that many tests look at."""
 
 import csv
+import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +114,28 @@ def finished(tiny, tables, tmp_path_factory):
     from regard.finetuning.training.conduct import finetune
 
     return finetune(make_values(tiny, tables, tmp_path_factory.mktemp("runs") / "finished"), quiet=True)
+
+
+def run_programs(run, folder, **given):
+    """Run the programs in a run's card, each in a process of its own without a network; return what they print.
+
+    Args:
+        run: the run.
+        folder: where they run, with the files that they ask about.
+        given: what is written in them, with `_` for a space -> what to write in its place.
+    """
+    card = (run.path / "model" / "README.md").read_text(encoding="utf-8")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
+    printed = []
+    for program in re.findall(r"```python\n(.*?)```", card, re.DOTALL):
+        for old, new in given.items():
+            program = program.replace(old.replace("_", " "), new)
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        printed.append(done.stdout.strip().rpartition("\n")[2])
+    return printed
 
 
 def answer_without_numbers(values):

@@ -17,10 +17,12 @@ from huggingface_hub import ModelCard
 
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
-from regard.finetuning.push import push
+from regard.finetuning.configure import load_config
+from regard.finetuning.push import _renamed, push
 from regard.finetuning.reporting.facts import best_step
 from regard.finetuning.reporting.usage import license_of, programs
 from regard.finetuning.runs.run import Run
+from regard.finetuning.tasks import TASKS, get_task
 from regard.finetuning.training.conduct import finetune
 from regard.inspection.report.card import Origin, _header, _rows, model_card
 from regard.inspection.report.content import Calibration, ClassScore, Metric, Report, Source
@@ -187,10 +189,19 @@ def test_programs_of_other_tasks_run(task, tiny, tmp_path):
         BertForMaskedLM(BertConfig.from_pretrained(tiny)).save_pretrained(tmp_path)
     values = make_values(tiny, tmp_path, "o") | {"task": task}
     values["data"] = {"train": "t"}
-    from regard.finetuning.configure import load_config
-
     program = programs(load_config(values), {}, {}, tmp_path)[0]
     assert ran(program, a_text_of_your_own="the film")[1].strip() or task == "translation"
+
+
+@pytest.mark.parametrize(("task", "framework"), [*((task, "torch") for task in TASKS), (next(iter(TASKS)), "jax")])
+def test_a_pushed_card_names_nothing_of_this_machine(task, framework, tmp_path):
+    config = load_config(yaml.safe_load(get_task(task).TEMPLATE), {"framework": framework})
+    model = tmp_path / "run" / "model"
+    card = "".join(f"```python\n{program}```\n" for program in programs(config, {"labels": ["a"]}, {}, model))
+    assert str(tmp_path) in card
+    sent = _renamed(card, model, "somebody/reviews")
+    assert str(tmp_path) not in sent
+    assert ("somebody/reviews" in sent) == (len(re.findall("```python", card)) == 2)
 
 
 # ---- licences --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,15 @@ def test_settings_that_differ_and_labels_are_side_by_side(pair):
         for n, each in enumerate((rows, others)):
             truth, said = ([row[key] == label for row in each] for key in ("truth", "predicted"))
             assert found.classes[label][n] == pytest.approx(f1_score(truth, said))
+
+
+def test_of_thousands_of_labels_those_that_differ_most_are_shown(pair):
+    found = compare(*pair)
+    classes = {f"l{n}": [0.5, 0.5 + (n % 50 == 3) * n / 10_000] for n in range(5000)}
+    table = replace(found, classes=classes).tables()[1]
+    assert table.title == "F1 of each label; the 100 of 5000 that differ most"
+    assert [row[0] for row in table.rows] == [f"l{n}" for n in range(3, 5000, 50)]
+    assert found.tables()[1].title == "F1 of each label"
 
 
 def test_a_run_beside_itself_differs_in_nothing(pair):

@@ -1,5 +1,6 @@
 """Pictures of every kind from folders and tables, measures against scikit-learn, and a run from scratch on digits."""
 
+import ast
 import csv
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.datasets import load_digits
 from sklearn.metrics import top_k_accuracy_score
 from typer.testing import CliRunner
 
-from conftest import answer_without_numbers
+from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
@@ -105,6 +106,16 @@ def test_predicting_looking_and_evaluating(finished, digits):
     told = CliRunner().invoke(app, ["look", str(finished.path), str(picture)], env={"COLUMNS": "200"})
     assert "row 3, column 2" in told.stdout
     assert "As an explanation" in told.stdout
+
+
+@pytest.mark.slow
+def test_the_programs_in_the_card_answer_as_the_run(finished, digits, tmp_path):
+    picture = sorted((digits / "test" / "4").iterdir())[0]
+    (tmp_path / "picture.png").write_bytes(picture.read_bytes())
+    plain, ours = map(ast.literal_eval, run_programs(finished, tmp_path))
+    [expected] = finished.predict(str(picture))
+    assert plain == pytest.approx(expected["probabilities"], abs=1e-5)
+    assert ours[0]["label"] == expected["label"]
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from scipy import linalg
 from sklearn.datasets import load_digits
 from typer.testing import CliRunner
 
-from conftest import answer_without_numbers
+from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.commands.finetune import what_next
 from regard.errors import ConfigError, DataError
@@ -67,6 +67,14 @@ def refusal(function, *args, error=DataError):
     with pytest.raises(error) as caught:
         function(*args)
     return str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_program_in_the_card_runs(finished, tmp_path):
+    assert run_programs(finished, tmp_path) == [""]
+    made = np.asarray(Image.open(tmp_path / "made.png"), int)
+    expected = np.asarray(Image.open(io.BytesIO(finished.predict("0")[0]["picture"].content)), int)
+    assert np.abs(made - expected).max() <= 1
 
 
 def test_a_run_from_end_to_end(finished, digits, tmp_path, monkeypatch):

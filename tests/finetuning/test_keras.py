@@ -3,6 +3,7 @@
 TensorFlow in this process, which Keras chooses once; JAX and PyTorch in processes of their own.
 """
 
+import ast
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from conftest import make_values
+from conftest import make_values, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.check import check, prepare
@@ -94,6 +95,22 @@ def test_keras_loads_the_model_by_itself(trained):
     [found] = trained.predict("a superb film")
     expected = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
     np.testing.assert_allclose(list(found["probabilities"].values()), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_the_programs_in_the_card_answer_as_the_run(trained, tmp_path):
+    plain, ours = map(ast.literal_eval, run_programs(trained, tmp_path, a_text_of_your_own="a superb film"))
+    [expected] = trained.predict("a superb film")
+    assert plain == pytest.approx(expected["probabilities"], abs=1e-5)
+    assert ours[0]["label"] == expected["label"]
+
+
+@pytest.mark.slow
+def test_the_program_in_the_card_applies_what_was_fitted(values, tmp_path):
+    run = finetune(values | {"options": {"calibrate": True}}, quiet=True)
+    assert run.metrics["fitted"]["temperature"] != 1
+    plain, _ = map(ast.literal_eval, run_programs(run, tmp_path, a_text_of_your_own="a superb film"))
+    assert plain == pytest.approx(Run.load(run.path).predict("a superb film")[0]["probabilities"], abs=1e-5)
 
 
 def test_a_new_process_gives_the_same_answers(trained):
@@ -204,6 +221,11 @@ def test_a_vision_transformer_begins_and_runs_as_in_transformers(tmp_path):
     assert looked.seen.dense().shape == (2, 3, 10, 10)
     assert looked.grid == (3, 3)
     assert "through all layers" in (run.path / "report.html").read_text(encoding="utf-8")
+    picture = tmp_path / "picture.png"
+    picture.write_bytes((tmp_path / "own" / "a" / "0.png").read_bytes())
+    plain, ours = map(ast.literal_eval, run_programs(run, tmp_path))
+    assert plain == pytest.approx(run.predict(str(picture))[0]["probabilities"], abs=1e-5)
+    assert ours[0]["label"] == run.predict(str(picture))[0]["label"]
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(values, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Boxes from every kind of file, faults that are recognised, measures against an oracle, and runs from end to end."""
 
+import ast
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from conftest import answer_without_numbers
+from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
@@ -329,6 +330,23 @@ def test_a_run_from_end_to_end(scenes, values, tmp_path):
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert "Average precision of each label" in page
     assert "How each head attended during training" in page
+
+
+@pytest.mark.slow
+def test_the_programs_in_the_card_answer_as_the_run(scenes, values, tmp_path):
+    folder, rows = scenes
+    values["train"]["max_steps"] = 2
+    run = finetune(values | {"monitor": {"every": 0}, "report": {"attention": 0, "baselines": False}}, quiet=True)
+    (tmp_path / "picture.png").write_bytes((folder / rows[1][0]).read_bytes())
+    all_of_them = {'("picture.png")': '("picture.png", threshold=0)'}
+    plain, ours = map(ast.literal_eval, run_programs(run, tmp_path, **all_of_them))
+    [expected] = run.predict(str(tmp_path / "picture.png"))
+    first, theirs = expected["objects"][0], max(plain, key=lambda found: found["score"])
+    assert theirs["score"] == pytest.approx(first["score"], abs=1e-5)
+    assert theirs["label"] == first["label"]
+    x, y, w, h = first["box"]
+    assert list(theirs["box"].values()) == pytest.approx([x, y, x + w, y + h], abs=1.01)  # in whole pixels
+    assert ours[0]["objects"][0] == first
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Recordings of every kind, errors against a textbook count, and recognisers from scratch on words that are tones."""
 
+import ast
 import csv
 import wave
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from conftest import answer_without_numbers
+from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
@@ -112,6 +113,16 @@ def test_predicting_looking_and_evaluating(finished, spoken, tmp_path):
     assert [row["audio"] for row in rows] == [f"{number:02}.wav" for number in range(15)]
     assert rows[1]["predicted_text"] == found["text"]
     assert rows[1]["text"] == "Mid!"
+
+
+@pytest.mark.slow
+def test_the_programs_in_the_card_answer_as_the_run(finished, spoken, tmp_path):
+    said = spoken / "test" / "01.wav"
+    (tmp_path / "sound.wav").write_bytes(said.read_bytes())
+    [expected] = finished.predict(str(said))
+    plain, ours = run_programs(finished, tmp_path)
+    assert plain.strip() == expected["text"]
+    assert ast.literal_eval(ours)[0]["text"] == expected["text"]
 
 
 def test_going_on_ends_in_the_same_weights(finished, values, monkeypatch):

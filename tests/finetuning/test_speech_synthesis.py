@@ -15,7 +15,7 @@ import transformers
 from typer.testing import CliRunner
 
 import regard
-from conftest import answer_without_numbers
+from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError, UnsupportedError
 from regard.finetuning.check import check, prepare
@@ -121,6 +121,12 @@ def test_a_run_from_end_to_end(finished, spoken, tmp_path, monkeypatch):
     assert told.exit_code == 0, told.output
     with (tmp_path / "made.csv").open(newline="") as file:
         assert [row["sound"] for row in csv.DictReader(file)] == ["made/000001.wav"]
+
+
+@pytest.mark.slow
+def test_the_program_in_the_card_runs(finished, tmp_path):
+    assert run_programs(finished, tmp_path, a_text_of_your_own="lo hi") == [""]
+    assert (tmp_path / "made.wav").read_bytes() == finished.predict("lo hi")[0]["sound"].content
 
 
 def test_looking_along_the_text(finished, tmp_path):

@@ -1,13 +1,14 @@
 """Measures against scikit-learn and SciPy, the loss against PyTorch's own, order and lengths of predictions."""
 
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, f1_score
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews_corrcoef
 
 from regard.finetuning.configure import load_config
 from regard.finetuning.tasks import get_task
@@ -27,11 +28,21 @@ def test_wilson(hits):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.max() + 1}x{case.shape[1]}")
 def test_measures_of_a_confusion_matrix(case):
     truth, predicted = case
-    counts = classes.Tallies.of(np.stack([confusion_matrix(truth, predicted, labels=range(8))] * 2))
-    expected = classes.measures(truth, predicted)
+    expected = {
+        "accuracy": accuracy_score(truth, predicted),
+        "macro_f1": f1_score(truth, predicted, average="macro"),
+        "mcc": matthews_corrcoef(truth, predicted) if truth.any() else 0.0,
+    }
+    assert classes.measures(truth, predicted) == pytest.approx(expected, abs=1e-12)
+    counts = classes.Tallies(*(np.stack([each] * 2) for each in classes.Tallies.of(truth, predicted, 8)))
+    matrix = confusion_matrix(truth, predicted, labels=range(8))
+    np.testing.assert_array_equal([each[0] for each in counts], [np.diag(matrix), matrix.sum(1), matrix.sum(0)])
     np.testing.assert_allclose(classes.macro_f1(counts), expected["macro_f1"])
     np.testing.assert_allclose(classes.matthews(counts), expected["mcc"], atol=1e-12)
-    assert expected["macro_f1"] == f1_score(truth, predicted, average="macro")
+    odds, spec = np.eye(8)[predicted], {"labels": list("abcdefgh")}
+    batches = [SimpleNamespace(predictions=odds[n::2], label_ids=truth[n::2]) for n in range(2)]
+    found = classes.validate(sum(classes.tally(batch, spec) for batch in batches), spec)
+    assert found == pytest.approx({name: expected[name] for name in ("accuracy", "macro_f1")})
 
 
 def test_drawn_tallies_are_those_of_the_confusion_matrices_of_the_same_rows():
@@ -53,6 +64,19 @@ def test_intervals_of_thousands_of_labels_are_no_matter_of_gigabytes():
     tracemalloc.stop()
     assert scores["macro_f1"].value == 1
     assert most < 512 * 2**20
+
+
+def test_very_many_labels_take_no_square_of_memory():
+    labels = 100_000
+    truth, spec = np.arange(labels), {"labels": range(labels)}
+    odds = np.zeros((3, labels), np.float32)
+    tracemalloc.start()
+    found = classes.validate(classes.tally(SimpleNamespace(predictions=odds, label_ids=truth[:3]), spec), spec)
+    assert found["accuracy"] == pytest.approx(1 / 3)
+    assert classes.measures(truth.tolist(), truth.tolist()) == {"accuracy": 1, "macro_f1": 1, "mcc": 1}
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 64 * 2**20
 
 
 def test_intervals_hold_the_value_and_shrink_with_the_rows():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from regard.errors import ConfigError, DataError, RegardError
 from regard.finetuning.runs.run import Run
 
 CARD = "README.md"
+OURS = re.compile(r"```python\n(from pathlib import Path\n\n)?import regard\n")
+"""How the program begins that needs the run."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def _upload(files: dict[str, Path], name: str, token: str, private: bool, folder
 
 def _renamed(card: str, folder: Path, name: str) -> str:
     """Name the model as the hub does, where the card's programs name its folder, and leave out what needs the run."""
-    ours = card.find("```python\nimport regard\n")
+    ours = next((found.start() for found in OURS.finditer(card)), -1)
     if ours >= 0:
         end = card.index("```", ours + 3) + 3
         card = card[:ours].rstrip() + card[end:]

@@ -59,8 +59,8 @@ class Found:
         score: how sure the model is.
         box: left, top, width and height in fractions of the picture.
         patches: where its query looks, `(rows, columns)`: shares of the attention, the mean of layers and heads. A
-            query that looks at a few points shares it among the patches around each (`transformers_deformable`). None
-            for models of whose deformable attention nothing is known.
+            query that looks at a few points shares it among the patches around each, as
+            `regard.models.transformers.deformable` says. None where nothing is known of a model's deformable attention.
     """
 
     label: str

@@ -24,6 +24,8 @@ SHOWN = 200
 """Characters of an input on the page."""
 ROWS = 50
 """Rows that are answered otherwise on the page."""
+LABELS = 100
+"""Labels whose F1 is on the page."""
 
 Row = dict[str, Any]
 Interval = tuple[float, float]
@@ -119,11 +121,13 @@ class Comparison:
             [str(each.given)[:SHOWN], _shown(each.truth), *map(_shown, each.answers)]
             for each in (self.changes or [])[:ROWS]
         ]
+        classes, apart = self.classes, _most_apart(self.classes)
+        fewer = f"; the {len(apart)} of {len(classes)} that differ most" if len(apart) < len(classes) else ""
         total = len(self.changes or [])
         more = f"; the first {ROWS} of {total}" if total > ROWS else ""
         return [
             Table("Measures", ["measure", *self.runs, *_columns(self.runs)], [*map(_measure_row, self.measures)]),
-            Table("F1 of each label", ["label", *self.runs], [[k, *map(_plain, v)] for k, v in self.classes.items()]),
+            Table(f"F1 of each label{fewer}", ["label", *self.runs], [[k, *map(_plain, classes[k])] for k in apart]),
             Table(
                 "Settings that differ",
                 ["setting", *self.runs],
@@ -261,6 +265,17 @@ def _interval(bounds: Sequence[float] | None) -> Interval | None:
 def _classes(each: Sequence[dict[str, Any]]) -> dict[str, list[float | None]]:
     labels = dict.fromkeys(label for classes in each for label in classes)
     return {label: [classes[label]["f1"] if label in classes else None for classes in each] for label in labels}
+
+
+def _most_apart(classes: dict[str, list[float | None]]) -> list[str]:
+    """Return the labels whose F1 differs most among the runs, all of them if they are few; in their order."""
+
+    def apart(label: str) -> float:
+        known = [value for value in classes[label] if value is not None]
+        return max(known) - min(known) if known else 0.0
+
+    chosen = set(sorted(classes, key=apart, reverse=True)[:LABELS])
+    return [label for label in classes if label in chosen]
 
 
 def _changes(runs: Sequence[Run], rows: Sequence[list[Row]]) -> list[Change] | None:

@@ -77,24 +77,69 @@ print(find("picture.png"))
 """,
     "speech-recognition": """\
 from scipy.io import wavfile
+from scipy.signal import resample_poly
 from transformers import pipeline
 
 hear = pipeline("automatic-speech-recognition", model="{model}")
 rate, sound = wavfile.read("sound.wav")  # 16-bit, one channel
-print(hear({{"raw": sound / 32768, "sampling_rate": rate}})["text"])
+wanted = hear.feature_extractor.sampling_rate
+print(hear({{"raw": resample_poly(sound / 32768, wanted, rate), "sampling_rate": wanted}})["text"])
 """,
 }
 KERAS = """\
+from pathlib import Path
+
 import keras
 import keras_hub  # which knows the layers
+from huggingface_hub import snapshot_download
 
-model = keras.saving.load_model("{model}/model.keras", compile=False)
+name = "{model}"
+folder = Path(name if Path(name).is_dir() else snapshot_download(name))
+model = keras.saving.load_model(folder / "model.keras", compile=False)
+"""
+KERAS_TEXTS = """\
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+read = tokenizer(["a text of your own"], truncation=True, return_token_type_ids=True, return_tensors="np")
+names = {{"token_ids": "input_ids", "padding_mask": "attention_mask", "segment_ids": "token_type_ids"}}
+logits = model.predict({{name: read[names[name]] for name in model.input}}, verbose=0)
+"""
+KERAS_PICTURES = """\
+from PIL import Image
+from transformers import AutoImageProcessor
+
+processor = AutoImageProcessor.from_pretrained(folder)
+pixels = processor(Image.open("picture.png").convert("RGB"), return_tensors="np")["pixel_values"]
+logits = model.predict(pixels.transpose(0, 2, 3, 1), verbose=0)
+"""
+KERAS_TEMPERED = """\
+import json
+
+logits = logits / json.loads((folder / "calibration.json").read_text())["temperature"]  # fitted on validation rows
+"""
+KERAS_SINGLE = """\
+labels = {labels}
+probabilities = keras.ops.convert_to_numpy(keras.ops.softmax(logits))[0]
+print(dict(zip(labels, probabilities.tolist())))
 """
 OURS = """\
 import regard
 
-regard.predict("{run}", ["{input} of your own"])
+print(regard.predict("{run}", [{input}]))
 """
+OURS_MADE = """\
+from pathlib import Path
+
+import regard
+
+[made] = regard.predict("{run}", [{input}])
+made["{key}"].save(Path("made{ending}"))
+"""
+MADE = {"speech-synthesis": ("sound", ".wav"), "image-generation": ("picture", ".png")}
+"""What a prediction calls the file that is made, and what its name ends in."""
+OWN = {"image": "picture.png", "audio": "sound.wav"}
+"""What programs ask about, where it is no text."""
 
 
 def programs(config: Config, spec: Spec, fitted: dict[str, Any], model: Path) -> list[str]:
@@ -104,9 +149,13 @@ def programs(config: Config, spec: Spec, fitted: dict[str, Any], model: Path) ->
         fitted: what was fitted on validation rows, such as a temperature.
         model: the folder of the model.
     """
-    plain = KERAS if config.framework != "torch" else _plain(config.task, spec, fitted)
-    names = {"model": model.as_posix(), "run": model.parent.as_posix(), "input": get_task(config.task).INPUT}
-    return [program.format(**names) for program in (plain, OURS) if program]
+    plain = (_plain if config.framework == "torch" else _plain_keras)(config.task, spec, fitted)
+    role, labels = get_task(config.task).INPUT, list(spec.get("labels", ()))
+    own = OWN.get(role, labels[0] if role == "label" and labels else f"a {role} of your own")
+    names = {"model": model.as_posix(), "run": model.parent.as_posix(), "input": repr(own), "labels": repr(labels)}
+    names |= dict(zip(("key", "ending"), MADE.get(config.task, ()), strict=False))
+    ours = OURS_MADE if config.task in MADE else OURS
+    return [program.format(**names) for program in (plain, ours) if program]
 
 
 def _plain(task: str, spec: Spec, fitted: dict[str, Any]) -> str:
@@ -119,6 +168,11 @@ def _plain(task: str, spec: Spec, fitted: dict[str, Any]) -> str:
     if kind == "multi":
         return TEXTS + tempered + SEVERAL + (THRESHOLDS if "thresholds" in fitted else HALF)
     return TEXTS + (NUMBER if kind == "regression" else tempered + SINGLE)
+
+
+def _plain_keras(task: str, spec: Spec, fitted: dict[str, Any]) -> str:
+    read = KERAS_PICTURES if task == "image-classification" else KERAS_TEXTS
+    return KERAS + read + (KERAS_TEMPERED if "temperature" in fitted else "") + KERAS_SINGLE
 
 
 def license_of(config: Config) -> str | None:

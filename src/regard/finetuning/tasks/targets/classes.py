@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
@@ -175,16 +174,23 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
 
 
 class Tallies(NamedTuple):
-    """What a confusion matrix comes to for each label, `(..., K)`; no measure needs its K x K cells."""
+    """What a confusion matrix comes to for each label, `(..., K)`; no measure needs its K x K cells.
+
+    Attributes:
+        right: rows of the label that were given it.
+        truth: rows of the label.
+        predicted: rows that were given it.
+    """
 
     right: np.ndarray
     truth: np.ndarray
     predicted: np.ndarray
 
     @classmethod
-    def of(cls, confusion: np.ndarray) -> Tallies:
-        """Of matrices `(..., K, K)` with a row for each true label."""
-        return cls(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1), confusion.sum(-2))
+    def of(cls, truth: np.ndarray, predicted: np.ndarray, labels: int) -> Tallies:
+        """Of the numbers of rows' labels and of those that they were given."""
+        right = truth[truth == predicted]
+        return cls(*(np.bincount(each, minlength=labels) for each in (right, truth, predicted)))
 
 
 def resampled(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[str]) -> Tallies:
@@ -195,22 +201,20 @@ def resampled(truth: Sequence[str], predicted: Sequence[str], labels: Sequence[s
     draws = []
     for _ in range(RESAMPLES):
         rows = rng.integers(len(true), size=len(true))
-        right = true[rows][true[rows] == said[rows]]
-        draws.append([np.bincount(each, minlength=len(labels)) for each in (right, true[rows], said[rows])])
+        draws.append(Tallies.of(true[rows], said[rows], len(labels)))
     return Tallies(*np.moveaxis(np.array(draws), 1, 0))
 
 
-def measures(truth: Any, predicted: Any) -> dict[str, float]:
+def measures(truth: Sequence[Any], predicted: Sequence[Any]) -> dict[str, float]:
     """Return accuracy, macro F1 and Matthews' correlation."""
-    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="A single label was found")
-        return {
-            "accuracy": float(accuracy_score(truth, predicted)),
-            "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
-            "mcc": float(matthews_corrcoef(truth, predicted)),
-        }
+    number = {label: n for n, label in enumerate(dict.fromkeys([*truth, *predicted]))}
+    true, said = (np.array([number[label] for label in each]) for each in (truth, predicted))
+    tallies = Tallies.of(true, said, len(number))
+    return {
+        "accuracy": float(tallies.right.sum() / len(truth)),
+        "macro_f1": float(macro_f1(tallies)),
+        "mcc": float(matthews(tallies)),
+    }
 
 
 def macro_f1(tallies: Tallies) -> np.ndarray:
@@ -259,15 +263,14 @@ def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
 
 
 def tally(outputs: Any, spec: Spec) -> np.ndarray:
-    """Count the rows of each label (a row) that were given each label (a column)."""
-    labels = len(spec["labels"])
-    places = np.asarray(outputs.label_ids) * labels + outputs.predictions.argmax(-1)
-    return np.bincount(places, minlength=labels * labels).reshape(labels, labels)
+    """Count for each label what `Tallies` holds: `(3, K)`."""
+    return np.array(Tallies.of(np.asarray(outputs.label_ids), outputs.predictions.argmax(-1), len(spec["labels"])))
 
 
 def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
     """Return accuracy and macro F1."""
-    return {"accuracy": float(np.trace(tally) / tally.sum()), "macro_f1": float(macro_f1(Tallies.of(tally)))}
+    tallies = Tallies(*tally)
+    return {"accuracy": float(tallies.right.sum() / tallies.truth.sum()), "macro_f1": float(macro_f1(tallies))}
 
 
 def fit(logits: np.ndarray, truth: np.ndarray, config: Config) -> dict[str, Any]:

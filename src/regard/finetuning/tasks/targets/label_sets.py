@@ -1,4 +1,4 @@
-"""Any number of labels a row, such as the topics of an article: what `_classes` is for one."""
+"""Any number of labels a row, such as the topics of an article: what `classes` is for one."""
 
 from __future__ import annotations
 

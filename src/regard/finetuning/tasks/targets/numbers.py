@@ -1,4 +1,4 @@
-"""A number a row, such as a mean rating: what `_classes` is for one label."""
+"""A number a row, such as a mean rating: what `classes` is for one label."""
 
 from __future__ import annotations
 

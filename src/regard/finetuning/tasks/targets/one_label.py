@@ -1,4 +1,4 @@
-"""One label a row, by the names that `_label_sets` and `_numbers` have too."""
+"""One label a row, by the names that `label_sets` and `numbers` have too."""
 
 from __future__ import annotations
 
