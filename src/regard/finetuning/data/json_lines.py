@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
-from regard.finetuning.headers import each_once
+from regard.finetuning.data.headers import each_once
 
 if TYPE_CHECKING:
     pass

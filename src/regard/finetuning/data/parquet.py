@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
-from regard.finetuning.headers import require_own_names
+from regard.finetuning.data.headers import require_own_names
 
 if TYPE_CHECKING:
     from datasets import Dataset

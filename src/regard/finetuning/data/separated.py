@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regard.errors import DataError
+from regard.finetuning.data.headers import with_own_names
 from regard.finetuning.data.spreadsheets import SHEET, read_spreadsheet
-from regard.finetuning.headers import with_own_names
 
 if TYPE_CHECKING:
     pass

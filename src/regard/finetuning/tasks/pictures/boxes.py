@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError
+from regard.finetuning.data.headers import require_own_names
 from regard.finetuning.data.tables import Part
-from regard.finetuning.headers import require_own_names
 from regard.finetuning.tasks import input_files
 from regard.inspection.report.content import Finding
 
