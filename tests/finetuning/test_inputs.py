@@ -5,9 +5,11 @@ import os
 import pytest
 from typer.testing import CliRunner
 
+import regard
 from conftest import write_csv
 from regard.cli import app
 from regard.commands.inputs import looks_like_a_path
+from regard.errors import DataError
 from regard.finetuning.data.tables import read_table
 
 PATHS = [
@@ -153,6 +155,16 @@ def test_an_empty_text_is_refused(finished, text):
     told = refused(run("predict", finished.path, "a film", text))
     assert told == "predict: need a text to work on; got an empty one, input 2; leave it out."
     assert refused(run("look", finished.path, text)).endswith("got an empty text; write one.")
+
+
+@pytest.mark.parametrize("given", [["a film", ""], ["a film", " \n"], ("dull", "\t")])
+def test_an_empty_text_is_refused_from_python_too(finished, given):
+    for predict in (finished.predict, lambda texts: regard.predict(finished.path, texts)):
+        with pytest.raises(DataError) as caught:
+            predict(given)
+        assert str(caught.value) == "predict: need a text to work on; got an empty one, input 2; leave it out."
+    with pytest.raises(DataError, match="got an empty one, input 1"):
+        finished.predict("")
 
 
 def test_empty_texts_of_a_table_are_told(finished, tmp_path):

@@ -97,6 +97,27 @@ def test_keras_loads_the_model_by_itself(trained):
     np.testing.assert_allclose(list(found["probabilities"].values()), expected, atol=1e-5)
 
 
+def test_an_answer_does_not_depend_on_the_texts_beside_it(trained, monkeypatch):
+    texts = ["superb", "the plot of a dull film", "a", "film " * 40, "dull music and witty actors with a hollow story"]
+
+    def odds(found):
+        return np.array([list(each["probabilities"].values()) for each in found])
+
+    alone = np.concatenate([odds(trained.predict([text])) for text in texts])
+    for order in (slice(None), slice(None, None, -1)):
+        np.testing.assert_allclose(odds(trained.predict(texts[order])), alone[order], atol=2e-6)
+
+    def unmasked(model, batch, rows=None):
+        inputs = as_inputs(model, batch, rows)
+        return inputs | {"padding_mask": np.ones_like(inputs["padding_mask"])}
+
+    from regard.finetuning.frameworks import keras
+    from regard.finetuning.frameworks.keras.batches import as_inputs
+
+    monkeypatch.setattr(keras, "as_inputs", unmasked)  # what is compared can differ
+    assert np.abs(odds(trained.predict(texts)) - alone).max() > 5e-5
+
+
 @pytest.mark.slow
 def test_the_programs_in_the_card_answer_as_the_run(trained, tmp_path):
     plain, ours = map(ast.literal_eval, run_programs(trained, tmp_path, a_text_of_your_own="a superb film"))
@@ -114,7 +135,7 @@ def test_the_program_in_the_card_applies_what_was_fitted(values, tmp_path):
 
 
 def test_a_new_process_gives_the_same_answers(trained):
-    texts = ["a superb film", "dull", "the plot and the actors of a film with music", ""]
+    texts = ["a superb film", "dull", "the plot and the actors of a film with music", "."]
     code = "import json, sys, regard; print(json.dumps(regard.predict(sys.argv[1], sys.argv[2:])))"
     done = subprocess.run(
         [sys.executable, "-c", code, trained.path, *texts], capture_output=True, text=True, check=True

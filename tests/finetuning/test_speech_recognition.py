@@ -209,6 +209,15 @@ def test_long_recordings_are_cut_where_they_are_quiet():
     assert len(recordings.pieces(sound[:16_000], 16_000)) == 1
 
 
+def test_a_look_tells_what_it_does_not_hear(finished, tmp_path):
+    for seconds, told in ((1, ""), (3.25, "the last 2.2 seconds of the sound are beyond what the model hears at once")):
+        sound = np.resize(tone("low", 1), int(8000 * seconds))
+        looked = CliRunner().invoke(app, ["look", str(finished.path), str(write_sound(tmp_path / "s.wav", sound))])
+        assert looked.exit_code == 0, looked.output
+        assert looked.stderr.startswith(f"regard: {told}" if told else "")
+        assert bool(looked.stderr) == bool(told)
+
+
 def test_a_shorter_window_reads_as_the_beginning_of_the_longer_one(finished):
     from transformers import WhisperForConditionalGeneration
 

@@ -13,7 +13,8 @@ from PIL import Image
 from regard.errors import DataError
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.columns import normalize
-from regard.finetuning.data.splits import belonging_together, read_splits, set_aside
+from regard.finetuning.data.splits import belonging_together, read_splits, set_aside, told_of_no_test
+from regard.inspection.report.content import Finding
 
 WORDS = ["film", "plot", "music", "scene", "actor", "story", "light", "sound", "voice", "colour"]
 
@@ -202,11 +203,32 @@ def test_sheets_that_are_left_out_are_told(tmp_path):
 
 def test_no_test_is_told(tmp_path):
     path = write(tmp_path / "t.jsonl", [{"text": text(n), "label": "ab"[n % 2]} for n in range(40)])
-    assert told(parted(path)) == [
-        "test: no rows measure the result but those of validation, which choose the checkpoint, so the score flatters; "
-        "set data.test to a fraction or a file"
-    ]
-    assert told(parted(path, test=0.2)) == []
+    without = parted(path).tables
+
+    def said(spec=None, tables=without, **changes):
+        return told_of_no_test(tables, load_config(configured(path), changes), spec or {})
+
+    def flatters(why):
+        return [
+            Finding(
+                "warning",
+                f"test: no rows measure the result but those of validation, which {why}, so the score flatters; set "
+                "data.test to a fraction or a file",
+            )
+        ]
+
+    assert said() == flatters("choose the checkpoint")
+    last = {"train.keep": "last"}
+    fair = "test: no rows measure the result but those of validation, by which nothing is chosen: the score is that of "
+    assert said(**last) == said({"kind": "single"}, **last) == [Finding("ok", f"{fair}new rows")]
+    assert said(**last, **{"train.patience": 2}) == flatters("say when training ends")
+    assert said({"kind": "multi"}, **last) == flatters("fit the thresholds")
+    assert said({"kind": "multi"}, **last, **{"options.thresholds": "half"})[0].level == "ok"
+    changes = {"train.patience": 2, "options.calibrate": True}
+    assert said({"kind": "multi"}, **changes) == flatters(
+        "choose the checkpoint, say when training ends, fit the temperature and fit the thresholds"
+    )
+    assert said(tables=parted(path, test=0.2).tables) == []
 
 
 def picture(path, shade):

@@ -13,6 +13,7 @@ from regard.errors import DataError
 from regard.finetuning.data.columns import FILES
 from regard.finetuning.data.lines import kind_of
 from regard.finetuning.data.tables import TABLES, neighbours, stream
+from regard.finetuning.runs.run import empty_input
 from regard.looking.files import require_regular
 from regard.looking.pictures import PICTURES
 from regard.looking.sounds import OTHER_SOUNDS, SOUNDS
@@ -104,7 +105,7 @@ def _must_be_there(text: str, run: Any) -> bool:
 
 def _text(text: str, number: int, run: Any) -> str:
     if not text.strip():
-        raise DataError(f"predict: need a {run.input} to work on; got an empty one, input {number}; leave it out.")
+        raise empty_input(run.input, number)
     if lone := half(text):
         raise DataError(
             f"predict: need text in UTF-8; got half of a surrogate pair ({lone}) in input {number}; correct it."

@@ -65,6 +65,9 @@ def look(
     if seen.hidden:
         say(seen.hidden)
     warn_of_cuts(int(looked.cut > 0), 1)
+    if looked.unheard:
+        told = f"regard: the last {looked.unheard:.1f} seconds of the sound are beyond what the model hears at once"
+        say(f"{told}; they are left out: cut the sound to see them", err=True)
     measured = faithful or (faithful is None and len(looked.labels) <= 64)
     found = seen.faithfulness() if measured else None
     if found is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regard.finetuning.config import Config
 from regard.finetuning.configure import load_config
-from regard.finetuning.data.splits import read_splits
+from regard.finetuning.data.splits import read_splits, told_of_no_test
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.loading import loading
 from regard.finetuning.tasks import bases, get_task
@@ -48,6 +48,11 @@ def prepare(config: Config) -> Prepared:
     with loading("what prepares the inputs of a model", config.source):
         processor = task.load_processor(config.source, config, splits["train"])
     encoded = {name: task.encode(name, split, processor, spec, sources) for name, split in splits.items()}
-    findings = [*parted.findings, *findings, *(finding for part in encoded.values() for finding in part.findings)]
+    findings = [
+        *parted.findings,
+        *told_of_no_test(splits, config, spec),
+        *findings,
+        *(finding for part in encoded.values() for finding in part.findings),
+    ]
     rows = {name: len(split) for name, split in splits.items()}
     return Prepared(config, sources, splits, encoded, processor, Check(findings, rows, spec))

@@ -24,6 +24,7 @@ class Looked:
         picture: the picture as the model saw it, `(height, width, 3)` in 0..1.
         grid: its rows and columns of patches.
         moment: how long each position of a sound is, in seconds.
+        unheard: seconds at the end of a sound that the model did not hear.
         score: takes which positions are kept, booleans `(cases, n)`, and gives the probability of the answer in each
             case; None for a model that decides nothing.
         removable: which positions may be taken away, `(n,)`.
@@ -42,6 +43,7 @@ class Looked:
     picture: np.ndarray | None = None
     grid: tuple[int, int] | None = None
     moment: float = 0.0
+    unheard: float = 0.0
     score: Callable[[np.ndarray], np.ndarray] | None = None
     removable: np.ndarray | None = None
     words: list[tuple[str, float, float]] = field(default_factory=list)

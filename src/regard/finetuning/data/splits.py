@@ -14,7 +14,7 @@ from regard.finetuning.config import Config
 from regard.finetuning.data.columns import GROUP, take_columns
 from regard.finetuning.data.spreadsheets import told_of_sheets
 from regard.finetuning.data.tables import Part, read_rows, read_table
-from regard.finetuning.tasks import Task, duplicates, get_task
+from regard.finetuning.tasks import Spec, Task, duplicates, get_task
 from regard.finetuning.tasks.targets.classes import require_few
 from regard.inspection.report.content import Finding
 
@@ -61,7 +61,7 @@ def read_splits(config: Config) -> Splits:
             findings += found
     tables = {name: tables[name] for name in PARTS if name in tables}
     findings = [*_told_of_sheets(sources.values(), config), *findings]
-    return Splits(tables, reading, findings + _group_findings(tables, config) + _told_of_no_test(tables), config)
+    return Splits(tables, reading, findings + _group_findings(tables, config), config)
 
 
 def _with_own_parts(config: Config, task: Task) -> tuple[Config, dict[str, Part], list[Finding]]:
@@ -260,10 +260,17 @@ def _group_findings(tables: dict[str, Dataset], config: Config) -> list[Finding]
     return found + duplicates.leaks(keys, "group")
 
 
-def _told_of_no_test(tables: dict[str, Dataset]) -> list[Finding]:
+def told_of_no_test(tables: dict[str, Dataset], config: Config, spec: Spec) -> list[Finding]:
+    """Say what the rows of validation did before they measure the result, where there are no others."""
     if "test" in tables:
         return []
-    told = (
-        "test: no rows measure the result but those of validation, which choose the checkpoint, so the score flatters"
-    )
-    return [Finding("warning", f"{told}; set data.test to a fraction or a file")]
+    options, chosen = config.options, []
+    chosen += ["choose the checkpoint"] * (config.train.keep == "best")
+    chosen += ["say when training ends"] * (config.train.patience is not None)
+    chosen += ["fit the temperature"] * bool(options.get("calibrate"))
+    chosen += ["fit the thresholds"] * (spec.get("kind") == "multi" and options.get("thresholds") == "validation")
+    told = "test: no rows measure the result but those of validation"
+    if not chosen:
+        return [Finding("ok", f"{told}, by which nothing is chosen: the score is that of new rows")]
+    named = " and ".join([", ".join(chosen[:-1]), chosen[-1]] if len(chosen) > 1 else chosen)
+    return [Finding("warning", f"{told}, which {named}, so the score flatters; set data.test to a fraction or a file")]

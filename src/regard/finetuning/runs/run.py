@@ -144,7 +144,7 @@ class Run:
         if self.task.read and spec.get("reading"):
             split = self.task.read(split, spec["reading"], str(data))
         self.task.inspect_held_out(split, str(data), spec)
-        predictions = self.predict(split[self.task.INPUT], progress=progress)
+        predictions = self.respond(split[self.task.INPUT], Display(quiet=not progress))
         return self.task.measure(split, predictions, spec)
 
 
@@ -161,7 +161,7 @@ def predict(run: Run | str | Path, inputs: Sequence[Any] | str, *, progress: boo
         `probability`, `probabilities` of all labels, and `tokens_cut`, the number of tokens too many for the model.
 
     Raises:
-        DataError: there is no such run, or an input is none that the task reads.
+        DataError: there is no such run, or an input is empty or none that the task reads.
     """
     return Run.load(run).predict(inputs, progress=progress)
 
@@ -198,11 +198,18 @@ def _listed(inputs: Any, role: str) -> list[Any]:
         )
     found = [fspath(each) if role in FILES and isinstance(each, PathLike) else each for each in inputs]
     for number, each in enumerate(found, start=1):
+        if isinstance(each, str) and not each.strip():
+            raise empty_input(role, number)
         if role not in FILES and isinstance(each, str) and (lone := half(each)):
             raise DataError(
                 f"predict: need whole characters; got half of a surrogate pair ({lone}) in input {number}; correct it."
             )
     return found
+
+
+def empty_input(role: str, number: int) -> DataError:
+    """Say that there is nothing in an input, of which nothing can be said."""
+    return DataError(f"predict: need a {role} to work on; got an empty one, input {number}; leave it out.")
 
 
 def _require_columns(columns: Any, known: Mapping[str, Any], one: Set[str]) -> None:

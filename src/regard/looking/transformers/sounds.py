@@ -30,6 +30,7 @@ def listen(model: Any, processor: Any, path: str) -> Looked:
     sound = read_sound(path, rate)
     batch = extractor(sound, sampling_rate=rate, return_tensors="pt")
     batch = {name: batch[name].to(model.device) for name in ("input_features", "input_values") if name in batch}
+    unheard = max(len(sound) - getattr(extractor, "n_samples", len(sound)), 0) / rate
     words: list[tuple[str, float, float]] = []
     if model.config.is_encoder_decoder and model.can_generate():
         words = transcribe(model, processor, batch, len(sound) / rate)
@@ -42,7 +43,7 @@ def listen(model: Any, processor: Any, path: str) -> Looked:
     seconds = (whole or len(sound) / rate) / length
     labels = [f"{place * seconds:.2f} s" for place in range(length)]
     said = " ".join(word for word, *_ in words)
-    return Looked("audio", labels, seen.over(length), said, moment=seconds, words=words)
+    return Looked("audio", labels, seen.over(length), said, moment=seconds, unheard=unheard, words=words)
 
 
 def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:
