@@ -111,10 +111,10 @@ def test_an_answer_does_not_depend_on_the_texts_beside_it(trained, monkeypatch):
         inputs = as_inputs(model, batch, rows)
         return inputs | {"padding_mask": np.ones_like(inputs["padding_mask"])}
 
-    from regard.finetuning.frameworks import keras
-    from regard.finetuning.frameworks.keras.batches import as_inputs
+    from regard.finetuning.frameworks.keras import batches
 
-    monkeypatch.setattr(keras, "as_inputs", unmasked)  # what is compared can differ
+    as_inputs = batches.as_inputs
+    monkeypatch.setattr(batches, "as_inputs", unmasked)  # what is compared can differ
     assert np.abs(odds(trained.predict(texts)) - alone).max() > 5e-5
 
 

@@ -11,6 +11,7 @@ import keras
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Data
+from regard.finetuning.frameworks.keras.batches import logits
 from regard.finetuning.frameworks.keras.models import load, require_family
 from regard.finetuning.frameworks.keras.train import train_into
 from regard.looking.keras import look, read
