@@ -4,6 +4,7 @@ import csv
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,14 @@ def _asked_here(monkeypatch):
     from regard.finetuning.training import reload
 
     monkeypatch.setattr(reload, "FRESH", False)
+
+
+@pytest.fixture
+def limited():
+    """Let files grow to so many bytes and no more, which is what a full disk does to those who write."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,9 @@ TensorFlow in this process, which Keras chooses once; JAX and PyTorch in process
 """
 
 import ast
+import importlib
 import json
+import resource
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 
 from conftest import make_values, run_programs
 from regard.cli import app
-from regard.errors import ConfigError, UnsupportedError
+from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning.check import check, prepare
 from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import framework_of, get_framework
@@ -247,6 +249,38 @@ def test_a_vision_transformer_begins_and_runs_as_in_transformers(tmp_path):
     plain, ours = map(ast.literal_eval, run_programs(run, tmp_path))
     assert plain == pytest.approx(run.predict(str(picture))[0]["probabilities"], abs=1e-5)
     assert ours[0]["label"] == run.predict(str(picture))[0]["label"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("writer", "call", "safe"),
+    [("checkpoints:np.savez", 2, "step 3"), ("models:save", 1, "step 6")],
+)
+def test_no_room_stops_the_run_with_its_last_checkpoint_whole(
+    values, tmp_path, monkeypatch, limited, writer, call, safe
+):
+    module, _, path = writer.partition(":")
+    owner = importlib.import_module(f"regard.finetuning.frameworks.keras.{module}")
+    *inner, name = path.split(".")
+    for each in inner:
+        owner = getattr(owner, each)
+    write, left = getattr(owner, name), iter(range(call - 1))
+
+    def full(*args, **options):
+        if next(left, None) is None:
+            limited(20_000)
+        return write(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, full)
+        told = refusal(finetune, values, quiet=True, error=RegardError)
+    limited(resource.RLIM_INFINITY)
+    assert told.startswith(f"{tmp_path}/run: need room to write; got a disk with ")
+    assert f"the checkpoint of {safe} is whole" in told
+    hidden = [each.name for each in (tmp_path / "run").rglob(".*") if each.name != ".lock"]
+    assert hidden == []
+    assert not (tmp_path / "run" / "model").exists()
+    assert finetune(values, resume=True, quiet=True).state["steps"] == 6
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(values, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -140,14 +139,6 @@ def test_an_output_without_room_is_told(tmp_path, arguments, where):
 UNWRITTEN = "need files that can be read and written; got '{}'; check the path, its rights and room."
 
 
-@pytest.fixture
-def limited():
-    """Let files grow to so many bytes and no more, which is what a full disk does to those who write."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda most: resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("most", [0, 100, 8192])
 @pytest.mark.parametrize(
     ("arguments", "suffix", "old"),
@@ -160,6 +151,7 @@ def limited():
         ("look RUN film", ".png", True),
         ("compare RUN RUN", ".html", True),
         ("export RUN", "", False),
+        pytest.param("export RUN --format onnx", "", False, marks=pytest.mark.slow),
     ],
 )
 def test_a_full_disk_is_told_with_what_was_not_written(finished, tmp_path, arguments, suffix, old, most, limited):

@@ -8,6 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from PIL import Image
 
 from regard.errors import DataError
@@ -56,6 +57,35 @@ def test_each_label_is_set_aside_as_often_as_it_is_there(fraction, sizes):
     for label, size in enumerate(sizes):
         assert abs(held[str(label)] - fraction * size) < 1.01
         assert held[str(label)] < size
+
+
+@pytest.mark.parametrize("labels", ["sorted", "mixed"])
+def test_every_row_of_a_label_is_set_aside_as_likely_as_any_other_and_with_no_neighbour(labels):
+    names = ["a"] * 36 + ["b"] * 24 + ["c"] * 12
+    names = names if labels == "sorted" else np.random.default_rng(1).permutation(names).tolist()
+    draws = np.zeros((2000, len(names)), bool)
+    for seed, draw in enumerate(draws):
+        draw[set_aside([[row] for row in range(len(names))], 0.25, seed, [[name] for name in names])] = True
+    for label, count in Counter(names).items():
+        rows = np.array(names) == label
+        assert set(draws[:, rows].sum(1)) == {count // 4}
+        found, spread = draws[:, rows].mean(0), (0.25 * 0.75 / len(draws)) ** 0.5
+        assert np.abs(found - 0.25).max() < 4.5 * spread
+        together = (draws[:, rows][:, 1:] & draws[:, rows][:, :-1]).mean()
+        by_chance = 0.25 * (count // 4 - 1) / (count - 1)
+        assert together == pytest.approx(by_chance, abs=0.003)
+
+
+def test_rows_keep_their_order_on_both_sides(tmp_path):
+    rows = [{"text": text(n), "label": "abc"[n // 60]} for n in range(180)]  # as a folder of classes yields them
+    for seed in range(5):
+        config = load_config(configured(write(tmp_path / "t.jsonl", rows), validation=0.1, test=0.2), {"seed": seed})
+        tables = {name: list(table) for name, table in read_splits(config).tables.items()}
+        assert {name: len(part) for name, part in tables.items()} == {"train": 129, "validation": 18, "test": 33}
+        for part in tables.values():
+            assert part == [row for row in rows if row in part]
+        assert sorted(str(row) for part in tables.values() for row in part) == sorted(map(str, rows))
+        assert all(len(set(counts(part).values())) == 1 for part in map(Dataset.from_list, tables.values()))
 
 
 def test_sets_of_labels_and_their_members_are_shared_out():

@@ -64,7 +64,8 @@ class Data(Section):
     Attributes:
         train: file to learn from (`.csv`, `.tsv`, `.jsonl`, each also with `.gz` behind, `.parquet`, `.xlsx`).
         validation: file that chooses the checkpoint, or a fraction to set aside of `train`.
-        test: file that measures the result, or a fraction to set aside of `train`; without it `validation` does.
+        test: file that measures the result, or a fraction to set aside of what `validation` leaves of `train`; without
+            it `validation` does.
         columns: the task's name of a column -> your name of it; the same name if left out. Labels with a column each
             are a list of names, or a pattern such as `genre_*`.
         sheet: which sheet of workbooks; their first if left out.
