@@ -83,6 +83,7 @@ def test_a_run_put_aside_twice_is_the_first(old):
     assert contents(old) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_last_step_stops_the_run_too(values, monkeypatch):
     """It is saved with all its steps, and its model is made when it is resumed."""
     import signal

@@ -32,9 +32,9 @@ def pair(tiny, tmp_path_factory):
     for name, part in {"train": rows[:140], "validation": rows[140:180], "test": rows[180:]}.items():
         write_csv(folder / f"{name}.csv", part)
     found = []
-    for name, steps in {"long": 200, "short": 60}.items():
+    for name, steps in {"long": 140, "short": 30}.items():
         values = make_values(tiny, folder, folder / name)
-        values["train"] |= {"max_steps": steps, "evaluate_every": 20}
+        values["train"] |= {"max_steps": steps, "evaluate_every": 0.5}
         values["report"] |= {"baselines": False, "attention": 0}
         found.append(finetune(values, quiet=True))
     return found
@@ -81,7 +81,7 @@ def test_rows_that_one_has_right_are_listed(pair):
 def test_settings_that_differ_and_labels_are_side_by_side(pair):
     found = compare(*pair)
     assert found.runs == ["long", "short"]
-    assert found.settings == {"train.max_steps": [200, 60]}
+    assert found.settings == {"train.max_steps": [140, 30]}
     (_, rows), (_, others) = map(hits, pair)
     for label in ("negative", "positive"):
         for n, each in enumerate((rows, others)):

@@ -211,6 +211,7 @@ def test_a_run_with_several_labels(several):
     assert "commonest set of labels" in (run.path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_with_numbers(rated):
     found = check(rated)
     assert found.spec["kind"] == "regression"

@@ -102,6 +102,7 @@ def test_a_model_is_adapted_and_compared_with_itself_before(values, tiny, tables
     assert told.startswith(f"{tables / 'train.csv'}: need the column 'mood'; got 'sentence', 'sentiment'")
 
 
+@pytest.mark.slow
 def test_resuming_in_the_second_epoch_ends_in_the_same_weights(values, tmp_path):
     from safetensors.torch import load_file
 

@@ -30,6 +30,7 @@ def test_a_new_process_gives_the_same_answers(saved, monkeypatch):
     reload.require_same_answers(*saved)
 
 
+@pytest.mark.slow
 def test_other_answers_are_noticed(saved):
     model, folder, prepared = saved
     tensors = load_file(folder / "model.safetensors")

@@ -126,6 +126,7 @@ def test_killed_again_and_again(config, short, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_weights(short, tmp_path):
     """The comparison above can fail."""
     short["train"] |= {"max_steps": 2, "evaluate_every": 2}
@@ -135,6 +136,7 @@ def test_another_seed_gives_other_weights(short, tmp_path):
         require_same_weights(weights(one), weights(other))
 
 
+@pytest.mark.slow
 def test_killed_after_the_last_step(short, tmp_path, monkeypatch):
     """The last checkpoint holds all steps; there is none left to take."""
     short["train"] |= {"max_steps": 4, "evaluate_every": 2}

@@ -337,6 +337,7 @@ def test_a_model_that_answers_otherwise_after_loading_is_found(values, monkeypat
     assert told.endswith("need the saved model to answer as the trained one; it does not; please report this.")
 
 
+@pytest.mark.slow
 def test_the_pretrained_encoder_on_real_sentences(minilm, reviews, tmp_path):
     for name, rows in {"train": 400, "validation": 50, "test": 200}.items():
         lines = (reviews / f"{name}.csv").read_text(encoding="utf-8").splitlines(keepends=True)

@@ -125,6 +125,7 @@ def test_the_programs_in_the_card_answer_as_the_run(finished, spoken, tmp_path):
     assert ast.literal_eval(ours)[0]["text"] == expected["text"]
 
 
+@pytest.mark.slow
 def test_going_on_ends_in_the_same_weights(finished, values, monkeypatch):
     original = watcher.Watcher.on_step_end
 

@@ -65,6 +65,7 @@ def saved(folder):
     return load_file(folder / "model.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("keep", "step"), [("best", 3), ("last", 6)])
 def test_the_weights_that_are_kept(short, keep, step, monkeypatch):
     scored(monkeypatch)
@@ -90,6 +91,8 @@ def test_the_memory_of_a_validation_does_not_grow_with_its_rows(short, monkeypat
     """Outputs of batches that were counted are gone; where somebody keeps them, it is noticed."""
     alive, seen, held = [], [], []
     count = Tally.__call__
+    gc.collect()
+    gc.freeze()  # what is there by now; else each look for garbage goes through whatever other tests left
 
     def counted(self, outputs, compute_result):
         gc.collect()
@@ -101,6 +104,7 @@ def test_the_memory_of_a_validation_does_not_grow_with_its_rows(short, monkeypat
     monkeypatch.setattr(Tally, "__call__", counted)
     short["train"] |= {"max_steps": 1, "evaluate_every": 1, "batch_size": 4}
     finetune(short, quiet=True)
+    gc.unfreeze()
     assert len(alive) == 10
     assert max(alive) <= most
     assert (max(alive) > 1) == kept

@@ -135,6 +135,7 @@ def test_the_alignment_is_the_decoders_attention_to_the_source(finished):
     np.testing.assert_allclose(looked.seen[0][0].dense(), outputs.encoder_attentions[0][0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_resuming_ends_in_the_same_weights(values, tmp_path):
     """The tokenizer is made anew from the same rows, and the monitor looks at the decoder too."""
     from safetensors.torch import load_file
@@ -322,6 +323,7 @@ def test_an_encoder_alone_cannot_translate(tiny, values):
     )
 
 
+@pytest.mark.slow
 def test_a_prefix_is_read_and_low_rank_adapters_learn(finished, values, tmp_path):
     """A checkpoint that is there already: its tokenizer and its weights are taken."""
     values |= {

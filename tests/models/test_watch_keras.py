@@ -387,6 +387,7 @@ for number, (weights, dense) in enumerate(zip(seen, expected)):
 )
 
 
+@pytest.mark.slow
 def test_an_encoder_of_keras_hub():
     """MiniLM as KerasHub loads it, against transformers' eager weights of the same checkpoint."""
     keras_process.execute("tensorflow", HUB)
