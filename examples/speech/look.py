@@ -15,8 +15,9 @@ import torch
 
 import regard
 from regard.inspection import plots
+from regard.looking.sounds import read_sound
 from regard.looking.transformers.loading import load
-from regard.looking.transformers.look import look, read_sound
+from regard.looking.transformers.look import look
 from regard.models.alignment import Alignment, align
 
 DATA = Path("data/speech")

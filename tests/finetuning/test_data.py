@@ -6,7 +6,7 @@ import pytest
 from datasets import Dataset
 
 from regard.errors import DataError
-from regard.finetuning.data.tables import columns, tables, writing
+from regard.finetuning.data import columns, tables, writing
 
 ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
 

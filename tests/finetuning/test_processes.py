@@ -86,7 +86,7 @@ def config(values, tmp_path):
 RECORDING = """
 import os, signal, sys, torch
 from transformers import TrainerCallback
-from regard.finetuning import monitor, trainer
+from regard.finetuning.training import monitor, trainer
 from regard.cli import main
 
 out, die, rank = sys.argv[1], int(sys.argv[2]), int(os.environ.get("RANK", "0"))

@@ -218,7 +218,7 @@ def test_no_checkpoint_is_no_fault(tmp_path):
 FULL = """
 import resource, shutil, sys
 from regard.cli import main
-from regard.finetuning import checkpoints, conduct, train
+from regard.finetuning.training import checkpoints
 
 config, output, how = sys.argv[1:]
 publish = checkpoints.CheckpointTrainer._publish

@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from regard.errors import DataError
+from regard.finetuning.data import tables, writing
 from regard.finetuning.data.spreadsheets import told_of_sheets
-from regard.finetuning.data.tables import tables, writing
 
 ROWS = [{"text": 'one, "two"', "label": "NA"}, {"text": "three\nfour", "label": "1"}, {"text": "ünï 漢", "label": ""}]
 
