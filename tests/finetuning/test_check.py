@@ -74,6 +74,43 @@ def test_too_few_rows_to_set_aside(values, train):
     assert refusal(values) == expected
 
 
+@pytest.mark.parametrize(("cell", "said"), [("", "a text in each row; got none"), ("label", "a label in each row")])
+def test_a_row_is_told_by_its_number_in_the_file(values, tmp_path, cell, said):
+    path = tmp_path / "t.jsonl"
+    rows = [{"sentence": text, "sentiment": label} for text, label in sentences(60, seed=3)]
+    rows[47] |= {"sentiment": None} if cell else {"sentence": None}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values["data"] |= {"train": str(path), "validation": 0.3, "test": 0.3}
+    for seed in range(3):
+        told = refusal(values | {"seed": seed})
+        assert told.startswith(f"{path}: need {said}")
+        assert "got none in row 48;" in told
+
+
+def test_cells_that_stand_for_nothing_are_no_labels_in_silence(values, tmp_path):
+    path = tmp_path / "t.csv"
+    values["data"] |= {"train": str(path), "validation": 0.2, "test": 0.2}
+    numbers = [[0.5, 1.5, 2.25][n % 3] for n in range(60)]
+    for wrong, told in (
+        ("nan", "need a number in each row; got 'nan' in row 8; correct it, or set options.kind to single or multi."),
+        ("-inf", "need a number in each row; got '-inf' in row 8; correct it, or set options.kind to single or multi."),
+        (
+            "1e300",
+            "need numbers up to 1e+30, which models compute with; got '1e300' in row 8; change the unit, or set "
+            "options.kind to single.",
+        ),
+    ):
+        numbers[7] = wrong
+        write_csv(path, [(text, number) for (text, _), number in zip(sentences(60, seed=3), numbers, strict=True)])
+        assert refusal(values) == f"{path}: {told}"
+    write_csv(path, [(text, ["good", "NaN"][n % 2]) for n, (text, _) in enumerate(sentences(60, seed=3))])
+    told = [finding.message for finding in check(values).warnings if "label 'NaN', of" in finding.message]
+    assert len(told) == 1
+    assert told[0].endswith(
+        " is how programs write that there is none; it counts as a class: drop its rows if it is none"
+    )
+
+
 def test_one_label(values, train):
     path = train([("a", "positive"), ("b", "positive")])
     assert refusal(values) == (

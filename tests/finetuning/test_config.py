@@ -64,6 +64,23 @@ def test_refuses(changes, message):
     assert refusal(changes) == message
 
 
+@pytest.mark.parametrize("key", ["train.epochs", "train.max_steps", "train.batch_size", "seed", "data.max_length"])
+@pytest.mark.parametrize("value", [True, False])
+def test_truths_are_no_numbers(key, value):
+    assert refusal({key: value}) == f"config: need '{key}' to be a number; got {value}; change it."
+
+
+def test_truths_stay_where_they_belong():
+    found = load_config(MINIMAL, {"train.unpad": False, "train.keep_checkpoints": True, "report.baselines": False})
+    assert (found.train.unpad, found.train.keep_checkpoints, found.report.baselines) == (False, True, False)
+
+
+@pytest.mark.parametrize(("columns", "got"), [([], "none"), (["a", "b", "a"], "one twice")])
+def test_lists_of_columns_name_each_once(columns, got):
+    told = refusal({"data.columns.label": columns})
+    assert told == f"config: need names of columns in data.columns.label; got {got}; name each once."
+
+
 def test_a_missing_key_is_named():
     without = {key: value for key, value in MINIMAL.items() if key != "model"}
     assert refusal({}, without) == "config: need the key 'model'; got a configuration without it; add it."

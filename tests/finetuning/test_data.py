@@ -143,6 +143,16 @@ def test_an_unknown_column_is_told_with_those_that_exist():
     )
 
 
+def test_two_roles_do_not_share_a_column():
+    table = Dataset.from_dict({"text": ["x"], "label": ["a"]})
+    assert refusal(columns.take_columns, table, {"text": "text", "label": "text"}, "t.csv") == (
+        "t.csv: need a column of its own for each of data.columns.text and data.columns.label; got 'text' twice; name "
+        "another."
+    )
+    swapped = columns.take_columns(table, {"text": "label", "label": "text"}, "t.csv")
+    assert list(swapped) == [{"text": "a", "label": "x"}]
+
+
 def test_a_table_without_rows_is_refused(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("text,label\n")

@@ -185,6 +185,28 @@ def test_pipes_devices_and_folders_are_no_tables(finished, tmp_path):
         assert "got a folder" in refused(run(command, finished.path, tmp_path))
 
 
+@pytest.mark.parametrize("folder", [".", "/", "into"])
+def test_a_folder_holds_no_texts(finished, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "into").mkdir()
+    told = refused(run("predict", finished.path, folder))
+    assert told.endswith(": need texts or tables for this run; got a folder; name the files in it.")
+
+
+def test_an_output_that_would_stay_empty_is_refused(finished, tmp_path):
+    told = refused(run("predict", finished.path, "a film", "-o", tmp_path / "said.txt"))
+    assert told == (
+        f"--output: need a file of type .csv, .tsv, .jsonl, .parquet; got '{tmp_path}/said.txt'; rename it."
+    )
+    path = write_csv(tmp_path / "t.csv", [("superb", "positive")])
+    assert refused(run("predict", finished.path, path, "--column", "")).startswith(f"{path}: need the column ''; got ")
+
+
+def test_lines_of_standard_input_end_where_lines_end(finished):
+    result = run("predict", finished.path, "-", piped="a superb\x0cfilm\r\ndull\u2028dull\rdull\n")
+    assert len(result.stdout.splitlines()) == 3
+
+
 def test_a_file_of_another_kind_is_refused(finished, tmp_path):
     path = tmp_path / "notes.md"
     path.write_text("superb")

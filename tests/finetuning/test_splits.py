@@ -229,6 +229,9 @@ def test_sheets_that_are_left_out_are_told(tmp_path):
     assert all(each.startswith("second ") for each in found.tables["train"]["text"])
     assert told(found) == []
     assert told(found, "ok")[0] == f"{path}: sheet 'second' is read; left out: 'Sheet'"
+    table = write(tmp_path / "t.jsonl", [{"text": text(n), "label": "ab"[n % 2]} for n in range(40)])
+    found = parted(table, validation=0.2, test=0.2, sheet="second")
+    assert told(found) == ["data.sheet: no file is a workbook with a sheet 'second'"]
 
 
 def test_no_test_is_told(tmp_path):

@@ -1,5 +1,7 @@
 """Tables of other programs, packed ones, and files that hold other things than they should."""
 
+import datetime
+import decimal
 import gzip
 import json
 
@@ -157,6 +159,13 @@ def test_packed_lines(tmp_path):
     assert list(tables.stream(path, "line")) == [{"line": "one"}, {"line": "two"}]
 
 
+def test_a_line_ends_where_lines_end(tmp_path):
+    path = tmp_path / "t.txt"
+    path.write_bytes("one\x0ca\r\ntwo\x85b\rthree\u2028c\x1cd\n \x0c\n".encode())
+    lines = ["one\x0ca", "two\x85b", "three\u2028c\x1cd"]
+    assert [row["line"] for row in tables.stream(path, "line")] == lines
+
+
 def test_a_parquet_file_is_not_packed_twice(tmp_path):
     path = tmp_path / "t.parquet.gz"
     path.touch()
@@ -254,6 +263,39 @@ def test_very_many_columns_are_refused_at_once(tmp_path, suffix):
     else:
         pyarrow.parquet.write_table(pyarrow.table({name: [1] for name in names}), path)
     assert refusal(path) == "need at most 10,000 columns; got 20,000; leave some out."
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_names_with_null_characters_are_refused(tmp_path, suffix):
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"te\0xt": ["a"]}), path)
+    else:
+        path.write_text("te\0xt,b\na,b\n" if suffix == ".csv" else '{"te\\u0000xt": "a"}\n')
+    assert refusal_of_reading(path) == "need names without null characters; got a column with one; rename it."
+
+
+def test_columns_of_kinds_that_are_not_read(tmp_path):
+    path = tmp_path / "t.parquet"
+    kind = pyarrow.map_(pyarrow.string(), pyarrow.int64())
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a"], "x": pyarrow.array([[("b", 1)]], kind)}), path)
+    told = refusal_of_reading(path)
+    assert told.startswith("need columns of kinds that are read; got another (Arrow type map<string, int64")
+    assert told.endswith("); drop it, or write it as text.")
+
+
+def test_what_json_does_not_hold_is_written_as_text(tmp_path):
+    day, number = datetime.datetime(2024, 5, 1, 12), decimal.Decimal("0.10")
+    rows = [{"a": day, "b": day.date(), "c": number, "d": day.time(), "e": datetime.timedelta(1), "f": float("nan")}]
+    with writing.TableWriter(tmp_path / "t.jsonl") as writer:
+        writer.write(rows)
+    assert list(tables.read_table(tmp_path / "t.jsonl")) == [
+        {"a": "2024-05-01T12:00:00", "b": "2024-05-01", "c": "0.10", "d": "12:00:00", "e": "1 day, 0:00:00", "f": None}
+    ]
+    with pytest.raises(DataError) as caught, writing.TableWriter(tmp_path / "u.jsonl") as writer:
+        writer.write([{"a": b"x"}])
+    expected = f"{tmp_path / 'u.jsonl'}: need values that JSON holds; got bytes; write to a .parquet file."
+    assert str(caught.value) == expected
 
 
 @pytest.mark.parametrize("kind", ["single", "multi"])

@@ -92,6 +92,7 @@ def sort(given: Sequence[str], run: Any, as_text: bool) -> tuple[list[str], list
             raise missing(each)
         else:
             path = Path(each).expanduser()
+            path = path if path.name else path.resolve()
             require_regular(path)
             inside, table = _from_disk(path, run)
             items += inside
@@ -127,7 +128,7 @@ def _lines() -> list[str]:
     """Read standard input, an input a line."""
     content = sys.stdin.buffer.read()
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        lines = re.split(r"\r\n|\r|\n", content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise DataError(
             f"-: need text in UTF-8 on standard input; got byte 0x{content[error.start]:02x} at line "
@@ -143,6 +144,8 @@ def _from_disk(path: Path, run: Any) -> tuple[list[str], list[Path]]:
     """Tell a file that is an input, such as a picture, from one that holds some; take a folder's files one by one."""
     kind = kind_of(path)
     endings = {"image": PICTURES, "audio": (*SOUNDS, *OTHER_SOUNDS)}.get(run.input)
+    if path.is_dir() and endings is None and "" not in run.task.FORMATS:
+        raise DataError(f"{path}: need texts or tables for this run; got a folder; name the files in it.")
     if endings is None or (kind in (*TABLES, *LINES, *filter(None, run.task.FORMATS)) and not path.is_dir()):
         return [], [path]
     if not path.is_dir():

@@ -87,7 +87,9 @@ def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None,
     from regard.commands.inputs import empty_rows
     from regard.finetuning.data.stream import predict_file
 
-    column, sheet = named[0] or run.config.data.columns[run.input], named[1] or run.config.data.sheet
+    column, sheet = named
+    column = run.config.data.columns[run.input] if column is None else column
+    sheet = run.config.data.sheet if sheet is None else sheet
     warn_of_sheets(table, sheet)
     written = predict_file(run, table, target, column=column, sheet=sheet, draw=draw, progress=True)
     warn_of_cuts(written.cut, written.rows)
@@ -115,8 +117,12 @@ def _predict_items(run: Any, items: list[str], output: Path | None, draw: bool) 
     """Predict for inputs, and print a line for each; of several files, with the name of each before it."""
     from regard.finetuning.data.columns import FILES
     from regard.finetuning.data.stream import drawn
+    from regard.finetuning.data.tables import SUFFIXES
+    from regard.finetuning.tasks import Made
 
     predictions = drawn(run, items, run.predict(items, progress=len(items) > MANY), draw)
+    if output and not any(isinstance(value, Made) for each in predictions for value in each.values()):
+        raise ConfigError(f"--output: need a file of type {', '.join(SUFFIXES)}; got '{output}'; rename it.")
     named = run.input in FILES and len(items) > 1
     for number, (item, prediction) in enumerate(zip(items, predictions, strict=True), start=1):
         say(f"{printable(item)}: " * named + run.task.tell(_plain(prediction)))
@@ -162,7 +168,7 @@ def evaluate(
 
     silence()
     opened = Run.load(run)
-    columns, sheet = _columns(column or [], opened), sheet or opened.config.data.sheet
+    columns, sheet = _columns(column or [], opened), opened.config.data.sheet if sheet is None else sheet
     warn_of_sheets(Path(file), sheet)
     scores = opened.evaluate(file, columns=columns, sheet=sheet, progress=True)
     warn_of_empty(file, list(empty_rows(Path(file), str(columns[opened.input]), sheet, opened)))

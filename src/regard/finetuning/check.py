@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.splits import read_splits, told_of_no_test
@@ -43,7 +44,11 @@ def prepare(config: Config) -> Prepared:
     get_framework(config.framework).require(config)
     parted = read_splits(config)
     splits, sources = parted.tables, parted.config
-    spec, findings = task.inspect(splits, sources)
+    try:
+        spec, findings = task.inspect(splits, sources)
+    except DataError:
+        task.inspect(parted.whole, sources)  # which tells the row's number in its file
+        raise
     spec |= {"reading": parted.reading} if parted.reading else {}
     with loading("what prepares the inputs of a model", config.source):
         processor = task.load_processor(config.source, config, splits["train"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
 )
 from pydantic_core import PydanticCustomError
@@ -46,6 +48,15 @@ class Section(BaseModel):
     """Base of every part of a configuration: unchangeable, and closed to keys that do not exist."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _require_no_truth(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number belongs, which would be 1 and 0."""
+        kinds = set(re.findall(r"\w+", str(cls.model_fields[str(info.field_name)].annotation)))
+        if isinstance(value, bool) and "bool" not in kinds and kinds & {"int", "float"}:
+            raise PydanticCustomError("truth", "Input should be a number")
+        return value
 
     @field_validator("*")
     @classmethod

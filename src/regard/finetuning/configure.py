@@ -76,6 +76,9 @@ def _complete(config: Config, who: str) -> Config:
     for role, column in columns.items():
         if not isinstance(column, str) and (task.reading is None or role == task.INPUT):
             raise ConfigError(f"{who}: need one column in data.columns.{role}; got {len(column)}; name one.")
+        if isinstance(column, list) and len(set(column)) < max(len(column), 1):
+            got = "one twice" if column else "none"
+            raise ConfigError(f"{who}: need names of columns in data.columns.{role}; got {got}; name each once.")
     options = _build(task.Options, config.options, who, "options.").model_dump()
     return config.model_copy(update={"options": options, "data": config.data.model_copy(update={"columns": columns})})
 

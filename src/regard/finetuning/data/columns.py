@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,10 @@ def take_columns(
         require_column(names, column, path, f"data.columns.{role}")
     if group is not None:
         require_column(names, group, path, "data.group")
+    shared = [column for column, count in Counter(plain.values()).items() if count > 1]
+    if shared:
+        roles = " and ".join(f"data.columns.{role}" for role, column in plain.items() if column == shared[0])
+        raise DataError(f"{path}: need a column of its own for each of {roles}; got '{shared[0]}' twice; name another.")
     if not len(table):
         raise DataError(f"{path}: need rows to work on; got a table without any; choose another file.")
     taken = table.select_columns(list(plain.values())).rename_columns({c: r for r, c in plain.items() if c != r})

@@ -12,7 +12,9 @@ from regard.finetuning.words import listed
 
 
 def require_own_names(names: Sequence[Any], where: str | Path, what: str = "column") -> None:
-    """Raise DataError if a name is there twice."""
+    """Raise DataError if a name is there twice, or none that every library keeps as it is."""
+    if any("\0" in str(name) for name in names):
+        raise DataError(f"{where}: need names without null characters; got a {what} with one; rename it.")
     twice = [f"'{name}'" for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(

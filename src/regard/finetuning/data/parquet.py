@@ -21,7 +21,13 @@ def read_parquet(path: Path) -> Dataset:
     with open_parquet(path) as file, parquet_faults(path):
         table = file.read()
         table.validate(full=True)
-        return Dataset(table)
+        try:
+            return Dataset(table)
+        except (ValueError, TypeError, NotImplementedError) as error:  # of kinds that datasets does not know
+            told = " ".join(str(error).split())[:100]
+            raise DataError(
+                f"{path}: need columns of kinds that are read; got another ({told}); drop it, or write it as text."
+            ) from None
 
 
 def open_parquet(path: Path) -> Any:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data.columns import GROUP, take_columns
-from regard.finetuning.data.spreadsheets import told_of_sheets
+from regard.finetuning.data.spreadsheets import SHEET, told_of_sheets
 from regard.finetuning.data.tables import Part, read_rows, read_table
 from regard.finetuning.tasks import Spec, Task, duplicates, get_task
 from regard.finetuning.tasks.targets.classes import require_few
@@ -35,12 +35,14 @@ class Splits:
         reading: how the task's cells are written, plain JSON; empty where there is one way.
         findings: what had to be said.
         config: the configuration with the sources that were read.
+        whole: the files' rows, before any were set aside.
     """
 
     tables: dict[str, Dataset]
     reading: dict[str, Any]
     findings: list[Finding]
     config: Config
+    whole: dict[str, Dataset]
 
 
 def read_splits(config: Config) -> Splits:
@@ -55,13 +57,14 @@ def read_splits(config: Config) -> Splits:
         findings += found
         read = task.read
         tables = {name: read(table, reading, str(sources[name])) for name, table in tables.items()}
+    whole = dict(tables)
     for offset, (name, source) in enumerate(sources.items()):
         if isinstance(source, float):
             tables[name], found = _set_aside(tables, name, source, config, config.seed + offset)
             findings += found
     tables = {name: tables[name] for name in PARTS if name in tables}
     findings = [*_told_of_sheets(sources.values(), config), *findings]
-    return Splits(tables, reading, findings + _group_findings(tables, config), config)
+    return Splits(tables, reading, findings + _group_findings(tables, config), config, whole)
 
 
 def _with_own_parts(config: Config, task: Task) -> tuple[Config, dict[str, Part], list[Finding]]:
@@ -94,6 +97,8 @@ def _told_of_sheets(sources: Iterable[str | float | None], config: Config) -> li
     paths = dict.fromkeys(Path(source) for source in sources if isinstance(source, str))
     told = [each for path in paths if (each := told_of_sheets(path, config.data.sheet))]
     if config.data.sheet is not None:
+        if not any(path.suffix.lower() == SHEET for path in paths):
+            return [Finding("warning", f"data.sheet: no file is a workbook with a sheet '{config.data.sheet}'")]
         return [Finding("ok", each) for each in told]
     return [Finding("warning", f"{each}; set data.sheet if that is not what was meant") for each in told]
 

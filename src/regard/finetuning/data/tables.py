@@ -16,6 +16,7 @@ from regard.finetuning.words import nearest, quoted
 if TYPE_CHECKING:
     from datasets import Dataset
 from regard.finetuning.data.columns import require_few
+from regard.finetuning.data.headers import require_own_names
 from regard.finetuning.data.json_lines import objects
 from regard.finetuning.data.lines import PACKED, kind_of, read_lines
 from regard.finetuning.data.parquet import open_parquet, parquet_faults, read_parquet
@@ -118,7 +119,8 @@ def stream(
                 batch.validate(full=True)
                 yield from batch.to_pylist()
     elif kind == ".txt":
-        yield from ({text_column: line} for text in read_lines(path) for line in text.splitlines() if line.strip())
+        lines = (line.rstrip("\r\n") for line in read_lines(path))
+        yield from ({text_column: line} for line in lines if line.strip())
     else:
         cells = text_rows(path, sheet)
         header: list[str] = next(cells, [])
@@ -143,6 +145,7 @@ def _dataset(rows: Sequence[dict[str, Any]], path: Path) -> Dataset:
 
     names = {name: None for row in rows for name in row}
     require_few(len(names), path)
+    require_own_names(list(names), path)
     columns = {name: [row.get(name) for row in rows] for name in names}
     try:
         return Dataset.from_dict(columns)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +24,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line."""
     with whole(path) as aside, aside.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(as_json(row) + "\n")
+            file.write(as_json(row, default=_as_json) + "\n")
 
 
 def require_writable(path: Path) -> None:
@@ -65,6 +67,10 @@ class TableWriter:
             openers.get(self.path.suffix.lower(), self._start_separated)(rows)
         try:
             self._add(rows)
+        except _UnwritableError as error:
+            raise DataError(
+                f"{self.path}: need values that JSON holds; got {error}; write to a .parquet file."
+            ) from None
         except (ValueError, TypeError) as error:  # of csv and of pyarrow
             raise DataError(
                 f"{self.path}: need the same columns in all rows; got others after the first {len(rows)} ({error}); "
@@ -92,7 +98,7 @@ class TableWriter:
 
     def _start_jsonl(self, rows: Sequence[dict[str, Any]]) -> None:
         self._open = file = self._aside.open("w", encoding="utf-8")
-        self._add = lambda rows: file.writelines(as_json(row) + "\n" for row in rows)
+        self._add = lambda rows: file.writelines(as_json(row, default=_as_json) + "\n" for row in rows)
 
     def _start_parquet(self, rows: Sequence[dict[str, Any]]) -> None:
         import pyarrow.parquet
@@ -106,6 +112,19 @@ class TableWriter:
         writer = csv.DictWriter(file, list(_flatten(rows[0])) if rows else [], delimiter=_separator(self.path))
         writer.writeheader()
         self._add = lambda rows: writer.writerows(map(_flatten, rows))
+
+
+class _UnwritableError(Exception):
+    """A value of a kind that JSON does not hold."""
+
+
+def _as_json(value: Any) -> str:
+    """Return what Parquet holds and JSON does not as a text: dates, times and decimal numbers."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | timedelta):
+        return str(value)
+    raise _UnwritableError(type(value).__name__)
 
 
 def _flatten(row: dict[str, Any]) -> dict[str, Any]:

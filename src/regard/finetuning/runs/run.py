@@ -140,7 +140,9 @@ class Run:
         one = {*self.config.data.columns} if self.task.reading is None else {self.input}
         _require_columns(columns, self.config.data.columns, one)
         columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
-        split = take_columns(read_table(data, self.task.FORMATS, sheet or self.config.data.sheet), columns, data)
+        split = take_columns(
+            read_table(data, self.task.FORMATS, self.config.data.sheet if sheet is None else sheet), columns, data
+        )
         if self.task.read and spec.get("reading"):
             split = self.task.read(split, spec["reading"], str(data))
         self.task.inspect_held_out(split, str(data), spec)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 from regard.finetuning.tasks.targets.intervals import RESAMPLES, drawn, share
 
 MOST_LABELS = 5_000
+MISSING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a"}
+"""What programs write into a cell without a value."""
 
 
 LIST = re.compile(r"""\s*\[\s*['"]""")
@@ -134,6 +136,10 @@ def rarities(train: Dataset, config: Config) -> list[Finding]:
         else:
             told = f"{told}; look at macro F1, and try options.class_weights: balanced"
             findings.append(Finding("warning", f"{told}, which gives the loss a weight of {weights}"))
+    lacking = [label for label in counts if label.strip().casefold() in MISSING]
+    if lacking:
+        told = f"train: label '{lacking[0]}', of {counts[lacking[0]]} rows, is how programs write that there is none"
+        findings.append(Finding("warning", f"{told}; it counts as a class: drop its rows if it is none"))
     return findings + _look_alike(list(counts))
 
 

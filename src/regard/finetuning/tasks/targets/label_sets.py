@@ -30,9 +30,10 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
     counts = Counter(label for row in sets_of(train) for label in row)
     classes.require_few(len(counts), paths["train"])
     if not counts or max(counts.values()) == min(counts.values()) == len(train):
+        got = classes.quoted([*counts]) or "none"
         raise DataError(
-            f"{paths['train']}: need labels that some rows have and others have not; got {classes.quoted([*counts])} "
-            "in each row; name another column in data.columns.label."
+            f"{paths['train']}: need labels that some rows have and others have not; got {got} in each row; name "
+            "another column in data.columns.label."
         )
     spec = {"kind": "multi", "labels": sorted(counts)}
     for name, split in splits.items():

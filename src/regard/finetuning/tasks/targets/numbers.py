@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PROBLEM = "regression"
 METRIC = "pearson"
+MOST = 1e30
+"""Numbers that float32 holds, and what is computed of them."""
 
 
 def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Spec, list[Finding]]:
@@ -43,11 +45,25 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
 def require_targets(split: Dataset, path: str, spec: Spec) -> None:
     """Require a number in each row."""
     for number, cell in enumerate(split["label"], start=1):
+        if is_number(cell) and abs(float(cell)) > MOST:
+            raise DataError(
+                f"{path}: need numbers up to {MOST:.2g}, which models compute with; got {cell!r} in row {number}; "
+                "change the unit, or set options.kind to single."
+            )
         if not is_number(cell):
             raise DataError(
                 f"{path}: need a number in each row; got {cell!r} in row {number}; correct it, or set options.kind to "
                 "single or multi."
             )
+
+
+def is_meant_as_one(cell: Any) -> bool:
+    """Tell whether a cell is written as a number, be it infinite or none."""
+    try:
+        float(cell)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(cell, bool)
 
 
 def is_number(cell: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
@@ -152,7 +153,10 @@ def reading(train: Dataset, config: Config) -> tuple[readings.Reading, list[Find
 
 
 def _are_numbers(cells: Sequence[Any]) -> bool:
-    return all(map(numbers.is_number, cells)) and any(not float(cell).is_integer() for cell in cells)
+    """Tell whether a column is one of numbers with decimals; cells that hold none, such as NaN, are refused later."""
+    return all(map(numbers.is_meant_as_one, cells)) and any(
+        math.isfinite(float(cell)) and not float(cell).is_integer() for cell in cells
+    )
 
 
 def read(table: Dataset, reading: readings.Reading, path: str) -> Dataset:
