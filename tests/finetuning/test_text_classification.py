@@ -105,7 +105,7 @@ def test_balanced_loss_is_cross_entropy_with_inverse_frequencies():
 
 
 def test_predictions_are_in_order_and_do_not_depend_on_the_others(finished):
-    texts = ["a superb film", "dull", "the plot and the actors of a film with music", "awful awful story", ""]
+    texts = ["a superb film", "dull", "the plot and the actors of a film with music", "awful awful story", "."]
     together = finished.predict(texts)
     for text, prediction in zip(texts, together, strict=True):
         alone = finished.predict(text)[0]
