@@ -117,6 +117,44 @@ def test_coco_without_its_keys(tmp_path, name, entry, lacking):
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "names: [a, a]",
+        "names: {0: a, 2: b}",
+        "names: {1: a, 2: b}",
+        "names: [null]",
+        "names: [[a]]",
+        "nc: 3\nnames: [a]",
+    ],
+)
+def test_classes_of_yolo_that_would_be_mixed_up(tmp_path, content):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "data.yaml").write_text(content)
+    assert refusal(lambda: list(from_yolo(tmp_path))).startswith(f"{tmp_path}/data.yaml: need ")
+
+
+def test_categories_of_coco_that_would_be_mixed_up(tmp_path):
+    path = tmp_path / "coco.json"
+    categories = [*COCO["categories"], {"id": 2, "name": "cat"}]
+    path.write_text(json.dumps({**COCO, "categories": categories}))
+    assert len(list(from_coco(path))) == 1  # as long as one of them is not used
+    path.write_text(json.dumps({**COCO, "categories": categories, "annotations": [
+        {**COCO["annotations"][0], "category_id": number} for number in (1, 2)
+    ]}))  # fmt: skip
+    assert refusal(lambda: list(from_coco(path))) == (
+        f"{path}: need each name in 'categories' once; got 'cat' several times; rename or drop all but one."
+    )
+
+
+@pytest.mark.parametrize(("crowd", "objects"), [(0, 1), ("0", 1), (False, 1), (None, 1), (1, 0), ("1", 0), (True, 0)])
+def test_a_crowd_is_what_is_said_to_be_one(tmp_path, crowd, objects):
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps({**COCO, "annotations": [{**COCO["annotations"][0], "iscrowd": crowd}]}))
+    assert len(next(from_coco(path))["objects"]) == objects
+
+
+@pytest.mark.parametrize(
     "content", ["[" * 100_000, '{"images": ' + "9" * 5000, "\ufeff{"], ids=["deep", "digits", "mark"]
 )
 def test_coco_that_is_no_json(tmp_path, content):

@@ -200,6 +200,32 @@ def test_pictures_that_cannot_be_used(tmp_path, values):
     assert any(m.startswith("validation: 6 pictures are in train too") for m in messages)
 
 
+def test_pictures_that_no_class_would_have_are_told(values, tmp_path):
+    for number in range(20):
+        (tmp_path / "own" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        shade = np.full((8, 8), 12 * number, np.uint8)
+        Image.fromarray(shade).save(tmp_path / "own" / "ab"[number % 2] / f"{number}.png")
+    values["data"] = {"train": str(tmp_path / "own"), "validation": 0.2, "test": 0.2}
+    for hidden in (".ipynb_checkpoints/0.png", "a/._0.png"):
+        (tmp_path / "own" / hidden).parent.mkdir(exist_ok=True)
+        (tmp_path / "own" / hidden).write_bytes(b"none")
+    (tmp_path / "own" / "c").mkdir()
+    (tmp_path / "own" / "README.md").touch()
+    assert check(values).rows == {"train": 13, "validation": 4, "test": 3}
+    for path in ("0.png", "a/deep/0.png", "a/deep/deeper/0.JPG"):
+        lost = tmp_path / "own" / path
+        lost.parent.mkdir(parents=True, exist_ok=True)
+        lost.touch()
+        assert refusal(check, values, error=DataError) == (
+            f"{tmp_path}/own: need each picture in the folder of its class; got 1 elsewhere, such as '{path}'; move "
+            "them, or name a table."
+        )
+        lost.unlink()
+    (tmp_path / "own" / "c" / "photo.heic").touch()
+    told = refusal(check, values, error=DataError)
+    assert told.endswith(" in each folder; got other files alone in 'c'; convert or remove them.")
+
+
 def test_a_folder_without_pictures(values, tmp_path):
     values["data"]["train"] = str(tmp_path)
     assert refusal(check, values, error=DataError) == (

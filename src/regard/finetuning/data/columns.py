@@ -43,6 +43,8 @@ def take_columns(
         DataError: a column does not exist, or the table has no rows.
     """
     names = table.column_names
+    if not names:
+        raise DataError(f"{path}: need rows to work on; got a table without any; choose another file.")
     spread = {role: found for role, column in columns.items() if (found := _spread(column, names, path, role))}
     plain = {role: column for role, column in columns.items() if role not in spread and isinstance(column, str)}
     for role, column in plain.items():

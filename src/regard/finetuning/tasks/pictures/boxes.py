@@ -35,12 +35,14 @@ def from_coco(path: Path) -> Iterator[dict[str, Any]]:
     _require_fields(content, path)
     for name in ("images", "categories"):
         require_own_names([each["id"] for each in content[name]], path, f"id in '{name}'")
+    used = {each["category_id"] for each in content["annotations"]}
+    require_own_names([c["name"] for c in content["categories"] if c["id"] in used], path, "name in 'categories'")
     names = {each["id"]: each["name"] for each in content["categories"]}
     found: dict[Any, list[Object]] = {each["id"]: [] for each in content["images"]}
     for number, each in enumerate(content["annotations"], start=1):
         _require_id(each, "category_id", names, path, number)
         _require_id(each, "image_id", found, path, number)
-        if not each.get("iscrowd"):
+        if str(each.get("iscrowd") or 0) in ("0", "0.0"):
             found[each["image_id"]].append({"label": str(names[each["category_id"]]), "box": each.get("bbox")})
     for each in content["images"]:
         yield {"image": _beside(path, each["file_name"]), "objects": found[each["id"]]}

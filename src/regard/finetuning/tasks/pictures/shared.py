@@ -25,13 +25,31 @@ epoch."""
 
 def in_folders(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the pictures in the folders of their classes, as the columns `image` and `label`."""
-    files = sorted(file for file in path.glob("*/*") if file.suffix.lower() in PICTURES)
+    seen = [file for file in sorted(path.rglob("*")) if not _is_hidden(file.relative_to(path))]
+    pictures = [file for file in seen if file.suffix.lower() in PICTURES]
+    files = [file for file in pictures if file.parent.parent == path]
     if not files:
         raise DataError(
             f"{path}: need a folder for each class with pictures in it ({', '.join(PICTURES)}); got none; name their "
             "parent, or a table."
         )
+    elsewhere = [str(file.relative_to(path)) for file in pictures if file.parent.parent != path]
+    if elsewhere:
+        raise DataError(
+            f"{path}: need each picture in the folder of its class; got {len(elsewhere)} elsewhere, such as "
+            f"'{elsewhere[0]}'; move them, or name a table."
+        )
+    without = {file.parent for file in seen if file.parent.parent == path} - {file.parent for file in files}
+    if without:
+        raise DataError(
+            f"{path}: need pictures ({', '.join(PICTURES)}) in each folder; got other files alone in "
+            f"'{min(without).name}'; convert or remove them."
+        )
     yield from ({"image": str(file.relative_to(path)), "label": file.parent.name} for file in files)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def own_parts(path: Path) -> dict[str, Part]:

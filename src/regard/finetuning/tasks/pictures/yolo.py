@@ -12,6 +12,7 @@ import yaml
 
 from regard.errors import DataError
 from regard.finetuning.configure import load_yaml, yaml_problem
+from regard.finetuning.data.headers import require_own_names
 from regard.finetuning.data.lines import read_lines
 from regard.finetuning.data.tables import Part
 from regard.finetuning.tasks import input_files
@@ -73,7 +74,7 @@ def _described(file: Path) -> dict[str, Any]:
 
 def _named_parts(file: Path) -> dict[str, Part]:
     content = _described(file)
-    names = _names_in(content) or _class_names(file.parent)
+    names = _names_in(content, file) or _class_names(file.parent)
     parts = {}
     for part, keys in input_files.PARTS.items():
         value = next((content[key] for key in keys if content.get(key)), None)
@@ -123,19 +124,29 @@ def _class_names(root: Path) -> list[str]:
     """Return the classes in the order of their numbers, from data.yaml or classes.txt, here or above."""
     for folder in [root, *root.absolute().parents][: ABOVE + 1]:
         for file in sorted(folder.glob("*.y*ml")):
-            if names := _names_in(_described(file)):
+            if names := _names_in(_described(file), file):
                 return names
         if (folder / "classes.txt").is_file():
-            return [line.strip() for line in read_lines(folder / "classes.txt") if line.strip()]
+            names = [line.strip() for line in read_lines(folder / "classes.txt") if line.strip()]
+            require_own_names(names, folder / "classes.txt", "class")
+            return names
     raise DataError(f"{root}: need the names of the classes in data.yaml or classes.txt; got neither; write one.")
 
 
-def _names_in(content: dict[str, Any]) -> list[str]:
+def _names_in(content: dict[str, Any], file: Path) -> list[str]:
+    """Return the classes that a data.yaml names, each once and none left out, for their places are their numbers."""
     names = content.get("names") or []
     if isinstance(names, dict):
-        if not all(str(number).isdecimal() for number in names):
-            raise DataError(f"data.yaml: need numbers before the names of the classes; got {[*names][:3]}; correct it.")
+        if {str(number) for number in names} != {str(number) for number in range(len(names))}:
+            raise DataError(
+                f"{file}: need numbers from 0 on before the names of the classes; got {[*names][:3]}; correct them."
+            )
         names = [names[number] for number in sorted(names, key=int)]
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise DataError(f"{file}: need a name for each class; got a value of another kind; correct it.")
+    if names and isinstance(content.get("nc"), int) and content["nc"] != len(names):
+        raise DataError(f"{file}: need a name for each of nc = {content['nc']} classes; got {len(names)}; correct it.")
+    require_own_names([str(name) for name in names], file, "class")
     return [str(name) for name in names]
 
 
