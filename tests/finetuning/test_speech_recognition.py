@@ -256,6 +256,16 @@ def test_findings(values, spoken, tmp_path):
     )
 
 
+def test_a_folder_of_recordings_names_the_words_that_it_cannot_read(tmp_path):
+    write_sound(tmp_path / "a.wav", tone("low", 1))
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbflow\n")
+    (tmp_path / "._a.wav").write_bytes(b"of another system")
+    assert list(recordings.in_folder(tmp_path)) == [{"audio": "a.wav", "text": "low"}]
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    told = refusal(lambda: list(recordings.in_folder(tmp_path)), error=DataError)
+    assert told.startswith(f"{tmp_path}/a.txt: need text in UTF-8; got byte 0xe9 at line 1, byte 4 of it;")
+
+
 def test_recordings_that_cannot_be_used(values, tmp_path):
     table = tmp_path / "one.jsonl"
     values["data"] = {"train": str(table), "validation": str(table)}

@@ -192,6 +192,16 @@ def test_the_nearest_training_pair():
     assert [each["output"] for each in found["source as it is"]] == test["source"]
 
 
+def test_a_language_that_is_in_a_unit_twice_is_refused(tmp_path):
+    path = tmp_path / "m.tmx"
+    more = '<tuv xml:lang="en"><seg>Nay</seg></tuv><tuv xml:lang="de"><seg>Nein'
+    path.write_text(TMX.replace('<tuv xml:lang="de"><seg>Nein', more))
+    with pytest.raises(DataError) as caught:
+        list(pair_files.read_tmx(path))
+    assert str(caught.value).startswith(f"{path}, unit ")
+    assert str(caught.value).endswith(": need each language once; got 'en' several times; rename or drop all but one.")
+
+
 TMX = """<?xml version="1.0"?><tmx version="1.4"><header/><body>
 <tu><tuv xml:lang="en"><seg>Press <bpt i="1">b</bpt>OK</seg></tuv><tuv xml:lang="de"><seg>OK &amp; los</seg></tuv></tu>
 <tu><tuv xml:lang="en"><seg>No</seg></tuv><tuv xml:lang="de"><seg>Nein</seg></tuv></tu></body></tmx>"""

@@ -28,6 +28,11 @@ def require_file(cell: Any, path: str, number: int, what: str) -> None:
         )
 
 
+def is_hidden(file: Path, folder: Path) -> bool:
+    """Tell whether a file in a folder, or a folder on the way to it, is one that people do not see."""
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
 def digest(file: str) -> bytes:
     """Return what two files share that are the same."""
     state = Path(file).stat()

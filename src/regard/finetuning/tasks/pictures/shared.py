@@ -25,7 +25,7 @@ epoch."""
 
 def in_folders(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the pictures in the folders of their classes, as the columns `image` and `label`."""
-    seen = [file for file in sorted(path.rglob("*")) if not _is_hidden(file.relative_to(path))]
+    seen = [file for file in sorted(path.rglob("*")) if not input_files.is_hidden(file, path)]
     pictures = [file for file in seen if file.suffix.lower() in PICTURES]
     files = [file for file in pictures if file.parent.parent == path]
     if not files:
@@ -46,10 +46,6 @@ def in_folders(path: Path) -> Iterator[dict[str, Any]]:
             f"'{min(without).name}'; convert or remove them."
         )
     yield from ({"image": str(file.relative_to(path)), "label": file.parent.name} for file in files)
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def own_parts(path: Path) -> dict[str, Part]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
+from regard.finetuning.data.lines import read_lines
 from regard.finetuning.data.tables import Part
 from regard.finetuning.tasks import duplicates, input_files
 from regard.finetuning.tasks.targets import classes
@@ -27,7 +28,8 @@ SILENT = 1e-3
 
 def in_folder(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the recordings of a folder and its folders, with the words in the text file of the same name, if any."""
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in (*SOUNDS, *OTHER_SOUNDS))
+    seen = (file for file in path.rglob("*") if not input_files.is_hidden(file, path))
+    files = sorted(file for file in seen if file.suffix.lower() in (*SOUNDS, *OTHER_SOUNDS))
     if not files:
         raise DataError(
             f"{path}: need a folder with recordings ({', '.join(SOUNDS)}), each beside a .txt file of the same name "
@@ -35,7 +37,7 @@ def in_folder(path: Path) -> Iterator[dict[str, Any]]:
         )
     for file in files:
         words = file.with_suffix(".txt")
-        text = words.read_text(encoding="utf-8").strip() if words.is_file() else None
+        text = "".join(read_lines(words)).strip() if words.is_file() else None
         yield {"audio": str(file.relative_to(path)), "text": text}
 
 

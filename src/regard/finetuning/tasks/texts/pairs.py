@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
+from regard.finetuning.data.headers import require_own_names
 from regard.finetuning.data.lines import read_lines
 from regard.finetuning.data.tables import Part
 from regard.finetuning.tasks import duplicates, input_files
@@ -29,13 +30,15 @@ def read_tmx(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the units of a translation memory, with a column for each language (TMX 1.4b).
 
     Raises:
-        DataError: it is no XML, or a unit names no language.
+        DataError: it is no XML, or a unit names no language, or one twice.
     """
     try:
-        for _, unit in ElementTree.iterparse(path):
-            if unit.tag == "tu":
-                yield dict(_variant(path, variant) for variant in unit.iter("tuv"))
-                unit.clear()
+        units = (unit for _, unit in ElementTree.iterparse(path) if unit.tag == "tu")
+        for number, unit in enumerate(units, start=1):
+            variants = [_variant(path, variant) for variant in unit.iter("tuv")]
+            require_own_names([language for language, _ in variants], f"{path}, unit {number}", "language")
+            yield dict(variants)
+            unit.clear()
     except ElementTree.ParseError as error:
         raise DataError(f"{path}: need a translation memory in XML; got '{error}'; write it again.") from None
 
