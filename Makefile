@@ -3,6 +3,7 @@
 #   make test      every test but the slow ones          make test-all   those too
 #   make lint      style, errors and types               make bench      measure speed and memory
 #   make docs      run the notebooks, and build site/   make test-browser   the report in a real browser
+#   make picture   which room imports from which: docs/images/imports.svg
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-browser browser lint bench docs architectures
+.PHONY: help demo test test-all test-browser browser lint bench docs picture architectures
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -81,6 +82,9 @@ bench: $(VENV)/.test
 # About ten minutes on two cores; build/architectures.jsonl keeps what is done: delete it to begin anew.
 architectures: $(VENV)/.test
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python architectures/run.py $(CHOSEN)
+
+picture: $(VENV)/.test
+	$(BIN)/python docs/imports.py
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
