@@ -65,7 +65,8 @@ def picture():
         marks += headings(name, at * SIDE, size)
     marks += [cell(importer, imported, names) for importer, imported in sorted(found)]
     body = "\n".join(marks)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}">\n<style>{STYLE}</style>\n{body}\n</svg>\n'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}">'
+    return f"{head}\n<style>{STYLE}</style>\n{body}\n</svg>\n"
 
 
 def headings(name, place, size):

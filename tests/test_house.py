@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from test_architecture import SOURCE, files, imports_of
 
 ROOT = Path(__file__).parents[1]
@@ -17,7 +18,7 @@ def tree(readme):
 
 
 def told(text):
-    """Every path that a tree names: where its lines begin, below the folder they are indented under, and in their words."""
+    """Every path that a tree names, where its lines begin, below what they are indented under, and in their words."""
     folders = []
     for line in text.splitlines():
         depth = (len(line) - len(line.lstrip())) // 2
