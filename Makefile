@@ -3,7 +3,7 @@
 #   make test      every test but the slow ones          make test-all   those too
 #   make lint      style, errors and types               make bench      measure speed and memory
 #   make docs      run the notebooks, and build site/   make test-browser   the report in a real browser
-#   make picture   which room imports from which: docs/images/imports.svg
+#   make picture   draw the figures of docs/images/ that come from code and pages
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
 
 PYTHON ?= python3
@@ -85,6 +85,7 @@ architectures: $(VENV)/.test
 
 picture: $(VENV)/.test
 	$(BIN)/python docs/imports.py
+	$(BIN)/python docs/ways.py
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
