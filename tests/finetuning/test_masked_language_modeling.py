@@ -5,6 +5,7 @@ import math
 import random
 
 import numpy as np
+import openpyxl
 import pytest
 import torch
 from datasets import Dataset
@@ -97,6 +98,14 @@ def test_a_model_is_adapted_and_compared_with_itself_before(values, tiny, tables
     assert run.metrics["pseudo_perplexity"] < run.metrics["baselines"]["before training"]["pseudo_perplexity"]
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert "Frozen embeddings with logistic regression on test.csv" in page
+    book = openpyxl.Workbook()
+    for row in [["sentence", "sentiment"], ["a film", "good"], ["dull", "bad"]]:
+        book.active.append(row)
+    book.create_sheet("more").append(["left"])
+    book.save(tmp_path / "b.xlsx")
+    values["options"]["downstream"] = rated | {"test": str(tmp_path / "b.xlsx")}
+    told = [finding.message for finding in check(values | {"output": str(tmp_path / "other")}).warnings]
+    assert f"options.downstream: {tmp_path}/b.xlsx: sheet 'Sheet' is read; left out: 'more'" in told
     values["options"]["downstream"] = rated | {"label": "mood"}
     told = refusal(check, values | {"output": str(tmp_path / "other")}, error=DataError)
     assert told.startswith(f"{tables / 'train.csv'}: need the column 'mood'; got 'sentence', 'sentiment'")

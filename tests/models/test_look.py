@@ -192,6 +192,34 @@ def listener(tmp_path_factory):
     return folder
 
 
+def noise(path, seconds):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        values = np.random.default_rng(0).normal(size=int(16_000 * seconds)) * 3000
+        file.writeframes(values.astype("<i2").tobytes())
+    return path
+
+
+def test_a_spectrogram_in_patches_has_their_moments_and_bands(tmp_path):
+    """What is loud in one place of the spectrogram changes the patches that have its moment and band."""
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.ASTConfig(max_length=128, num_mel_bins=48, **sizes)
+    model = transformers.ASTForAudioClassification(config).eval()
+    extractor = transformers.ASTFeatureExtractor(max_length=128, num_mel_bins=48)
+    looked = look.look(model, extractor, str(noise(tmp_path / "s.wav", 2.0)))
+    assert looked.unheard == pytest.approx(2 - 1.28)
+    assert looked.labels[:4] == ["[CLS]", "[DISTILLED]", "0.00 s, band 1", "0.10 s, band 1"]
+    embed = model.audio_spectrogram_transformer.embeddings
+    loud = torch.zeros(1, 128, 48)
+    loud[0, 47:49, 25:27] = 1  # 0.47 to 0.49 s: in the patches of 0.16 s that begin at 0.40; bins of the bands 2 and 3
+    with torch.no_grad():
+        changed = (embed(loud) - embed(torch.zeros(1, 128, 48)))[0].abs().sum(-1) > 0
+    assert {looked.labels[n] for n in torch.nonzero(changed).flatten()} == {"0.40 s, band 2", "0.40 s, band 3"}
+    assert look.look(model, extractor, str(noise(tmp_path / "t.wav", 1.0))).unheard == 0
+
+
 def test_a_sound(listener, tmp_path):
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setnchannels(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from typing import Any
 
@@ -15,6 +16,9 @@ from regard.looking.transformers.watching import silent
 from regard.looking.transformers.writing import begun_with, time_tokens, write_down
 from regard.models.alignment import align
 from regard.models.watch import watch
+
+FRAME = 0.01
+"""Seconds from one frame of a spectrogram to the next, where a model reads it in patches."""
 
 
 def start(model: Any) -> torch.Tensor:
@@ -30,8 +34,8 @@ def listen(model: Any, processor: Any, path: str) -> Looked:
     sound = read_sound(path, rate)
     batch = extractor(sound, sampling_rate=rate, return_tensors="pt")
     batch = {name: batch[name].to(model.device) for name in ("input_features", "input_values") if name in batch}
-    unheard = max(len(sound) - getattr(extractor, "n_samples", len(sound)), 0) / rate
     words: list[tuple[str, float, float]] = []
+    labels: list[str] = []
     if model.config.is_encoder_decoder and model.can_generate():
         words = transcribe(model, processor, batch, len(sound) / rate)
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
@@ -40,10 +44,22 @@ def listen(model: Any, processor: Any, path: str) -> Looked:
         model(**batch)
     length = next(weights.shape[-1] for weights in seen if weights.shape[-2] == weights.shape[-1] > 1)
     whole = getattr(extractor, "chunk_length", None) if "input_features" in batch else None
+    if hasattr(model.config, "time_stride"):
+        whole, labels = model.config.max_length * FRAME, _patches(model.config, length)
     seconds = (whole or len(sound) / rate) / length
-    labels = [f"{place * seconds:.2f} s" for place in range(length)]
+    unheard = max(len(sound) / rate - (whole or math.inf), 0.0)
+    labels = labels or [f"{place * seconds:.2f} s" for place in range(length)]
     said = " ".join(word for word, *_ in words)
     return Looked("audio", labels, seen.over(length), said, moment=seconds, unheard=unheard, words=words)
+
+
+def _patches(config: Any, length: int) -> list[str]:
+    """Name the positions of a model that reads a spectrogram in patches, one band after the other (AST)."""
+    moments = (config.max_length - config.patch_size) // config.time_stride + 1
+    bands = (config.num_mel_bins - config.patch_size) // config.frequency_stride + 1
+    step = config.time_stride * FRAME
+    patches = [f"{moment * step:.2f} s, band {band}" for band in range(1, bands + 1) for moment in range(moments)]
+    return ["[CLS]", "[DISTILLED]"][: length - len(patches)] + patches
 
 
 def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:

@@ -16,6 +16,7 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.data.columns import take_columns
 from regard.finetuning.data.lines import read_lines
+from regard.finetuning.data.spreadsheets import told_of_sheets
 from regard.finetuning.data.tables import Formats, Part, read_table
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
@@ -166,6 +167,8 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
     if config.options["downstream"]:
         for name in ("train", "test"):
             _rated(config.options["downstream"], name)
+            if told := told_of_sheets(Path(config.options["downstream"][name])):
+                findings.append(Finding("warning", f"options.downstream: {told}"))
     spec = {"from_scratch": config.options["from_scratch"]}
     return spec, findings + duplicates.leaks(wording.likenesses(splits), "text")
 
