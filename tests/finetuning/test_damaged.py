@@ -17,7 +17,7 @@ from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.frameworks import torch as framework
 from regard.finetuning.runs.run import Run
-from regard.finetuning.tasks.pictures.boxes import from_coco
+from regard.finetuning.tasks.pictures.boxes import from_coco, objects_of
 from regard.finetuning.tasks.pictures.yolo import from_yolo
 from regard.looking.pictures import open_picture, picture_size
 from regard.looking.sounds import open_sound
@@ -145,6 +145,16 @@ def test_categories_of_coco_that_would_be_mixed_up(tmp_path):
     assert refusal(lambda: list(from_coco(path))) == (
         f"{path}: need each name in 'categories' once; got 'cat' several times; rename or drop all but one."
     )
+
+
+def test_keys_of_coco_that_are_there_twice(tmp_path):
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(COCO)[:-1] + ', "images": []}')
+    told = refusal(lambda: list(from_coco(path)))
+    assert told == f"{path}: need each key once; got 'images' several times; rename or drop all but one."
+    cell = '[{"label": "cat", "box": [0, 0, 1, 1], "label": "dog"}]'
+    told = refusal(lambda: objects_of(cell, "xywh", "t.csv, row 1"))
+    assert told == "t.csv, row 1: need each key once; got 'label' several times; rename or drop all but one."
 
 
 @pytest.mark.parametrize(("crowd", "objects"), [(0, 1), ("0", 1), (False, 1), (None, 1), (1, 0), ("1", 0), (True, 0)])

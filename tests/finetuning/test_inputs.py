@@ -133,6 +133,9 @@ def test_sheets_of_a_workbook_are_told_and_named(finished, tmp_path, command):
     else:
         assert "accuracy  0.000" in done.stdout
     assert refused(run(command, finished.path, path, "--sheet", "no")).startswith(f"{path}: need the sheet 'no'; got ")
+    table = write_csv(tmp_path / "t.csv", [("superb", "positive")])
+    told = refused(run(command, finished.path, table, "--sheet", "more"))
+    assert told == f"--sheet: need a workbook (.xlsx) to read the sheet of; got '{table}'; leave it out."
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])

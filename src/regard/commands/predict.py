@@ -15,6 +15,7 @@ from regard.commands.shared import (
     Sheet,
     print_json,
     print_table,
+    require_workbook,
     say,
     silence,
     warn_of_cuts,
@@ -88,6 +89,7 @@ def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None,
     from regard.finetuning.data.stream import predict_file
 
     column, sheet = named
+    require_workbook(table, sheet)
     column = run.config.data.columns[run.input] if column is None else column
     sheet = run.config.data.sheet if sheet is None else sheet
     warn_of_sheets(table, sheet)
@@ -168,6 +170,7 @@ def evaluate(
 
     silence()
     opened = Run.load(run)
+    require_workbook(Path(file), sheet)
     columns, sheet = _columns(column or [], opened), opened.config.data.sheet if sheet is None else sheet
     warn_of_sheets(Path(file), sheet)
     scores = opened.evaluate(file, columns=columns, sheet=sheet, progress=True)

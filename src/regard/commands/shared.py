@@ -15,7 +15,7 @@ import typer
 
 from regard._escapes import as_json, half, is_control, printable
 from regard._files import naming
-from regard.errors import RegardError
+from regard.errors import ConfigError, RegardError
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="what to do; 'regard init TASK' writes one")]
 RunFolder = Annotated[str, typer.Argument(metavar="RUN", help="a run directory")]
@@ -155,6 +155,12 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
         console.width = 10_000
     with naming(OUTPUT):
         console.print(Text(printable(title)), table)
+
+
+def require_workbook(table: Path, sheet: str | None) -> None:
+    """Raise ConfigError for a sheet that was asked for of a table that has none."""
+    if sheet is not None and table.suffix.lower() != ".xlsx":
+        raise ConfigError(f"--sheet: need a workbook (.xlsx) to read the sheet of; got '{table}'; leave it out.")
 
 
 def warn_of_sheets(table: Path, sheet: str | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from regard.errors import DataError
-from regard.finetuning.data.headers import require_own_names
+from regard.finetuning.data.headers import each_once, require_own_names
 from regard.finetuning.data.tables import Part
 from regard.finetuning.tasks import input_files
 from regard.inspection.report.content import Finding
@@ -50,7 +50,9 @@ def from_coco(path: Path) -> Iterator[dict[str, Any]]:
 
 def _read_coco(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=each_once)
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).partition(': ')[2]}") from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: need JSON; got '{error}'; write it again.") from None
     lists = ("images", "annotations", "categories")
@@ -123,7 +125,9 @@ def objects_of(cell: Any, form: str, where: str, scale: tuple[float, float] = (1
 
 def _parsed(cell: Any, where: str) -> Any:
     try:
-        cell = json.loads(cell) if isinstance(cell, str) else cell
+        cell = json.loads(cell, object_pairs_hook=each_once) if isinstance(cell, str) else cell
+    except DataError as error:
+        raise DataError(f"{where}: {str(error).partition(': ')[2]}") from None
     except (ValueError, RecursionError) as error:
         told = getattr(error, "msg", None) or str(error).split("; ")[0]
         raise DataError(f"{where}: need the objects as JSON; got '{told}'; correct it.") from None
