@@ -88,4 +88,5 @@ picture: $(VENV)/.test
 	$(BIN)/python docs/ways.py
 
 docs: $(VENV)/.docs
+	$(BIN)/python docs/configuration.py
 	$(BIN)/mkdocs build --strict

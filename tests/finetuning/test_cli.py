@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 from conftest import sentences, write_csv
 from regard import __version__
 from regard.cli import app
+from regard.finetuning.configure import load_config
 from regard.finetuning.data.tables import read_table
 from regard.finetuning.runs.run import Run
+from regard.finetuning.tasks import TASKS
 from regard.finetuning.training.conduct import finetune
 
 REGARD = [sys.executable, "-m", "regard.cli"]
@@ -188,6 +190,21 @@ def test_init_writes_what_check_reads(tmp_path, tables, tiny):
     assert run("check", path, *(word for change in changes for word in ("--set", change))).exit_code == 0
     assert refused(run("init", "text-classification", "-o", path)).startswith(f"{path}: need a new file to write")
     assert refused(run("init", "translating")).startswith("task: need one of text-classification")
+
+
+def test_init_speaks_chinese_and_lists_the_tasks(tmp_path):
+    path = tmp_path / "t.yaml"
+    assert run("init", "translation", "-o", path, "--language", "zh").exit_code == 0
+    assert "# 要学习的任务；" in path.read_text(encoding="utf-8")
+    assert load_config(path).task == "translation"
+    path.unlink()
+    expected = "language: need en or zh; got 'de'; choose one."
+    assert refused(run("init", "translation", "-o", path, "--language", "de")) == expected
+    assert not path.exists()
+    listed = run("init")
+    assert listed.exit_code == 0
+    assert [name for name in TASKS if f"\n{name} " not in listed.stdout] == []
+    assert "each text of one language gets one of another" in listed.stdout
 
 
 def start(config):

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import sys
 
 import pytest
@@ -11,7 +10,7 @@ import yaml
 from regard.errors import ConfigError
 from regard.finetuning.config import in_steps
 from regard.finetuning.configure import load_config, load_yaml, parse_override
-from regard.finetuning.tasks import TASKS, get_task
+from regard.finetuning.tasks import TASKS
 
 MINIMAL = {"task": "text-classification", "model": "m", "data": {"train": "t.csv"}, "output": "o"}
 
@@ -153,22 +152,6 @@ def test_a_package_that_is_not_there():
         "model: need an installed package; got 'package:no_such_package/model'; pip install it or name a directory."
     )
     assert str(caught.value) == expected
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_templates_hold_every_default(name):
-    written = yaml.safe_load(get_task(name).TEMPLATE)
-    config = load_config(written)
-    minimal = {key: written[key] for key in ("task", "model", "data", "output")}
-    assert config == load_config(minimal)
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_templates_tell_how_rows_are_kept_together(name):
-    written = get_task(name).TEMPLATE
-    assert re.search(r"^  # group: \w+ +# ", written, re.MULTILINE)
-    config = load_config(yaml.safe_load(written.replace("  # group:", "  group:")))
-    assert config.data.group
 
 
 @pytest.mark.parametrize(("given", "kind"), [(1, int), (1.0, float), (0.5, float), (7, int)])

@@ -24,7 +24,7 @@ from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run
-from regard.finetuning.tasks import get_task
+from regard.finetuning.tasks import TASKS, get_task
 from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.interrupts import Interrupted
 
@@ -456,3 +456,10 @@ def test_the_pretrained_encoder_on_real_sentences(minilm, reviews, tmp_path):
     run = finetune(values, quiet=True)
     assert run.metrics["accuracy"] > 0.6
     assert Run.load(run.path).predict("A wonderful, moving film.")[0]["probabilities"]["positive"] > 0.5
+
+
+def test_templates_offer_keras_where_it_is_there():
+    get_framework("tensorflow")
+    from regard.finetuning.frameworks import keras
+
+    assert {name for name in TASKS if "framework" not in get_task(name).TEMPLATE.hidden} == {*keras.TASKS}

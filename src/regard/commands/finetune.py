@@ -112,16 +112,25 @@ def check(
 
 
 def init(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="what to learn, such as text-classification")],
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="[TASK]", help="what to learn, such as text-classification; lists all without"),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="the file to write; TASK.yaml if left out")
     ] = None,
+    language: Annotated[str, typer.Option("--language", help="of the comments: en or zh")] = "en",
 ) -> None:
-    """Write a commented configuration to start from."""
-    from regard.finetuning.tasks import get_task
+    """Write a commented configuration to start from; without a task, list the tasks."""
+    from regard.finetuning.tasks import TASKS, get_task
+    from regard.finetuning.template import write_template
 
+    if task is None:
+        told = {name: (get_task(name).__doc__ or "").partition(": ")[2].splitlines()[0] for name in TASKS}
+        print_table("Tasks, for regard init TASK:", ["task", "what is learned"], [list(row) for row in told.items()])
+        return
     path = output or Path(f"{task}.yaml")
-    template = get_task(task).TEMPLATE
+    template = write_template(task, language)
     if path.exists():
         raise ConfigError(f"{path}: need a new file to write; got one that exists; name another with --output.")
     write_text(path, template)

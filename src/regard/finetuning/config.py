@@ -45,9 +45,13 @@ def in_steps(every: float, steps: int) -> int:
 
 
 class Section(BaseModel):
-    """Base of every part of a configuration: unchangeable, and closed to keys that do not exist."""
+    """Base of every part of a configuration: unchangeable, and closed to keys that do not exist.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    The text under a key describes it: its first paragraph stands in what `regard init` writes (`template.py`), all of
+    it in the reference of keys. A key that has no default worth showing has an example.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
     @field_validator("*", mode="before")
     @classmethod
@@ -70,189 +74,198 @@ class Section(BaseModel):
 
 
 class Data(Section):
-    """Which files, and which of their columns.
-
-    Attributes:
-        train: file to learn from (`.csv`, `.tsv`, `.jsonl`, each also with `.gz` behind, `.parquet`, `.xlsx`).
-        validation: file that chooses the checkpoint, or a fraction to set aside of `train`.
-        test: file that measures the result, or a fraction to set aside of what `validation` leaves of `train`; without
-            it `validation` does.
-        columns: the task's name of a column -> your name of it; the same name if left out. Labels with a column each
-            are a list of names, or a pattern such as `genre_*`.
-        sheet: which sheet of workbooks; their first if left out.
-        group: column whose equal cells keep rows together, such as a speaker, a patient or a document: none of them is
-            on both sides of what is set aside.
-        max_length: tokens to read of each text at most; what the model can read if left out.
-        too_long: what to do with longer texts: `cut` them at the end and report how many, or `refuse` to start.
-    """
+    """Which files, and which of their columns."""
 
     train: str
+    """What to learn from: a table (`.csv`, `.tsv`, `.jsonl`, `.parquet`, `.xlsx`).
+
+    Each may also end in `.gz`, but for `.parquet` and `.xlsx`.
+    """
     validation: str | Fraction = 0.1
+    """The same, or a fraction to set aside of `train`: chooses the checkpoint."""
     test: str | Fraction | None = None
+    """The same, or a fraction of what `validation` leaves: measures the result; without it `validation` does."""
     columns: dict[str, str | list[str]] = {}
-    sheet: str | None = None
-    group: str | None = None
-    max_length: PositiveInt | None = None
+    """The task's name of each column, then yours.
+
+    The same name if left out. Labels with a column each are a list of names, or a pattern such as `genre_*`.
+    """
+    sheet: Annotated[str | None, Field(examples=["Sheet2"])] = None
+    """Which sheet of workbooks; their first if left out."""
+    group: Annotated[str | None, Field(examples=["document"])] = None
+    """A column whose equal cells stay together when rows are set aside.
+
+    Such as a speaker, a patient or a document: none of them is on both sides of what is set aside.
+    """
+    max_length: Annotated[PositiveInt | None, Field(examples=[128])] = None
+    """Tokens to read of each text at most; what the model can read if left out."""
     too_long: Literal["cut", "refuse"] = "cut"
+    """What to do with longer texts: `cut` their ends and report how many, or `refuse` to start."""
 
 
 class Training(Section):
-    """How to learn.
-
-    Attributes:
-        epochs: passes over the training data; may be a fraction.
-        max_steps: stop after so many optimizer steps instead.
-        batch_size: examples in a forward pass.
-        accumulate: batches in an optimizer step.
-        max_tokens: tokens in a forward pass at most, which bounds the memory: a batch with more runs in several
-            passes, with the same gradient.
-        unpad: compute real tokens only (`regard.unpad`): `true`, `false`, or `auto`, where the model's family allows.
-        learning_rate: at its highest, after the warm-up.
-        layer_decay: each layer learns at this times the rate of the one above it, down to the embeddings; 1 makes all
-            learn alike.
-        warmup: fraction of the steps over which the learning rate rises.
-        schedule: how the learning rate falls afterwards.
-        weight_decay: of AdamW.
-        dropout: probability of every dropout in the model; the model's own if left out. At 0, attention can run on
-            fused kernels that have none.
-        max_gradient_norm: longer gradients are shortened to it.
-        precision: `bfloat16` keeps float32 weights and computes in bfloat16 where that is safe; `auto` does so where
-            the hardware is made for it.
-        evaluate_every: validate and save a checkpoint after this many steps (`1`, `2`, ...), or this fraction of all
-            steps (up to `1.0`: at the end alone).
-        patience: stop after so many validations without a better score; never if left out.
-        keep: which weights become the model, those of the `best` validation or of the `last` step.
-        keep_checkpoints: leave the checkpoints in a finished run.
-    """
+    """How to learn."""
 
     epochs: PositiveFloat = 3
-    max_steps: PositiveInt | None = None
+    """Passes over the training data; may be a fraction."""
+    max_steps: Annotated[PositiveInt | None, Field(examples=[1000])] = None
+    """Stop after so many optimizer steps instead."""
     batch_size: PositiveInt = 32
+    """Examples in a forward pass."""
     accumulate: PositiveInt = 1
+    """Batches in an optimizer step."""
     max_tokens: PositiveInt = 16_384
+    """Tokens in a forward pass at most: bounds the memory, not the step.
+
+    A batch with more runs in several passes, with the same gradient.
+    """
     unpad: Literal["auto"] | bool = "auto"
+    """Compute real tokens only: `true`, `false`, or `auto`, where the model's family allows.
+
+    See `regard.unpad`.
+    """
     learning_rate: PositiveFloat = 5e-5
+    """At its highest, after the warm-up."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each layer's rate is this times that of the one above it.
+
+    Down to the embeddings; 1 makes all learn alike.
+    """
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Fraction of the steps over which the learning rate rises."""
     schedule: Literal["linear", "cosine", "constant_with_warmup"] = "linear"
+    """How the learning rate falls afterwards: `linear`, `cosine` or `constant_with_warmup`."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Of AdamW."""
+    dropout: Annotated[Annotated[float, Field(ge=0, lt=1)] | None, Field(examples=[0.1])] = None
+    """Of every dropout in the model; the model's own if left out.
+
+    At 0, attention can run on fused kernels that have none.
+    """
     max_gradient_norm: PositiveFloat = 1.0
+    """Longer gradients are shortened to it."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """To compute in: `float32`, `bfloat16`, or `auto`: `bfloat16` where the hardware is made for it.
+
+    `bfloat16` keeps float32 weights and computes in bfloat16 where that is safe.
+    """
     evaluate_every: Steps | Share = 0.2
-    patience: PositiveInt | None = None
+    """Validate and save a checkpoint after this fraction of the run, or a number of steps.
+
+    A number of steps is whole (`1`, `2`, ...); a fraction is up to `1.0`, at the end alone.
+    """
+    patience: Annotated[PositiveInt | None, Field(examples=[3])] = None
+    """Stop after so many validations without a better score; never if left out."""
     keep: Literal["best", "last"] = "best"
+    """Which weights become the model: those of the `best` validation, or of the `last` step."""
     keep_checkpoints: bool = False
+    """Leave the checkpoints in a finished run."""
 
 
 class Adapter(Section):
-    """What is trained instead of every parameter.
-
-    Attributes:
-        kind: `none` trains the whole model; `lora` adds a product of two narrow matrices to each attention's query and
-            value and trains that with what is new, such as the head (Hu et al. 2021, arXiv 2106.09685); `dora` also
-            trains the lengths of the columns (Liu et al. 2024, arXiv 2402.09353).
-        rank: width of the narrow matrices.
-        alpha: the product is multiplied by `alpha / rank`.
-        targets: ends of the names of the linear layers to adapt; the family's queries and values if left out.
-    """
+    """Whether all parameters are trained, or few in their place."""
 
     kind: Literal["none", "lora", "dora"] = "none"
+    """`lora` or `dora`: train a few parameters in place of all.
+
+    `none` trains the whole model; `lora` adds a product of two narrow matrices to each attention's query and value and
+    trains that with what is new, such as the head (Hu et al. 2021, arXiv 2106.09685); `dora` also trains the lengths of
+    the columns (Liu et al. 2024, arXiv 2402.09353).
+    """
     rank: PositiveInt = 8
+    """Width of the narrow matrices."""
     alpha: PositiveFloat = 16
-    targets: list[str] | None = None
+    """Their product is multiplied by `alpha / rank`."""
+    targets: Annotated[list[str] | None, Field(examples=[["query", "value"]])] = None
+    """Ends of names of linear layers to adapt; the family's queries and values if left out."""
 
 
 class Reporting(Section):
-    """What the report holds.
-
-    Attributes:
-        baselines: measure simple models beside ours.
-        baseline_rows: training rows that a baseline learns from at most.
-        mistakes: wrong predictions to show, the most confident first.
-        right: right predictions to show beside them.
-        attention: inputs whose attention is drawn token by token.
-        license: of the model, as hubs write it (`apache-2.0`), for its card; what the base model's card says if left
-            out.
-    """
+    """What the report holds."""
 
     baselines: bool = True
+    """Measure simple models beside ours."""
     baseline_rows: PositiveInt = 20_000
+    """Training rows that a baseline learns from at most."""
     mistakes: Annotated[int, Field(ge=0)] = 20
+    """Wrong predictions to show, the most confident first."""
     right: Annotated[int, Field(ge=0)] = 6
+    """Right predictions to show beside them."""
     attention: Annotated[int, Field(ge=0)] = 6
-    license: str | None = None
+    """Inputs whose attention is drawn token by token."""
+    license: Annotated[str | None, Field(examples=["apache-2.0"])] = None
+    """Of the model, as hubs write it, for its card; the base model's if left out."""
 
 
 class Monitor(Section):
-    """How training is watched.
-
-    Attributes:
-        every: look at how each head attends every so many steps, or this fraction of all steps; 0 never does.
-        rows: validation rows to look at, the same each time.
-        report_to: experiment trackers that are told the losses, scores and attention: `tensorboard`, `wandb`, `mlflow`
-            and whatever else transformers' Trainer knows.
-    """
+    """How training is watched."""
 
     every: Steps | Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Look at how each head attends after this fraction of the run, or so many steps; 0: never."""
     rows: PositiveInt = 8
-    report_to: list[str] = []
+    """Validation rows to look at, the same each time."""
+    report_to: Annotated[list[str], Field(examples=[["tensorboard"]])] = []
+    """Experiment trackers that are told the losses, scores and attention.
+
+    `tensorboard`, `wandb`, `mlflow` and whatever else transformers' Trainer knows.
+    """
 
 
 class Range(Section):
-    """Values from `low` to `high`, whole numbers if both are; `log` draws each order of magnitude as often."""
+    """Values between two numbers, whole ones if both are."""
 
     low: int | float
+    """The least."""
     high: int | float
+    """The greatest."""
     log: bool = False
+    """Draw each order of magnitude as often."""
+
+
+SPACE = {
+    "train.learning_rate": {"low": 1e-5, "high": 1e-3, "log": True},
+    "train.batch_size": [16, 32],
+}
 
 
 class Search(Section):
-    """What `regard search` tries.
-
-    Attributes:
-        trials: how often to train.
-        space: dotted key, such as `train.learning_rate` -> a list of values, or `low`, `high` and `log`.
-    """
+    """What `regard search` tries; `regard finetune` leaves it alone."""
 
     trials: PositiveInt = 20
-    space: dict[str, list[Any] | Range] = {}
+    """How often to train."""
+    space: Annotated[dict[str, list[Any] | Range], Field(examples=[SPACE])] = {}
+    """Dotted key -> a list of values, or `low`, `high` and `log`."""
 
 
 class Config(Section):
-    """One run.
-
-    Attributes:
-        task: what to learn; `regard init` lists the names.
-        model: where the pretrained model lies: a directory, `package:NAME/PATH` inside an installed Python package, or
-            a name on the Hugging Face hub.
-        data: which files and columns.
-        output: the run directory to make.
-        train: how to learn.
-        framework: what trains the model: `torch` (transformers' Trainer), or KerasHub on `tensorflow`, `jax` or
-            `torch-keras`, Keras' PyTorch backend.
-        adapter: whether all parameters are trained, or few in their place.
-        options: what only this task knows.
-        monitor: how training is watched.
-        report: what the report holds.
-        seed: of everything random.
-        repeats: how often to train: with `seed`, which gives the model, and with the seeds after it, which tell how far
-            the scores vary.
-        search: what `regard search` tries; `regard finetune` leaves it alone.
-    """
+    """One run."""
 
     task: str
+    """What to learn; `regard init` lists the names."""
     model: str
+    """Where the pretrained model lies: a directory, `package:NAME/PATH` in an installed Python package, or a name on
+    the Hugging Face hub."""
     data: Data
     output: str
+    """The run directory to make."""
     train: Training = Training()
     framework: Literal["torch", "tensorflow", "jax", "torch-keras"] = "torch"
+    """What trains the model: `torch`, or KerasHub on `tensorflow`, `jax` or `torch-keras`.
+
+    `torch` is transformers' Trainer, `torch-keras` Keras' PyTorch backend.
+    """
     adapter: Adapter = Adapter()
     options: dict[str, Any] = {}
+    """What only this task knows."""
     monitor: Monitor = Monitor()
     report: Reporting = Reporting()
     seed: NonNegativeInt = 42
+    """Of everything random."""
     repeats: PositiveInt = 1
+    """Train with so many seeds: mean and deviation of the scores.
+
+    With `seed`, which gives the model, and with the seeds after it, which tell how far the scores vary.
+    """
     search: Search = Search()
 
     @property

@@ -92,6 +92,33 @@ class Made:
         return path
 
 
+@dataclass(frozen=True)
+class Template:
+    """What a task says of the configuration that `regard init` writes for it; the keys say the rest themselves.
+
+    Attributes:
+        model: the name of one to begin with.
+        train: what `data.train` may be called.
+        output: what the run directory may be called.
+        examples: dotted key -> an example of its value, in place of the key's own.
+        comments: dotted key -> what it means for this task, in place of what it says of itself.
+        additions: dotted key -> what is said behind that.
+        hidden: keys that mean nothing to this task.
+    """
+
+    model: str
+    train: str
+    output: str
+    examples: dict[str, Any] = field(default_factory=dict)
+    comments: dict[str, str] = field(default_factory=dict)
+    additions: dict[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
+
+
+BY_LOSS = "the best has the least loss"
+"""Of `train.keep`, for tasks that measure no more than that in a validation."""
+
+
 class Task(Protocol):
     """What a task's module holds.
 
@@ -117,8 +144,8 @@ class Task(Protocol):
     """Returns a table, from a path, with its cells in the task's one way, as `reading` says how they are written."""
     strata: Callable[[Dataset, Config], Sequence[Sequence[str]]] | None
     """Returns for each row what a part that is set aside shall hold as often as the rest: its labels."""
-    TEMPLATE: str
-    """A commented configuration to start from."""
+    TEMPLATE: Template
+    """What a configuration to start from holds."""
     Options: type[Section]
     """Keys of the configuration that only this task knows."""
 

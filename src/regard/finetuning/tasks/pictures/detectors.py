@@ -16,26 +16,27 @@ PROCESSORS = {"conditional_detr": "ConditionalDetr", "detr": "Detr", "rt_detr": 
 
 
 class Scratch(Section):
-    """The sizes of a model that begins at random, of the family that `model` names.
-
-    Attributes:
-        layers: of the decoder, and of the encoder but for `rt_detr`, which has one there. Before the encoders of `detr`
-            and `conditional_detr` is a small ConvNeXt, before that of `rt_detr` a small ResNet, and `yolos` has no
-            decoder.
-        width: of its hidden states; a multiple of `heads`.
-        heads: of each layer's attention.
-        image: pixels of a side of what the model reads; a multiple of `patch`, of twice the patch for `rt_detr`.
-        patch: pixels of a side of what becomes one position: 4, 8, 16 or 32, but for `yolos`. `rt_detr` also has
-            positions of twice the side.
-        queries: objects that can be found in a picture; more than there are learn sooner.
-    """
+    """The sizes of a model that begins at random, of the family that `model` names."""
 
     layers: PositiveInt = 2
+    """Of the decoder, and of the encoder but for `rt_detr`, which has one there.
+
+    Before the encoders of `detr` and `conditional_detr` is a small ConvNeXt, before that of `rt_detr` a small ResNet,
+    and `yolos` has no decoder.
+    """
     width: PositiveInt = 96
+    """Of the hidden states; a multiple of `heads`."""
     heads: PositiveInt = 4
+    """Of each layer's attention."""
     image: PositiveInt = 64
+    """Pixels of a side of what the model reads; a multiple of `patch`, of twice the patch for `rt_detr`."""
     patch: PositiveInt = 8
+    """Pixels of a side of what becomes one position: 4, 8, 16 or 32, but for `yolos`.
+
+    `rt_detr` also has positions of twice the side.
+    """
     queries: PositiveInt = 8
+    """Objects that can be found in a picture; more than there are learn sooner."""
 
 
 def make_processor(family: str, scratch: dict[str, int]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import PositiveInt
@@ -14,7 +14,7 @@ from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import require_finite
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, Template, bases, duplicates, input_files
 from regard.finetuning.tasks.pictures import shared
 from regard.finetuning.tasks.targets import calibration, classes, intervals, one_label
 from regard.inspection.report.content import Example, Finding, Picture
@@ -39,89 +39,42 @@ loss, tally = classes.loss, classes.tally
 
 
 class Scratch(Section):
-    """The sizes of a model that begins at random, of the family that `model` names.
-
-    Attributes:
-        layers: of the encoder.
-        width: of its hidden states; a multiple of `heads`.
-        heads: of each layer's attention.
-        image: pixels of a side of what the model reads; a multiple of `patch`.
-        patch: pixels of a side of what becomes one position.
-    """
+    """The sizes of a model that begins at random, of the family that `model` names."""
 
     layers: PositiveInt = 6
+    """Of the encoder."""
     width: PositiveInt = 192
+    """Of the hidden states; a multiple of `heads`."""
     heads: PositiveInt = 3
+    """Of each layer's attention."""
     image: PositiveInt = 32
+    """Pixels of a side of what the model reads; a multiple of `patch`."""
     patch: PositiveInt = 4
+    """Pixels of a side of what becomes one position."""
 
 
 class Options(Section):
-    """Keys of this task.
+    """Keys of this task."""
 
-    Attributes:
-        class_weights: `balanced` makes each label count the same in the loss, however rare it is.
-        calibrate: divide logits by a temperature that is fitted on the validation rows, before predictions make
-            probabilities of them (Guo et al. 2017, arXiv 1706.04599); it is saved with the model as
-            `config.calibration`, and whoever loads the model without Regard gets the same logits as ever.
-        from_scratch: begin with a random model of these sizes; `model` is then a family: `vit`, `deit` or `dinov2`.
-    """
-
-    class_weights: Literal["none", "balanced"] = "none"
-    calibrate: bool = False
+    class_weights: classes.ClassWeights = "none"
+    calibrate: calibration.Calibrate = False
     from_scratch: Scratch | None = None
+    """No pretrained model, but a random one of these sizes; then `model`: `vit`, `deit` or `dinov2`."""
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: image-classification
-
-# A directory with a pretrained vision transformer and its image processor, package:NAME/PATH in an installed Python
-# package, or a name on the Hugging Face hub.
-model: facebook/dinov2-small
-
-data:
-  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl, .parquet or .xlsx
-  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.1                   # the same, or a fraction to set aside of train: measures the result
-  columns:                    # of a table: the task's name of each column, then yours
-    image: image              # a file; where it has no folder, beside the table
-    label: label
-  # group: patient            # a column whose equal cells stay together when rows are set aside
-
-output: runs/pictures         # the run directory to make
-
-framework: torch              # or KerasHub on tensorflow, jax or torch-keras
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-
-train:
-  epochs: 3
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  # dropout: 0.1              # of every dropout in the model; the model's own if left out
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  # patience: 3               # stop after so many validations without a better score
-  keep: best                  # the best checkpoint, or the last
-
-options:
-  class_weights: none         # balanced: rare labels count as much as frequent ones
-  calibrate: false            # true: make probabilities what they say, by a temperature fitted on validation
-  # from_scratch: {layers: 6, width: 192, heads: 3, image: 32, patch: 4}   # no pretrained model; then model: vit
-
-report:
-  baselines: true             # majority class; logistic regression on pixels, and on frozen embeddings
-  mistakes: 20
-  right: 6                    # right answers to show beside them
-  attention: 6                # pictures whose attention is drawn
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="facebook/dinov2-small",
+    train="pictures",
+    output="runs/pictures",
+    examples={"data.group": "patient"},
+    hidden=shared.HIDDEN,
+    comments=shared.COMMENTS | {"report.attention": "Pictures whose attention is drawn"},
+    additions={
+        "model": "a pretrained vision transformer with its image processor",
+        "data.train": "or a folder with a folder for each class",
+        "report.baselines": "majority class, and logistic regression on pixels and on frozen embeddings",
+    },
+)
 
 
 strata = classes.strata

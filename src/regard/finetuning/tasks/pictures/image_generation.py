@@ -16,7 +16,7 @@ from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, duplicates, input_files
+from regard.finetuning.tasks import BY_LOSS, Encoded, Made, Prediction, Score, Spec, Template, duplicates, input_files
 from regard.finetuning.tasks.pictures import generated, shared
 from regard.finetuning.tasks.targets import classes, intervals
 from regard.inspection.report.content import Finding, Picture
@@ -40,81 +40,52 @@ tally = validate = None
 
 
 class Scratch(Section):
-    """The sizes of a diffusion transformer that begins at random and works on pixels.
-
-    Attributes:
-        layers: of the transformer.
-        width: of its hidden states; a multiple of `heads`.
-        heads: of each layer's attention.
-        image: pixels of a side of what it makes; a multiple of `patch`.
-        patch: pixels of a side of what becomes one position.
-        channels: 1 for grey pictures, 3 for colour.
-    """
+    """The sizes of a diffusion transformer that begins at random and works on pixels."""
 
     layers: PositiveInt = 6
+    """Of the transformer."""
     width: PositiveInt = 128
+    """Of the hidden states; a multiple of `heads`."""
     heads: PositiveInt = 4
+    """Of each layer's attention."""
     image: PositiveInt = 32
+    """Pixels of a side of what it makes; a multiple of `patch`."""
     patch: PositiveInt = 4
+    """Pixels of a side of what becomes one position."""
     channels: PositiveInt = 3
+    """1 for grey pictures, 3 for colour."""
 
 
 class Options(Section):
-    """Keys of this task.
-
-    Attributes:
-        guidance: how far to go from what is made of no class in particular to what is made of the class asked for, and
-            beyond; 1 does not guide.
-        steps: from noise to a picture.
-        from_scratch: begin with a random model of these sizes; `model` is then `dit`.
-    """
+    """Keys of this task."""
 
     guidance: PositiveFloat = 3.0
+    """Classifier-free; 1 does not guide.
+
+    How far to go from what is made of no class in particular to what is made of the class asked for, and beyond.
+    """
     steps: PositiveInt = 40
+    """From noise to a picture."""
     from_scratch: Scratch | None = None
+    """No pretrained model, but a random one of these sizes, on pixels; then `model`: `dit`."""
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: image-generation
-
-# A directory with a DiT pipeline of diffusers, or its name on the Hugging Face hub.
-model: facebook/DiT-XL-2-256
-
-data:
-  train: pictures             # a folder with a folder for each class, or a table: .csv, .tsv, .jsonl, .parquet or .xlsx
-  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.1                   # the same, or a fraction to set aside of train: as many are made and compared
-  columns:                    # of a table: the task's name of each column, then yours
-    image: image              # a file; where it has no folder, beside the table
-    label: label
-  # group: series             # a column whose equal cells stay together when rows are set aside
-
-output: runs/made             # the run directory to make
-
-train:
-  epochs: 3                   # from scratch, tens or hundreds of them
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  keep: best                  # the best checkpoint by its loss, or the last
-
-options:
-  guidance: 3.0               # classifier-free; 1 does not guide
-  steps: 40                   # from noise to a picture
-  # from_scratch: {layers: 6, width: 128, heads: 4, image: 32, patch: 4, channels: 3}   # on pixels; then model: dit
-
-report:
-  baselines: true             # the mean picture of the class, and training pictures, which no model can better
-  attention: 6                # pictures whose making is drawn
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="facebook/DiT-XL-2-256",
+    train="pictures",
+    output="runs/made",
+    examples={"data.group": "series"},
+    hidden=(*shared.HIDDEN, "framework", "adapter", "train.dropout", "report.mistakes", "report.right"),
+    comments=shared.COMMENTS | {"report.attention": "Pictures whose making is drawn"},
+    additions={
+        "model": "a DiT pipeline of diffusers",
+        "data.train": "or a folder with a folder for each class",
+        "data.test": "as many are made and compared",
+        "train.epochs": "from scratch, tens or hundreds of them",
+        "train.keep": BY_LOSS,
+        "report.baselines": "the mean picture of the class, and training pictures, which no model can better",
+    },
+)
 
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:

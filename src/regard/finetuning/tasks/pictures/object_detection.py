@@ -14,7 +14,18 @@ from regard.finetuning.config import Config, Section
 from regard.finetuning.data.tables import Part
 from regard.finetuning.finite import require_all
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, bases, duplicates, input_files
+from regard.finetuning.tasks import (
+    BY_LOSS,
+    Encoded,
+    Made,
+    Prediction,
+    Score,
+    Spec,
+    Template,
+    bases,
+    duplicates,
+    input_files,
+)
 from regard.finetuning.tasks.pictures import average_precision, detectors, shared, yolo
 from regard.finetuning.tasks.pictures import boxes as boxing
 from regard.finetuning.tasks.targets import classes
@@ -38,66 +49,41 @@ tally = validate = reading = read = None
 
 
 class Options(Section):
-    """Keys of this task.
-
-    Attributes:
-        boxes: what the four numbers of a `box` mean: left, top, width, height (`xywh`, as in COCO), left, top, right,
-            bottom (`xyxy`), or the centre, width and height (`cxcywh`). YOLO's files say it themselves.
-        units: whether they are pixels, or fractions of the picture's width and height.
-        from_scratch: begin with a random model of these sizes; `model` is then a family: `conditional_detr`, `detr`,
-            `rt_detr`, which learns the soonest, or `yolos`.
-    """
+    """Keys of this task."""
 
     boxes: Literal["xywh", "xyxy", "cxcywh"] = "xywh"
+    """`xywh`: left, top, width, height; `xyxy`: left, top, right, bottom; `cxcywh`: centre, width, height.
+
+    What the four numbers of a `box` mean: `xywh` as in COCO. YOLO's files say it themselves.
+    """
     units: Literal["pixels", "fractions"] = "pixels"
+    """`pixels`, or `fractions` of the picture's width and height."""
     from_scratch: detectors.Scratch | None = None
+    """No pretrained model, but a random one of these sizes; then `model`: `rt_detr` or another.
+
+    The families are `conditional_detr`, `detr`, `rt_detr`, which learns the soonest, and `yolos`.
+    """
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: object-detection
-
-# A directory with a pretrained detector and its image processor, package:NAME/PATH in an installed Python package, or
-# a name on the Hugging Face hub: DETR, YOLOS, RT-DETR and others of transformers.
-model: PekingU/rtdetr_r18vd
-
-data:
-  train: pictures.json        # COCO's JSON, or a folder with YOLO's images/ and labels/, or a table with the columns
-  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.1                   # the same, or a fraction to set aside of train: measures the result
-  columns:                    # of a table: the task's name of each column, then yours
-    image: image              # a file; where it has no folder, beside the table
-    objects: objects          # [{"label": "cat", "box": [10, 20, 30, 40]}, ...]
-  # group: scene              # a column whose equal cells stay together when rows are set aside
-
-output: runs/objects          # the run directory to make
-
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-
-train:
-  epochs: 3                   # detectors learn slowly: tens of them for labels that the checkpoint does not know
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  keep: best                  # the best checkpoint by its loss, or the last
-
-options:
-  boxes: xywh                 # left, top, width, height; xyxy: left, top, right, bottom; cxcywh: centre, width, height
-  units: pixels               # or fractions of the picture's width and height
-  # from_scratch: {layers: 2, width: 96, heads: 4, image: 64, patch: 8, queries: 8}   # then model: rt_detr
-
-report:
-  baselines: true             # each class's mean box, as sure as it is frequent
-  attention: 6                # pictures that are drawn with their boxes and where these look
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="PekingU/rtdetr_r18vd",
+    train="pictures.json",
+    output="runs/objects",
+    examples={"data.group": "scene"},
+    hidden=(*shared.HIDDEN, "framework", "train.dropout", "report.mistakes", "report.right"),
+    comments=shared.COMMENTS
+    | {
+        "data.columns.objects": '`[{"label": "cat", "box": [10, 20, 30, 40]}, ...]`',
+        "report.attention": "Pictures that are drawn with their boxes and where these look",
+    },
+    additions={
+        "model": "a pretrained detector with its image processor: DETR, YOLOS, RT-DETR and others of transformers",
+        "data.train": "or COCO's JSON, or a folder with YOLO's images/ and labels/",
+        "train.epochs": "detectors learn slowly: tens of them for labels that the checkpoint does not know",
+        "train.keep": BY_LOSS,
+        "report.baselines": "each class's mean box, as sure as it is frequent",
+    },
+)
 
 
 def parts(path: Path) -> dict[str, Part]:

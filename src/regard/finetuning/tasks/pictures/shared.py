@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 KEPT = 2**30
 """Bytes of pictures, as a model reads them, that training keeps in memory: small ones are decoded once, not each
 epoch."""
+HIDDEN = ("data.max_length", "data.too_long", "train.max_tokens", "train.unpad")
+COMMENTS = {"data.columns.image": "The file of the picture; where it has no folder, beside the table"}
+"""What templates of these tasks say of keys, and which they leave out; see `Template`."""
 
 
 def in_folders(path: Path) -> Iterator[dict[str, Any]]:

@@ -32,17 +32,14 @@ END, START, PLAIN = "<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"
 
 
 class Scratch(Section):
-    """The sizes of a model that begins at random, of the family that `model` names.
-
-    Attributes:
-        layers: of the encoder, and of the decoder if there is one.
-        width: of their hidden states; a multiple of `heads`.
-        heads: of each layer's attention.
-    """
+    """The sizes of a model that begins at random, of the family that `model` names."""
 
     layers: PositiveInt = 4
+    """Of the encoder, and of the decoder if there is one."""
     width: PositiveInt = 144
+    """Of the hidden states; a multiple of `heads`."""
     heads: PositiveInt = 4
+    """Of each layer's attention."""
 
 
 def kind_of(source: str, scratch: dict[str, int] | None) -> Kind:

@@ -14,7 +14,7 @@ from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data.lines import read_lines
 from regard.finetuning.data.tables import Part
-from regard.finetuning.tasks import duplicates, input_files
+from regard.finetuning.tasks import BY_LOSS, duplicates, input_files
 from regard.finetuning.tasks.targets import classes
 from regard.inspection.report.content import Finding
 from regard.looking.sounds import OTHER_SOUNDS, SOUNDS, open_sound
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
 
 SILENT = 1e-3
 """Loudest value of what is called silent, of 1: 60 dB below the loudest that there can be."""
+HIDDEN = ("data.max_length", "train.unpad", "framework", "report.right")
+COMMENTS = {"data.columns.audio": "A .wav file of any rate; where it has no folder, beside the table"}
+ADDITIONS = {
+    "data.train": "or a folder of .wav files, each beside a .txt file of the same name with its words",
+    "train.keep": BY_LOSS,
+}
+"""What templates of these tasks say of keys, and which they leave out; see `Template`."""
 
 
 def in_folder(path: Path) -> Iterator[dict[str, Any]]:

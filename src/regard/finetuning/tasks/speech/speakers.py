@@ -39,26 +39,26 @@ SIGMA = 0.2
 
 
 class Scratch(Section):
-    """The sizes of a model that begins at random.
-
-    Attributes:
-        layers: of the encoder, and of the decoder.
-        width: of their hidden states; a multiple of `heads`.
-        heads: of each layer's attention.
-        rate: of the speech that it makes, in Hz.
-        mels: bands of a spectrogram.
-        window: milliseconds of sound in a frame. Long ones show each harmonic of the voice, short ones with fewer bands
-            its vowels and consonants alone, which is sooner learned.
-        reduction: frames, of 16 ms, that the decoder says in a step.
-    """
+    """The sizes of a model that begins at random."""
 
     layers: PositiveInt = 3
+    """Of the encoder, and of the decoder."""
     width: PositiveInt = 256
+    """Of the hidden states; a multiple of `heads`."""
     heads: PositiveInt = 4
+    """Of each layer's attention."""
     rate: PositiveInt = 16_000
+    """Of the speech that it makes, in Hz."""
     mels: PositiveInt = 80
+    """Bands of a spectrogram."""
     window: Annotated[int, Field(ge=SHORTEST_WINDOW)] = 64
+    """Milliseconds of sound in a frame.
+
+    Long ones show each harmonic of the voice, short ones with fewer bands its vowels and consonants alone, which is
+    sooner learned.
+    """
     reduction: PositiveInt = 2
+    """Frames, of 16 ms, that the decoder says in a step."""
 
 
 def is_new(source: str, scratch: dict[str, int] | None) -> bool:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, input_files
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, Template, input_files
 from regard.finetuning.tasks.speech import recognizers, recordings, transcripts
 from regard.inspection.report.content import Finding, Picture
 from regard.looking.sounds import read_sound
@@ -35,74 +35,43 @@ tally = validate = None  # words are written one after the other, too slowly for
 
 
 class Options(Section):
-    """Keys of this task.
+    """Keys of this task."""
 
-    Attributes:
-        window: seconds that the model reads at once. Whisper reads 30, silence included, however short a recording is;
-            made shorter, it costs so much less. Longer recordings are left out of training, and recognised in pieces.
-        language: of the recordings, as Whisper names it (`de` or `german`), for a model of many languages.
-        normalizer: how words are written before they are compared: `basic` for any language, `english`, or `none`.
-        from_scratch: begin with a random model of these sizes; `model` is then a family: `wav2vec2` or `whisper`.
+    window: Annotated[PositiveInt | None, Field(examples=[10])] = None
+    """Seconds read at once; fewer than Whisper's 30 make short recordings cheaper.
+
+    Whisper reads 30, silence included, however short a recording is; made shorter, it costs so much less. Longer
+    recordings are left out of training, and recognised in pieces.
     """
+    language: Annotated[str | None, Field(examples=["de"])] = None
+    """Of the recordings, for a model of many languages.
 
-    window: PositiveInt | None = None
-    language: str | None = None
+    As Whisper names it: `de` or `german`.
+    """
     normalizer: transcripts.Normalizer = "basic"
     from_scratch: recognizers.Scratch | None = None
+    """No pretrained model, but a random one of these sizes; then `model`: `wav2vec2` or `whisper`."""
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: speech-recognition
-
-# A directory with a pretrained recogniser (Whisper, Moonshine, wav2vec2, HuBERT, ...), package:NAME/PATH in an
-# installed Python package, or a name on the Hugging Face hub. A model that only encodes speech, such as
-# facebook/wav2vec2-base, learns to spell with the characters of the training rows.
-model: openai/whisper-tiny
-
-data:
-  train: recordings           # a folder of .wav files, each beside a .txt file of the same name with its words, or a
-                              # table: .csv, .tsv, .jsonl, .parquet or .xlsx
-  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.1                   # the same, or a fraction to set aside of train: measures the result
-  columns:                    # of a table: the task's name of each column, then yours
-    audio: audio              # a .wav file of any rate; where it has no folder, beside the table
-    text: text
-  # group: speaker            # a column whose equal cells stay together when rows are set aside
-  too_long: cut               # leave recordings out of training that are longer than the window; refuse: do not start
-
-output: runs/recordings       # the run directory to make
-
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-
-train:
-  epochs: 3
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  # dropout: 0.1              # of every dropout in the model; the model's own if left out
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  # patience: 3               # stop after so many validations without a lower loss
-  keep: best                  # the best checkpoint, or the last
-
-options:
-  # window: 10                # seconds read at once; fewer than Whisper's 30 make short recordings cheaper
-  # language: de              # for a model of many languages
-  normalizer: basic           # how words are written before they are compared: basic, english (also numbers), none
-  # from_scratch: {layers: 4, width: 144, heads: 4}   # no pretrained model; then model: wav2vec2, or whisper
-
-report:
-  baselines: true             # the model before fine-tuning; the commonest words
-  mistakes: 20
-  attention: 6                # recordings whose words are drawn in time
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="openai/whisper-tiny",
+    train="recordings",
+    output="runs/recordings",
+    examples={"data.group": "speaker"},
+    hidden=(*recordings.HIDDEN, "train.max_tokens"),
+    comments=recordings.COMMENTS
+    | {
+        "data.too_long": "`cut`: leave recordings out of training that are longer than the window; `refuse`: do not "
+        "start",
+        "report.attention": "Recordings whose words are drawn in time",
+    },
+    additions=recordings.ADDITIONS
+    | {
+        "model": "a pretrained recogniser (Whisper, Moonshine, wav2vec2, HuBERT, ...); one that only encodes speech, "
+        "such as facebook/wav2vec2-base, learns to spell with the characters of the training rows",
+        "report.baselines": "the model before fine-tuning, and the commonest words",
+    },
+)
 
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:

@@ -17,7 +17,7 @@ from regard.finetuning.data.columns import normalize
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, Template, bases, duplicates, input_files
 from regard.finetuning.tasks.speech import measures, recordings, speakers, transcripts, vocoders
 from regard.finetuning.tasks.texts import tokenizing, wording
 from regard.inspection.report.content import Finding, Picture, Sound
@@ -42,83 +42,55 @@ strata = reading = read = None
 
 
 class Options(Section):
-    """Keys of this task.
+    """Keys of this task."""
 
-    Attributes:
-        vocoder: a SpeechT5HifiGan that makes sounds of spectrograms; without it Griffin and Lim's method does.
-        longest: seconds of the longest recording to learn from; without it what the model can say at once.
-        guide: how much the loss asks the decoder to read along the text (guided attention); 0 leaves it out.
-        scheduled_sampling: share of the frames that the decoder goes on from which are its own while it learns, as all
-            are when it speaks; a step takes a third longer then.
-        recognizer: what listens to the result, for its word error rate: as `model` of speech recognition.
-        normalizer: how words are written before they are compared: `basic` for any language, `english`, or `none`.
-        from_scratch: begin with a random model of these sizes; `model` is then `speecht5`.
+    vocoder: Annotated[str | None, Field(examples=["microsoft/speecht5_hifigan"])] = None
+    """Makes sounds of spectrograms; without it Griffin and Lim's method does.
+
+    A SpeechT5HifiGan.
     """
-
-    vocoder: str | None = None
-    longest: PositiveFloat | None = None
+    longest: Annotated[PositiveFloat | None, Field(examples=[10])] = None
+    """Seconds of the longest recording to learn from; what the model can say if left out."""
     guide: Annotated[float, Field(ge=0)] = 10.0
+    """How much the loss asks the decoder to read along the text; 0 leaves it out.
+
+    Guided attention.
+    """
     scheduled_sampling: Annotated[float, Field(ge=0, le=1)] = 0.0
-    recognizer: str | None = None
+    """Share of the frames it goes on from that are its own while it learns, as when it speaks.
+
+    When it speaks, all are. A step takes a third longer then.
+    """
+    recognizer: Annotated[str | None, Field(examples=["openai/whisper-tiny"])] = None
+    """Listens to the result, for its word error rate.
+
+    As `model` of speech recognition.
+    """
     normalizer: transcripts.Normalizer = "basic"
     from_scratch: speakers.Scratch | None = None
+    """No pretrained model, but a random one of these sizes; then `model`: `speecht5`."""
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: speech-synthesis
-
-# A directory with a SpeechT5, package:NAME/PATH in an installed Python package, or a name on the Hugging Face hub. The
-# recordings are those of one speaker.
-model: microsoft/speecht5_tts
-
-data:
-  train: recordings           # a folder of .wav files, each beside a .txt file of the same name with its words, or a
-                              # table: .csv, .tsv, .jsonl, .parquet or .xlsx
-  validation: 0.1             # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.1                   # the same, or a fraction to set aside of train: measures the result
-  columns:                    # of a table: the task's name of each column, then yours
-    text: text
-    audio: audio              # a .wav file of any rate; where it has no folder, beside the table
-  # group: session            # a column whose equal cells stay together when rows are set aside
-  too_long: cut               # leave pairs out of training that are longer than is learned; refuse: do not start
-
-output: runs/voice            # the run directory to make
-
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-
-train:
-  epochs: 3
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  # dropout: 0.1              # of every dropout in the model but the prenet's; the model's own if left out
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  # patience: 3               # stop after so many validations without a lower loss
-  keep: best                  # the best checkpoint, or the last
-
-options:
-  # vocoder: microsoft/speecht5_hifigan   # makes sounds of spectrograms; without it Griffin and Lim's method does
-  # longest: 10               # seconds of the longest recording to learn from
-  guide: 10.0                 # how much the loss asks the decoder to read along the text; 0 leaves it out
-  scheduled_sampling: 0.0     # share of the frames it goes on from that are its own while it learns, as when it speaks
-  # recognizer: openai/whisper-tiny   # listens to the result, for its word error rate
-  normalizer: basic           # how words are written before they are compared: basic, english (also numbers), none
-  # Begin at random, with model: speecht5, at these sizes:
-  # from_scratch: {layers: 3, width: 256, heads: 4, rate: 16000, mels: 80, window: 64, reduction: 2}
-
-report:
-  baselines: true             # the recordings through the vocoder, which no model can better; recordings of other words
-  mistakes: 20                # texts and what was heard
-  attention: 6                # texts whose attention is drawn, with their sounds
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="microsoft/speecht5_tts",
+    train="recordings",
+    output="runs/voice",
+    examples={"data.group": "session"},
+    hidden=recordings.HIDDEN,
+    comments=recordings.COMMENTS
+    | {
+        "data.too_long": "`cut`: leave pairs out of training that are longer than is learned; `refuse`: do not start",
+        "report.mistakes": "Texts and what was heard, to show",
+        "report.attention": "Texts whose attention is drawn, with their sounds",
+    },
+    additions=recordings.ADDITIONS
+    | {
+        "model": "a SpeechT5; the recordings are those of one speaker",
+        "train.dropout": "the prenet keeps its own",
+        "report.baselines": "the recordings through the vocoder, which no model can better, and recordings of other "
+        "words",
+    },
+)
 
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:

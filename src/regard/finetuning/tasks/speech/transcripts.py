@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from regard.finetuning.tasks import Prediction, Score
 from regard.finetuning.tasks.targets import intervals
 from regard.inspection.report.content import Table
 
-Normalizer = Literal["basic", "english", "none"]
+NORMALIZER = """How words are written before they are compared: `basic`, `english` (also numbers), or `none`.
+
+`basic` is for any language, `english` also knows numbers and contractions.
+"""
+Normalizer = Annotated[Literal["basic", "english", "none"], Field(description=NORMALIZER)]
 
 NOTES: dict[Normalizer, str] = {
     "basic": "Before words are compared, both sides are written in lower case, without punctuation and without what "

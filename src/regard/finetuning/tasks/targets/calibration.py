@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from regard.finetuning.tasks import Prediction
 from regard.inspection.report.content import Calibration
 
+CALIBRATE = """`true`: make probabilities what they say, by a temperature fitted on validation.
+
+Logits are divided by it, before predictions make probabilities of them (Guo et al. 2017, arXiv 1706.04599); it is saved
+with the model as `config.calibration`, and whoever loads the model without Regard gets the same logits as ever.
+"""
+Calibrate = Annotated[bool, Field(description=CALIBRATE)]
 BINS = 10
 LIMITS = (0.05, 20.0)
 """Between which a temperature is sought."""

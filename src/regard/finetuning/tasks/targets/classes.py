@@ -6,9 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from regard._digits import digits
 from regard.errors import DataError
@@ -25,6 +26,11 @@ from regard.finetuning.tasks.targets.intervals import RESAMPLES, drawn, share
 MOST_LABELS = 5_000
 MISSING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a"}
 """What programs write into a cell without a value."""
+CLASS_WEIGHTS = """`balanced`: rare labels count as much as frequent ones.
+
+Each label counts the same in the loss, however rare it is.
+"""
+ClassWeights = Annotated[Literal["none", "balanced"], Field(description=CLASS_WEIGHTS)]
 
 
 LIST = re.compile(r"""\s*\[\s*['"]""")

@@ -20,7 +20,7 @@ from regard.finetuning.data.spreadsheets import told_of_sheets
 from regard.finetuning.data.tables import Formats, Part, read_table
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, bases, duplicates, input_files
+from regard.finetuning.tasks import BY_LOSS, Encoded, Prediction, Score, Spec, Template, bases, duplicates, input_files
 from regard.finetuning.tasks.targets import classes, intervals
 from regard.finetuning.tasks.texts import masking, scratch, tokenizing, wording
 from regard.finetuning.training.padding import as_configured
@@ -72,87 +72,45 @@ FORMATS: Formats = {"": read_folder, ".txt": read_paragraphs}
 
 
 class Downstream(Section):
-    """A classification that shows what the encoder is good for: logistic regression on its frozen embeddings.
+    """A classification that shows what the encoder is good for: logistic regression on its frozen embeddings."""
 
-    Attributes:
-        train: a table to fit the regression to.
-        test: a table to measure it on.
-        text: the column with the texts.
-        label: the column with their classes.
-    """
-
-    train: str
-    test: str
+    train: Annotated[str, Field(examples=["rated.csv"])]
+    """A table to fit the regression to."""
+    test: Annotated[str, Field(examples=["held-out.csv"])]
+    """A table to measure it on."""
     text: str = "text"
+    """The column with the texts."""
     label: str = "label"
+    """The column with their classes."""
 
 
 class Options(Section):
-    """Keys of this task.
-
-    Attributes:
-        mask: share of the tokens to guess: 0.15 in BERT, 0.3 in ModernBERT.
-        from_scratch: begin with a random model of these sizes and a tokenizer made of the training rows; `model` is
-            then a family: `modernbert`, which learns the sooner, or `bert`.
-        downstream: measures frozen embeddings on a classification, before and after.
-    """
+    """Keys of this task."""
 
     mask: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the tokens to guess; ModernBERT learned with 0.3, BERT with 0.15."""
     from_scratch: scratch.Sizes | None = None
+    """No pretrained model, but a random one of these sizes; then `model`: `modernbert` or `bert`.
+
+    With a tokenizer made of the training rows. `modernbert` learns the sooner.
+    """
     downstream: Downstream | None = None
+    """A classification by logistic regression on frozen embeddings, measured before and after."""
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: masked-language-modeling
-
-# A directory with a pretrained encoder and its tokenizer, package:NAME/PATH in an installed Python package,
-# or a name on the Hugging Face hub.
-model: answerdotai/ModernBERT-base
-
-data:
-  train: texts                # a folder with .txt files, one .txt (blank lines part its texts), or a table
-  validation: 0.05            # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.05                  # the same, or a fraction to set aside of train: measures the result
-  columns:                    # of a table: the task's name of each column, then yours
-    text: text
-  # group: document           # a column whose equal cells stay together when rows are set aside
-  # max_length: 128           # tokens to read of each text; what the model can read if left out
-  too_long: cut               # cut longer texts and report how many, or refuse to start
-
-output: runs/encoder          # the run directory to make
-
-train:
-  epochs: 3
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  max_tokens: 16384           # in a forward pass: bounds the memory, not the step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  # dropout: 0.1              # of every dropout in the model; the model's own if left out
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  keep: best                  # the checkpoint with the least loss, or the last
-
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-
-options:
-  mask: 0.15                  # share of the tokens to guess; ModernBERT learned with 0.3
-  # from_scratch: {layers: 4, width: 256, heads: 4, vocabulary: 8000}   # no pretrained model; then model: modernbert
-  # downstream: {train: rated.csv, test: held-out.csv, text: text, label: label}   # measured before and after
-
-report:
-  baselines: true             # how frequent each token is; the model before training
-  mistakes: 20                # texts to show, the most surprising first
-
-monitor:
-  every: 0.1                  # of all steps: how each head attends as it forms
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="answerdotai/ModernBERT-base",
+    train="texts",
+    output="runs/encoder",
+    hidden=("framework", "report.right", "report.attention"),
+    comments={"report.mistakes": "Texts to show, the most surprising first"},
+    additions={
+        "model": "a pretrained encoder with its tokenizer",
+        "data.train": "or a folder with .txt files, or one .txt, whose blank lines part its texts",
+        "train.keep": BY_LOSS,
+        "report.baselines": "how frequent each token is, and the model before training",
+    },
+)
 
 
 def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:

@@ -30,19 +30,16 @@ POSITIONS = 512
 
 
 class Sizes(Section):
-    """The sizes of a model that begins at random, of the family that `model` names.
-
-    Attributes:
-        layers: of the encoder, and of the decoder.
-        width: of the hidden states; a multiple of `heads`.
-        heads: of each layer's attention.
-        vocabulary: tokens that the tokenizer knows at most.
-    """
+    """The sizes of a model that begins at random, of the family that `model` names."""
 
     layers: PositiveInt = 3
+    """Of the encoder, and of the decoder."""
     width: PositiveInt = 256
+    """Of the hidden states; a multiple of `heads`."""
     heads: PositiveInt = 4
+    """Of each layer's attention."""
     vocabulary: PositiveInt = 8000
+    """Tokens that the tokenizer knows at most."""
 
 
 def is_wanted(source: str, spec: dict[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Spec, bases, input_files
+from regard.finetuning.tasks import BY_LOSS, Encoded, Prediction, Spec, bases, input_files
 from regard.finetuning.tasks.texts import pairs, scratch, tokenizing, wording
 from regard.finetuning.training.padding import as_configured, batches
 from regard.inspection.report.content import Finding, Picture, Table
@@ -31,20 +31,28 @@ SHOWN = 400
 
 
 class Options(Section):
-    """Keys of every task that writes a text.
-
-    Attributes:
-        prefix: put before each source, for models that were trained so, such as T5.
-        beams: continuations that are kept while a text is written; 1 takes the likeliest token each time.
-        max_output: tokens to write of a text at most; targets that are longer are cut for training.
-        from_scratch: begin with a random model of these sizes and a tokenizer made of the training rows; `model` is
-            then a family: `marian`, `bart` or `t5`.
-    """
+    """Keys of every task that writes a text."""
 
     prefix: str = ""
+    """Put before each text, for models that were trained so, such as T5."""
     beams: PositiveInt = 4
+    """Continuations kept while a text is written; 1 takes the likeliest token each time."""
     max_output: PositiveInt = 128
+    """Tokens to write of a text at most.
+
+    Targets that are longer are cut for training.
+    """
     from_scratch: scratch.Sizes | None = None
+    """No pretrained model, but a random one of these sizes; then `model`: `marian`, `bart` or `t5`.
+
+    With a tokenizer made of the training rows.
+    """
+
+
+HIDDEN = ("framework", "report.right")
+COMMENTS = {"report.mistakes": "Samples to show", "report.attention": "Texts whose alignment is drawn"}
+ADDITIONS = {"train.keep": BY_LOSS}
+"""What templates of these tasks say of keys, and which they leave out; see `Template`."""
 
 
 @dataclass(frozen=True)

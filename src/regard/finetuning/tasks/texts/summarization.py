@@ -11,7 +11,7 @@ import numpy as np
 from regard.finetuning.config import Config
 from regard.finetuning.data.tables import Formats
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Prediction, Score, Spec
+from regard.finetuning.tasks import Prediction, Score, Spec, Template
 from regard.finetuning.tasks.targets import intervals
 from regard.finetuning.tasks.texts import pairs, sequences
 
@@ -24,57 +24,21 @@ FORMATS: Formats = {"": pairs.read_aligned}
 ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l_sum": "rougeLsum"}
 Options = sequences.Options
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: summarization
-
-# A directory with a pretrained model (T5, BART, LED, Pegasus) and its tokenizer, package:NAME/PATH in an installed
-# Python package, or a name on the Hugging Face hub.
-model: facebook/bart-base
-
-data:
-  train: articles.jsonl       # .csv, .tsv, .jsonl, .parquet, .xlsx, or a folder with two files, aligned by lines
-  validation: 0.05            # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.05                  # the same, or a fraction to set aside of train: measures the result
-  columns:                    # the task's name of each column, then yours
-    text: text
-    summary: summary
-  # group: source             # a column whose equal cells stay together when rows are set aside
-  # max_length: 512           # tokens to read of each text; what the model can read if left out
-  too_long: cut               # cut longer texts and report how many, or refuse to start
-
-output: runs/summaries        # the run directory to make
-
-train:
-  epochs: 3
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  max_tokens: 16384           # in a forward pass: bounds the memory, not the step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  # dropout: 0.1              # of every dropout in the model; the model's own if left out
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  keep: best                  # the checkpoint with the least loss, or the last
-
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-
-options:
-  prefix: ""                  # put before each text: "summarize: " for T5
-  beams: 4                    # continuations kept while a text is written
-  max_output: 128             # tokens to write of a summary at most
-  # from_scratch: {layers: 3, width: 256, heads: 4, vocabulary: 8000}   # no pretrained model; then model: bart
-
-report:
-  baselines: true             # the first sentence; the summary of the nearest training text
-  mistakes: 20                # samples to show
-  attention: 6                # texts whose attention is drawn
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="facebook/bart-base",
+    train="articles.jsonl",
+    output="runs/summaries",
+    examples={"data.group": "source", "data.max_length": 512},
+    hidden=sequences.HIDDEN,
+    comments=sequences.COMMENTS,
+    additions=sequences.ADDITIONS
+    | {
+        "model": "T5, BART, LED or Pegasus with its tokenizer",
+        "data.train": "or a folder with two files, aligned by lines",
+        "options.prefix": '"summarize: " for T5',
+        "report.baselines": "the first sentence, and the summary of the nearest training text",
+    },
+)
 
 
 def _scorer(kinds: Sequence[str]) -> Any:

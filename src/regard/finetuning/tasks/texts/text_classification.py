@@ -18,7 +18,7 @@ from regard.finetuning.data.columns import put_column
 from regard.finetuning.data.tables import Formats
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, Template, bases, duplicates, input_files
 from regard.finetuning.tasks.targets import calibration, classes, label_sets, numbers, one_label, readings
 from regard.finetuning.tasks.texts import tokenizing, wording
 from regard.inspection.report.content import Finding, TokenAttention
@@ -39,102 +39,40 @@ PROBLEMS = {kind.PROBLEM: kind for kind in KINDS.values()}
 
 
 class Options(Section):
-    """Keys of this task.
-
-    Attributes:
-        kind: what each text has: a `single` label, any number of them (`multi`), or a number (`regression`); `auto`
-            goes by the column: lists, vectors of 0 and 1 and names with a separator are several labels, numbers with
-            decimals are numbers, all else is one label.
-        separator: what stands between the labels of a text where they are no list; `auto` finds it.
-        names: of the labels, where they are vectors of 0 and 1.
-        class_weights: `balanced` makes each label count the same in the loss, however rare it is.
-        label_smoothing: share of the truth that is spread over all labels.
-        calibrate: divide logits by a temperature that is fitted on the validation rows, before predictions make
-            probabilities of them (Guo et al. 2017, arXiv 1706.04599); it is saved with the model as
-            `config.calibration`, and whoever loads the model without Regard gets the same logits as ever.
-        thresholds: the probability from which one of several labels is given: for each label the one with the best F1
-            on the `validation` rows, if at least five of them have it and five have not, or `half` for all.
-    """
+    """Keys of this task."""
 
     kind: Literal["auto", "single", "multi", "regression"] = "auto"
+    """`single`: one label a text; `multi`: a list of labels; `regression`: a number; `auto`: what the column holds.
+
+    `auto` goes by the column: lists, vectors of 0 and 1 and names with a separator are several labels, numbers with
+    decimals are numbers, all else is one label.
+    """
     separator: Annotated[str, Field(min_length=1)] = "auto"
-    names: list[str] | None = None
-    class_weights: Literal["none", "balanced"] = "none"
+    """Between the labels of a text, where they are no list, such as `";"`; `auto` finds it."""
+    names: Annotated[list[str] | None, Field(examples=[["bad", "good"]])] = None
+    """Of the labels, where they are vectors of 0 and 1."""
+    class_weights: classes.ClassWeights = "none"
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    calibrate: bool = False
+    """Share of the truth that is spread over all labels."""
+    calibrate: calibration.Calibrate = False
     thresholds: Literal["validation", "half"] = "validation"
+    """Of several labels: each from its own probability, fitted on `validation`; or `half`.
+
+    The probability from which one of several labels is given: for each label the one with the best F1 on the
+    `validation` rows, if at least five of them have it and five have not, or `half` for all.
+    """
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: text-classification
-
-# A directory with a pretrained encoder and its tokenizer, package:NAME/PATH in an installed Python package,
-# or a name on the Hugging Face hub.
-model: answerdotai/ModernBERT-base
-
-data:
-  train: reviews.csv          # .csv, .tsv, .jsonl, .parquet or .xlsx
-  validation: 0.1             # a file, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.1                   # a file, or a fraction to set aside of train: measures the result
-  columns:                    # the task's name of each column, then yours
-    text: text
-    label: label
-  # group: author             # a column whose equal cells stay together when rows are set aside
-  # max_length: 256           # tokens to read of each text; what the model can read if left out
-  too_long: cut               # cut longer texts and report how many, or refuse to start
-
-output: runs/reviews          # the run directory to make
-
-framework: torch              # or KerasHub on tensorflow, jax or torch-keras
-
-train:
-  epochs: 3
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  max_tokens: 16384           # in a forward pass: bounds the memory, not the step
-  unpad: auto                 # compute real tokens only, where the model's family allows; true or false
-  learning_rate: 5.0e-5
-  layer_decay: 1.0            # each layer's rate is this times that of the one above it
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  # dropout: 0.1              # of every dropout in the model; the model's own if left out
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  # patience: 3               # stop after so many validations without a better score
-  keep: best                  # the best checkpoint, or the last
-
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-  # rank: 8
-  # alpha: 16
-  # targets: [query, value]   # ends of layers' names; the family's queries and values if left out
-
-options:
-  kind: auto                  # single: one label a text; multi: a list of labels; regression: a number
-  # separator: ";"            # between the labels of a text, where they are no list; found if left out
-  # names: [bad, good]        # of the labels, where they are vectors of 0 and 1
-  class_weights: none         # balanced: rare labels count as much as frequent ones
-  label_smoothing: 0.0        # share of the truth that is spread over all labels
-  calibrate: false            # true: make probabilities what they say, by a temperature fitted on validation
-  # thresholds: validation    # of several labels: each from its own probability, fitted on validation; or half
-
-report:
-  baselines: true             # majority class; frozen embeddings with logistic regression
-  mistakes: 20
-  right: 6                    # right answers to show beside them
-  attention: 6                # inputs whose attention is drawn
-
-seed: 42
-repeats: 1                    # train with so many seeds: mean and deviation of the scores
-
-# search:                     # what 'regard search' tries
-#   trials: 20
-#   space:
-#     train.learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}
-#     train.batch_size: [16, 32]
-"""
+TEMPLATE = Template(
+    model="answerdotai/ModernBERT-base",
+    train="reviews.csv",
+    output="runs/reviews",
+    examples={"data.group": "author", "data.max_length": 256},
+    additions={
+        "model": "a pretrained encoder with its tokenizer",
+        "report.baselines": "majority class, and frozen embeddings with logistic regression",
+    },
+)
 
 
 def reading(train: Dataset, config: Config) -> tuple[readings.Reading, list[Finding]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Prediction, Score, Spec
+from regard.finetuning.tasks import Prediction, Score, Spec, Template
 from regard.finetuning.tasks.targets import intervals
 from regard.finetuning.tasks.texts import pairs, sequences
 from regard.inspection.report.content import Finding
@@ -25,69 +26,29 @@ LANGUAGES = ("source_language", "target_language")
 
 
 class Options(sequences.Options):
-    """Keys of this task, beside those of all that write.
+    """Keys of this task, beside those of all that write."""
 
-    Attributes:
-        source_language: for models that know several, such as NLLB and mBART: the code that the model has for it.
-        target_language: likewise.
-    """
-
-    source_language: str | None = None
-    target_language: str | None = None
+    source_language: Annotated[str | None, Field(examples=["eng_Latn"])] = None
+    """For models of many languages, such as NLLB and mBART: the code that the model has for it."""
+    target_language: Annotated[str | None, Field(examples=["deu_Latn"])] = None
+    """Likewise."""
 
 
-TEMPLATE = """\
-# What to learn. Every key that is left out has the value shown here; paths start where you run the command.
-task: translation
-
-# A directory with a pretrained model (Marian, NLLB, mBART, T5, BART) and its tokenizer, package:NAME/PATH in an
-# installed Python package, or a name on the Hugging Face hub.
-model: Helsinki-NLP/opus-mt-en-de
-
-data:
-  train: pairs.tsv            # .csv, .tsv, .jsonl, .parquet, .xlsx, .tmx, or a folder with two files, aligned by lines
-  validation: 0.05            # the same, or a fraction to set aside of train: chooses the checkpoint
-  test: 0.05                  # the same, or a fraction to set aside of train: measures the result
-  columns:                    # the task's name of each column, then yours; in .tmx the languages: en, de
-    source: source
-    target: target
-  # group: document           # a column whose equal cells stay together when rows are set aside
-  # max_length: 128           # tokens to read of each text; what the model can read if left out
-  too_long: cut               # cut longer texts and report how many, or refuse to start
-
-output: runs/translation      # the run directory to make
-
-train:
-  epochs: 3
-  batch_size: 32
-  accumulate: 1               # batches in a step
-  learning_rate: 5.0e-5
-  warmup: 0.1                 # fraction of the steps
-  schedule: linear            # linear, cosine or constant_with_warmup
-  weight_decay: 0.01
-  # dropout: 0.1              # of every dropout in the model; the model's own if left out
-  precision: auto             # float32, or bfloat16 where the hardware is made for it
-  evaluate_every: 0.2         # fraction of the run, or a number of steps
-  keep: best                  # the checkpoint with the least loss, or the last
-
-adapter:
-  kind: none                  # lora or dora: train a few parameters in place of all
-
-options:
-  # source_language: eng_Latn # for NLLB and mBART: the codes that the model has
-  # target_language: deu_Latn
-  prefix: ""                  # put before each source: "translate English to German: " for T5
-  beams: 4                    # continuations kept while a text is written
-  max_output: 128             # tokens to write of a text at most
-  # from_scratch: {layers: 3, width: 256, heads: 4, vocabulary: 8000}   # no pretrained model; then model: marian
-
-report:
-  baselines: true             # the source itself; the translation of the nearest training source
-  mistakes: 20                # samples to show
-  attention: 6                # texts whose alignment is drawn
-
-seed: 42
-"""
+TEMPLATE = Template(
+    model="Helsinki-NLP/opus-mt-en-de",
+    train="pairs.tsv",
+    output="runs/translation",
+    hidden=sequences.HIDDEN,
+    comments=sequences.COMMENTS,
+    additions=sequences.ADDITIONS
+    | {
+        "model": "Marian, NLLB, mBART, T5 or BART with its tokenizer",
+        "data.train": "also .tmx, or a folder with two files, aligned by lines",
+        "data.columns": "in .tmx the languages, such as en and de",
+        "options.prefix": '"translate English to German: " for T5',
+        "report.baselines": "the source itself, and the translation of the nearest training source",
+    },
+)
 
 
 def _quality(output: str, reference: str) -> float:
