@@ -98,6 +98,26 @@ def test_of_thousands_of_labels_those_that_differ_most_are_shown(pair):
     assert found.tables()[1].title == "F1 of each label"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("metrics.json", "{}", "need what a run measured, as it wrote it; got something else;"),
+        ("metrics.json", '{"split": "test", "classes": 5}', "need what a run measured, as it wrote it;"),
+        ("predictions.jsonl", "none\n", "need one JSON object a line; got 'Expecting value' at line 1;"),
+        ("predictions.jsonl", "[1]\n", "need one JSON object a line; got list at line 1;"),
+        ("resamples.npz", "none", "need resamples as a run writes them; got a file that cannot be read;"),
+        ("resamples.npz", "PK\x03\x04none", "need resamples as a run writes them; got a file that cannot be read;"),
+        ("resamples.npz", "", "need resamples as a run writes them; got a file that cannot be read;"),
+    ],
+)
+def test_runs_with_damaged_files_are_told(pair, tmp_path, name, content, told):
+    shutil.copytree(pair[1].path, tmp_path / "copy")
+    (tmp_path / "copy" / name).write_text(content)
+    with pytest.raises(DataError) as caught:
+        compare(pair[0], tmp_path / "copy")
+    assert str(caught.value).startswith(f"{tmp_path}/copy/{name}: {told}")
+
+
 def test_a_run_beside_itself_differs_in_nothing(pair):
     found = compare(pair[0], pair[0].path)
     assert found.settings == {}

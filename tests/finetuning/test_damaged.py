@@ -269,6 +269,21 @@ def test_a_tokenizer_that_does_not_load_is_told(finished, copied, content):
     assert told.startswith("model: need a tokenizer beside the model; got ")
 
 
+@pytest.mark.parametrize("changes", [{"spec": None}, {"spec": []}, {"files": 5}, {"inputs": "x"}, None])
+def test_a_run_that_does_not_know_itself_is_told(finished, tmp_path, changes):
+    path = tmp_path / "copy"
+    shutil.copytree(finished.path, path)
+    known = json.loads((path / "run.json").read_text())
+    known = {} if changes is None else known | changes
+    (path / "run.json").write_text(json.dumps(known))
+    key = "spec" if changes is None else next(iter(changes))
+    for use in (lambda run: run.predict("a film"), lambda run: run.evaluate(finished.config.data.test)):
+        assert refusal(lambda use=use: use(Run.load(path))) == (
+            f"{path}/run.json: need what the run knows of itself, as it wrote it; got no object for '{key}'; put back "
+            "what it was, or train again."
+        )
+
+
 def test_a_tokenizer_that_is_gone_is_told(copied):
     for path in (copied / "model").glob("*token*"):
         path.unlink()

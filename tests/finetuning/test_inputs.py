@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -166,6 +167,8 @@ def test_an_empty_text_is_refused_from_python_too(finished, given):
         with pytest.raises(DataError) as caught:
             predict(given)
         assert str(caught.value) == "predict: need a text to work on; got an empty one, input 2; leave it out."
+    with pytest.raises(DataError, match=r"need a list of inputs, one text each; got ndarray; put them into a list\."):
+        finished.predict(np.array("a film"))
     with pytest.raises(DataError, match="got an empty one, input 1"):
         finished.predict("")
 

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
 from regard.errors import ConfigError, DataError
+from regard.finetuning.data.json_lines import objects
 from regard.finetuning.reporting.titles import title
 from regard.finetuning.runs.run import DRAWS, METRICS, PREDICTIONS, Run
 from regard.finetuning.tasks.targets.intervals import percentiles
@@ -168,7 +170,7 @@ def compare(*runs: Run | str | Path) -> Comparison:
     _require_one_task(opened)
     rows = [_read(run) for run in opened]
     _require_same_rows(opened, rows)
-    metrics = [run.metrics for run in opened]
+    metrics = [_metrics_of(run) for run in opened]
     return Comparison(
         runs=_names(opened),
         task=opened[0].config.task,
@@ -179,6 +181,16 @@ def compare(*runs: Run | str | Path) -> Comparison:
         classes=_classes([each.get("classes", {}) for each in metrics]),
         changes=_changes(opened, rows),
     )
+
+
+def _metrics_of(run: Run) -> dict[str, Any]:
+    found = run.metrics
+    if not isinstance(found.get("split"), str) or not isinstance(found.get("classes", {}), dict):
+        raise DataError(
+            f"{run.path / METRICS}: need what a run measured, as it wrote it; got something else; put back what it "
+            "was, or measure again."
+        )
+    return found
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -198,8 +210,7 @@ def _require_one_task(runs: Sequence[Run]) -> None:
 
 
 def _read(run: Run) -> list[Row]:
-    lines = (run.path / PREDICTIONS).read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines if line]
+    return list(objects(run.path / PREDICTIONS))
 
 
 def _require_same_rows(runs: Sequence[Run], rows: Sequence[list[Row]]) -> None:
@@ -247,8 +258,14 @@ def _minus(value: float | None, first: float | None) -> float | None:
 def _draws(path: Path) -> dict[str, np.ndarray]:
     if not (path / DRAWS).is_file():
         return {}
-    with np.load(path / DRAWS, allow_pickle=False) as kept:
-        return dict(kept)
+    try:
+        with (path / DRAWS).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            return dict(kept)
+    except (ValueError, EOFError, BadZipFile):
+        raise DataError(
+            f"{path / DRAWS}: need resamples as a run writes them; got a file that cannot be read; put back what it "
+            "was, or delete it: intervals of differences are left out then."
+        ) from None
 
 
 def _paired(name: str, first: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> Interval | None:

@@ -75,8 +75,19 @@ class Run:
 
     @cached_property
     def state(self) -> dict[str, Any]:
-        """What the run knows of itself: spec, seconds, versions."""
-        return read_json(self.path / STATE)
+        """What the run knows of itself: spec, seconds, versions.
+
+        Raises:
+            DataError: it lacks what every run knows.
+        """
+        state = read_json(self.path / STATE)
+        wrong = [key for key in ("spec", "files", "inputs") if not isinstance(state.get(key, {}), dict)]
+        if wrong or "spec" not in state:
+            raise DataError(
+                f"{self.path / STATE}: need what the run knows of itself, as it wrote it; got no object for "
+                f"'{(wrong or ['spec'])[0]}'; put back what it was, or train again."
+            )
+        return state
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -194,6 +205,7 @@ def _listed(inputs: Any, role: str) -> list[Any]:
     if isinstance(inputs, str | PathLike):
         inputs = [inputs]
     unordered = isinstance(inputs, Mapping | Set | bytes | bytearray) or hasattr(inputs, "columns")
+    unordered = unordered or getattr(inputs, "shape", (0,)) == ()  # an array of one value
     if unordered or not isinstance(inputs, Iterable):
         raise DataError(
             f"predict: need a list of inputs, one {role} each; got {type(inputs).__name__}; put them into a list."
