@@ -4,6 +4,7 @@
 #   make lint      style, errors and types               make bench      measure speed and memory
 #   make docs      run the notebooks, and build site/   make test-browser   the report in a real browser
 #   make picture   draw the figures of docs/images/ that come from code and pages
+#   make gallery   the pictures of docs/gallery.md, from real runs of examples/
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
 
 PYTHON ?= python3
@@ -18,7 +19,7 @@ export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-browser browser lint bench docs picture architectures
+.PHONY: help demo test test-all test-browser browser lint bench docs picture gallery architectures
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -86,6 +87,9 @@ architectures: $(VENV)/.test
 picture: $(VENV)/.test
 	$(BIN)/python docs/imports.py
 	$(BIN)/python docs/ways.py
+
+gallery: $(VENV)/.test
+	$(BIN)/python docs/gallery.py $(CHOSEN)
 
 docs: $(VENV)/.docs
 	$(BIN)/python docs/configuration.py

@@ -1,9 +1,10 @@
-"""How MkDocs builds what it does not know: notebooks are executed and become pages, formulas become MathML."""
+"""How MkDocs builds what it does not know: notebooks become pages, formulas MathML, and each page says its version."""
 
 from __future__ import annotations
 
 import html
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from nbclient import NotebookClient
 from nbconvert import MarkdownExporter
 
 SECONDS = 600  # that one cell may take
+VERSION = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+    "version"
+]
 OTHER = re.compile(r"^(\[.*\]\(.*)\.ipynb\)$", re.MULTILINE)  # the line that leads to the other language
 # Pictures with the words that the cell's metadata has for those who do not see them.
 TEMPLATE = """{%- extends 'markdown/index.md.j2' -%}
@@ -49,9 +53,9 @@ def executed(notebook: Path, folder: Path) -> tuple[str, dict[str, bytes]]:
 
 
 def on_page_content(content: str, **_: Any) -> str:
-    """Formulas as MathML, which browsers draw without a script and without a network."""
+    """Formulas as MathML, which browsers draw without a script and without a network; and below, for which version."""
     formula = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
-    return formula.sub(_mathml, content)
+    return f'{formula.sub(_mathml, content)}\n<p class="regard-version">For Regard {VERSION}.</p>\n'
 
 
 def _mathml(found: re.Match[str]) -> str:

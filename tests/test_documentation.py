@@ -61,7 +61,7 @@ def options():
 
 
 def test_the_documentation_names_every_command_and_what_is_special_to_it():
-    written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+    written = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
     commands = {name for name, _ in options() if name}
     assert [name for name in sorted(commands) if f"regard {name} " not in written] == []
     assert [f"{name} {option}" for name, option in options() if option not in written] == []

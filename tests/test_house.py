@@ -5,10 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from fontTools.ttLib import TTFont
 
+import regard
 from test_architecture import SOURCE, files, imports_of
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 NAMES = re.compile(r"[\w.]+(?:/|\.py)(?= |$)")
 
 
@@ -71,12 +75,17 @@ def test_a_tree_that_is_not_so_is_found(gone):
         assert [path for path in told(wrong) if not (SOURCE / path).exists()]
 
 
-@pytest.fixture(scope="module")
-def drawn():
-    spec = importlib.util.spec_from_file_location("imports", ROOT / "docs" / "imports.py")
+def loaded(path):
+    """A module by its file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    return loaded(ROOT / "docs" / "imports.py")
 
 
 def shown(picture):
@@ -106,3 +115,67 @@ def test_an_import_more_is_seen(drawn, tmp_path):
     (tmp_path / "regard" / "masks.py").write_text("def late():\n    from regard.errors import ShapeError\n")
     assert drawn.edges(tmp_path / "regard") == {("attention, weights, masks, biases", "errors"): 1}
     assert [name for _, name in imports_of(tmp_path / "regard" / "masks.py", "regard.masks")]
+
+
+def nav_of(entries):
+    """The pages that the navigation leads to."""
+    for entry in entries:
+        for target in entry.values():
+            yield from nav_of(target) if isinstance(target, list) else [target]
+
+
+def lost(pages, led_to):
+    """Pages that nobody is led to, and places where there is none."""
+    return sorted(pages ^ led_to)
+
+
+def test_the_navigation_leads_to_every_page():
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    led_to = {*nav_of(yaml.safe_load(settings[settings.index("nav:") :])["nav"])}
+    notebooks = {path.relative_to(ROOT / "docs").with_suffix(".md").as_posix() for path in DOCS.rglob("*.ipynb")}
+    assert lost({path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")} | notebooks, led_to) == []
+    assert lost({"a.md", "b.md"}, {"b.md", "c.md"}) == ["a.md", "c.md"]
+
+
+def broken(page, pages):
+    """Links of a page, `pages` being each page's text, that lead to no file, or to no heading of it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", pages[page])):
+        file, _, anchor = target.partition("#")
+        if "://" in target or file.endswith(".ipynb"):
+            continue
+        place = (page.parent / file).resolve() if file else page
+        notebook = place.with_suffix(".ipynb")
+        if not (place.is_file() or notebook.is_file()) or (anchor and anchor not in headings(pages.get(place, ""))):
+            yield target
+
+
+def headings(text):
+    """What the headings of a page are called in links."""
+    named = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", name).strip().lower()) for name in named}
+
+
+def test_links_of_pages_lead_somewhere():
+    pages = {path: path.read_text(encoding="utf-8") for path in DOCS.rglob("*.md")}
+    assert {page.name: found for page in pages if (found := [*broken(page, pages)])} == {}
+    page = DOCS / "index.md"
+    assert [*broken(page, {page: "[a](nowhere.md) [b](#where) [c](log.md)\n# Here\n[d](#here)"})] == [
+        "nowhere.md",
+        "#where",
+    ]
+
+
+def test_what_is_told_of_a_module_stands_in_the_reference():
+    """Every public name has its place there."""
+    told = "".join(path.read_text(encoding="utf-8") for path in (DOCS / "reference").glob("*.md"))
+    modules = {"biases": "regard.biases", "errors": "regard.errors", "masks": "regard.masks"}
+    names = {name: modules.get(name, name) for name in regard.__all__}
+    assert [name for name, shown in names.items() if not re.search(rf"\b{re.escape(shown)}\b", told)] == []
+
+
+def test_the_font_has_the_chinese_of_the_navigation():
+    made = loaded(DOCS / "font.py")
+    assert {"中", "文"} < made.characters()
+    known = TTFont(made.FONT).getBestCmap()
+    assert [each for each in sorted(made.characters()) if ord(each) not in known] == [], "run docs/font.py"
+    assert ord("鱻") not in known

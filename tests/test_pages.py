@@ -6,24 +6,43 @@ import importlib.util
 import re
 import sys
 import types
+from itertools import zip_longest
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
+import torch
+import transformers
 
 import regard
 from regard.errors import DataError, UnsupportedError
 from regard.finetuning import tasks
+from regard.nn.keras import Encoder
+
+
+def loaded(name, path):
+    """A module by its file."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 DOCS = Path(__file__).parents[1] / "docs"
+finetuning_tests = loaded("finetuning_tests", Path(__file__).parent / "finetuning" / "conftest.py")
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 WAYS = ["way-of-a-row", "way-of-a-query"]
+BY_THEMSELVES = {"way-of-a-row", "way-of-a-query", "add-a-task", "add-a-library"}  # in tests of their own, below
+SLOW = {"keras-from-scratch", "fine-tune-on-your-own-file", "fine-tuning", "runs", "models"}
 
 
-def run(page, space=None):
-    """The names that a page's blocks leave behind."""
+def run(page, space=None, given=()):
+    """The names that a page's blocks leave behind; `given` are those that each block finds beside them."""
     space = {"__name__": page.stem} | (space or {})
     text = page.read_text(encoding="utf-8")
-    for found in BLOCK.finditer(text):
+    for found, beside in zip_longest(BLOCK.finditer(text), given, fillvalue={}):
+        space |= beside
         line = text[: found.start(1)].count("\n")
         exec(compile("\n" * line + found[1], str(page), "exec"), space)  # so that errors name the page's line
     return space
@@ -39,12 +58,71 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+def encoder(kind=transformers.BertModel, **options):
+    """A small model at random, and inputs with padding."""
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=24, intermediate_size=32, num_hidden_layers=4, num_attention_heads=6, **options
+    )
+    mask = torch.tensor([[1] * 7, [1] * 5 + [0] * 2])
+    inputs = {"input_ids": torch.randint(5, 50, (2, 7)), "attention_mask": mask}
+    return {"model": kind(config).eval(), "inputs": inputs}
+
+
+def of_models():
+    """What the page on models takes for granted, which is another thing in each of its sections."""
+    yield {"regard": regard, **encoder()}
+    yield encoder(transformers.BertForSequenceClassification) | {"special_tokens": torch.arange(7) == 0}
+    numbers = np.random.default_rng(0).integers(1, 30, (32, 6))
+    states = keras.layers.Embedding(30, 16, mask_zero=True)(keras.Input((None,), dtype="int32"))
+    inputs = states._keras_history.operation.input
+    pooled = keras.layers.GlobalAveragePooling1D()(Encoder(layers=1, units=16, heads=2, max_length=6)(states))
+    model = keras.Model(inputs, keras.layers.Dense(2)(pooled))
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    yield {"model": model, "x": numbers, "y": numbers[:, 0] % 2, "probe": numbers[:4]}
+    yield encoder()
+    yield {"keras": keras}
+
+
+def of_runs(folder):
+    """Two runs, and the adapter of one."""
+    tiny = finetuning_tests.make_tiny(folder / "tiny")
+    for name, part in {"train": (60, 1), "validation": (20, 2), "test": (20, 3)}.items():
+        finetuning_tests.write_csv(folder / f"{name}.csv", finetuning_tests.sentences(*part))
+    for name, kind in {"reviews": "lora", "longer": "none"}.items():
+        values = finetuning_tests.make_values(tiny, folder, folder / "runs" / name)
+        values["train"] |= {"epochs": 1}
+        regard.finetune(values | {"adapter": {"kind": kind}, "monitor": {"every": 0}}, quiet=True)
+
+
+def given(name, folder):
+    """What a page takes for granted, for each of its blocks; nothing where it says all itself."""
+    if name == "models":
+        return of_models()
+    if name in ("runs", "fine-tuning"):
+        of_runs(folder)
+        return [{}]
+    if name == "lazy-weights":
+        x = torch.randn(1, 2, 6, 4, requires_grad=True)
+        return [{"weights": regard.attention(x, x, x).weights, "task_loss": x.sum()}]
+    return []
+
+
+def pages():
+    """Every page with blocks of Python that is not run in a test of its own."""
+    for page in sorted(DOCS.rglob("*.md")):
+        if page.stem not in BY_THEMSELVES and BLOCK.search(page.read_text(encoding="utf-8")):
+            yield pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in SLOW))
+
+
+@pytest.mark.parametrize("page", [*pages()])
+def test_a_page_runs(page, folder):
+    run(page, given=given(page.stem, folder))
+
+
 @pytest.fixture(scope="module")
 def ways():
-    spec = importlib.util.spec_from_file_location("ways", DOCS / "ways.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return loaded("ways", DOCS / "ways.py")
 
 
 @pytest.mark.parametrize("name", [pytest.param(WAYS[0], marks=pytest.mark.slow), *WAYS[1:]])

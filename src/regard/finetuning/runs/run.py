@@ -42,8 +42,9 @@ class Run:
             `training-curves.png`, `report.html`.
 
     Example:
-        >>> run = regard.Run.load("runs/reviews")  # doctest: +SKIP
-        >>> run.predict(["A joy from start to finish."])[0]["label"]  # doctest: +SKIP
+        >>> run = Run.load("runs/reviews")  # doctest: +SKIP
+        >>> [answer] = run.predict(["A joy from start to finish."])  # doctest: +SKIP
+        >>> answer["label"]  # doctest: +SKIP
         'positive'
     """
 
