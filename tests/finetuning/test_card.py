@@ -22,7 +22,8 @@ from regard.finetuning.push import _renamed, push
 from regard.finetuning.reporting.facts import best_step
 from regard.finetuning.reporting.usage import license_of, programs
 from regard.finetuning.runs.run import Run
-from regard.finetuning.tasks import TASKS, get_task
+from regard.finetuning.tasks import TASKS
+from regard.finetuning.template import write_template
 from regard.finetuning.training.conduct import finetune
 from regard.inspection.report.card import Origin, _header, _rows, model_card
 from regard.inspection.report.content import Calibration, ClassScore, Metric, Report, Source
@@ -195,7 +196,7 @@ def test_programs_of_other_tasks_run(task, tiny, tmp_path):
 
 @pytest.mark.parametrize(("task", "framework"), [*((task, "torch") for task in TASKS), (next(iter(TASKS)), "jax")])
 def test_a_pushed_card_names_nothing_of_this_machine(task, framework, tmp_path):
-    config = load_config(yaml.safe_load(get_task(task).TEMPLATE), {"framework": framework})
+    config = load_config(yaml.safe_load(write_template(task)), {"framework": framework})
     model = tmp_path / "run" / "model"
     card = "".join(f"```python\n{program}```\n" for program in programs(config, {"labels": ["a"]}, {}, model))
     assert str(tmp_path) in card
