@@ -8,6 +8,9 @@ stays linear in the length.
 
 That gradient is a sweep with a gradient of its own, so derivatives of any order need no more.
 
+Letters of shapes: lead `(*batch, key heads)`, R repeats, t queries and s keys of a block, T and S of all, D and E
+widths; see `_layout.py`.
+
 Source: the backward pass by computing tiles again is that of FlashAttention (Dao et al. 2022, arXiv 2205.14135,
 algorithm 4), but for the log-sum-exp, which a tile of complete rows finds itself; linear memory by blocks is from Rabe
 and Staats 2021, arXiv 2112.05682.

@@ -5,6 +5,9 @@ batch axes and the key heads. An operand or a result has all these axes, of size
 and then its features: query is `(*lead, R, T, 1, D)`, key `(*lead, 1, 1, S, D)`, a log-sum-exp `(*lead, R, T, 1)`.
 So a block is one slice an axis for everything, and "of size one" means *broadcast* for what goes in and
 *summed* for what comes out.
+
+Letters, here and wherever shapes are written: B batch, any number of axes; H query heads; G key heads; R = H / G
+repeats; lead `(*B, G)`; T queries and S keys, t and s of them in one block; D width of query and key; E width of a value.
 """
 
 from __future__ import annotations
