@@ -179,3 +179,10 @@ def test_the_font_has_the_chinese_of_the_navigation():
     known = TTFont(made.FONT).getBestCmap()
     assert [each for each in sorted(made.characters()) if ord(each) not in known] == [], "run docs/font.py"
     assert ord("鱻") not in known
+
+
+def test_the_gallery_shows_what_its_script_draws():
+    drawn = loaded(DOCS / "gallery.py").GALLERY
+    shown = re.findall(r"images/gallery-(\w+)\.png", (DOCS / "gallery.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(drawn)
+    assert [each.program for each in drawn.values() if not (ROOT / "examples" / each.program).is_file()] == []

@@ -7,7 +7,7 @@ So a block is one slice an axis for everything, and "of size one" means *broadca
 *summed* for what comes out.
 
 Letters, here and wherever shapes are written: B batch, any number of axes; H query heads; G key heads; R = H / G
-repeats; lead `(*B, G)`; T queries and S keys, t and s of them in one block; D width of query and key; E width of a value.
+repeats; lead `(*B, G)`; T queries and S keys, t and s of them in one block; D width of query and key; E width of value.
 """
 
 from __future__ import annotations
