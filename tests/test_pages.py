@@ -214,7 +214,7 @@ def test_a_task_is_added_as_its_page_says(star_rating, folder):
         "data": {"train": "reviews.csv", "validation": 0.2, "test": 0.2},
         "train": {"max_steps": 30, "batch_size": 6, "learning_rate": 3e-4}, "monitor": {"every": 0},
     }  # fmt: skip
-    assert regard.check(values).spec == {"most": 5}
+    assert regard.check(values).spec.dump() == {"most": 5}
     run = regard.finetune(values, quiet=True)
     assert run.metrics["within_one"] >= 0.5
     [answer] = regard.predict(run, "a superb film with music")

@@ -16,6 +16,7 @@ from regard.finetuning.check import check
 from regard.finetuning.config import Adapter
 from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import Run
+from regard.finetuning.tasks import Spec
 from regard.finetuning.training import adapters
 from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.interrupts import Interrupted
@@ -176,7 +177,7 @@ def test_adapters_alone_and_merged_answer_as_trained(family, kind, tmp_path):
     merged.save_pretrained(tmp_path / "model")
     whole = type(merged).from_pretrained(tmp_path / "model")
     torch.testing.assert_close(answer(whole, inputs), trained, rtol=1e-4, atol=1e-5)
-    adapters.save_adapter(adapted, tmp_path / "adapter", {"model": "m", "fingerprint": "f"}, "t", {})
+    adapters.save_adapter(adapted, tmp_path / "adapter", {"model": "m", "fingerprint": "f"}, "t", Spec())
     alone = adapters.read_adapter(pretrained, tmp_path / "adapter").merge_and_unload()
     torch.testing.assert_close(answer(alone, inputs), trained, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(answer(adapted, inputs), trained, rtol=0, atol=0)

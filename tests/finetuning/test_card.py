@@ -23,6 +23,7 @@ from regard.finetuning.reporting.facts import best_step
 from regard.finetuning.reporting.usage import license_of, programs
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import TASKS
+from regard.finetuning.tasks.targets import one_label
 from regard.finetuning.template import write_template
 from regard.finetuning.training.conduct import finetune
 from regard.inspection.report.card import Origin, _header, _rows, model_card
@@ -77,7 +78,7 @@ def test_the_card_tells_verdict_data_measures_environment_and_limits(finished):
     assert "| label | precision | recall | F1 | support |" in body
     assert "Expected calibration error" in body
     assert f"torch {torch.__version__}" in body
-    kept = best_step(SimpleNamespace(config=finished.config, check=SimpleNamespace(**finished.state)), finished.state)
+    kept = best_step(SimpleNamespace(config=finished.config, check=SimpleNamespace(spec=finished.spec)), finished.state)
     assert (
         f"- Training: {finished.state['steps']} steps of 8 rows; step {kept} validated best and is the model\n" in body
     )
@@ -198,7 +199,8 @@ def test_programs_of_other_tasks_run(task, tiny, tmp_path):
 def test_a_pushed_card_names_nothing_of_this_machine(task, framework, tmp_path):
     config = load_config(yaml.safe_load(write_template(task)), {"framework": framework})
     model = tmp_path / "run" / "model"
-    card = "".join(f"```python\n{program}```\n" for program in programs(config, {"labels": ["a"]}, {}, model))
+    written = programs(config, one_label.Known(labels=["a"]), {}, model)
+    card = "".join(f"```python\n{program}```\n" for program in written)
     assert str(tmp_path) in card
     sent = _renamed(card, model, "somebody/reviews")
     assert str(tmp_path) not in sent

@@ -160,7 +160,7 @@ def test_labels_that_are_numbers_are_in_their_order(values, tmp_path):
         path = tmp_path / f"{name}.jsonl"
         path.write_text("\n".join(map(json.dumps, rows)))
         values["data"][name] = str(path)
-    assert check(values).spec["labels"] == [str(n) for n in range(11)]
+    assert check(values).spec.labels == [str(n) for n in range(11)]
 
 
 def test_repeated_and_contradictory_texts(values, train):

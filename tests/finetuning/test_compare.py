@@ -18,6 +18,7 @@ from regard.finetuning.measure import keep_draws
 from regard.finetuning.reporting.compare import compare
 from regard.finetuning.runs.run import Run, read_json, write_json
 from regard.finetuning.tasks import Score, get_task
+from regard.finetuning.tasks.targets import one_label
 from regard.finetuning.tasks.texts import text_classification as task
 from regard.finetuning.training.conduct import finetune
 
@@ -197,7 +198,7 @@ def test_what_is_drawn_is_the_same_rows_for_all_models(tmp_path):
     right = [n for n, (t, p) in enumerate(zip(truth, one, strict=True)) if p["label"] == t]
     for n in right[:5]:
         worse[n] = {"label": str((int(truth[n]) + 1) % 3)}
-    split, spec = Dataset.from_dict({"label": truth}), {"labels": ["0", "1", "2"]}
+    split, spec = Dataset.from_dict({"label": truth}), one_label.Known(labels=["0", "1", "2"])
     scores, others = (task.measure(split, each, spec)["accuracy"] for each in (one, worse))
     assert (scores.draws >= others.draws).all()
     assert (scores.draws > others.draws).mean() > 0.9

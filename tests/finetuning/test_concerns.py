@@ -12,12 +12,13 @@ from regard.finetuning.reporting import concerns as module
 from regard.finetuning.reporting.environment import hardware
 from regard.finetuning.reporting.facts import best_step, course, sources
 from regard.finetuning.runs.inputs import describe_data, fingerprint
+from regard.finetuning.tasks.targets import one_label
 from regard.inspection.report.content import Calibration, ClassScore, Metric
 
 
 def prepared(rows=None, **changes):
     values = {"task": "text-classification", "model": "m", "data": {"train": "t.csv"}, "output": "o"}
-    check = SimpleNamespace(rows={"train": 90, "test": 80, **(rows or {})}, spec={"labels": ["a", "b"]})
+    check = SimpleNamespace(rows={"train": 90, "test": 80, **(rows or {})}, spec=one_label.Known(labels=["a", "b"]))
     return SimpleNamespace(config=load_config(values, changes), check=check)
 
 

@@ -231,7 +231,7 @@ def test_a_model_that_does_not_load_is_told(finished, copied, damage):
     DAMAGES[damage](copied / "model")
 
     def load_run():
-        _, missing = framework.load(copied / "model", finished.config, finished.state["spec"])
+        _, missing = framework.load(copied / "model", finished.config, finished.spec)
         if missing:
             raise DataError(f"{copied / 'model'}: lacks {len(missing)}")
 
@@ -243,7 +243,7 @@ def test_a_model_that_does_not_load_is_told(finished, copied, damage):
 
 def test_a_checkpoint_of_other_weights_is_not_trained_from(finished, copied):
     others(copied / "model")
-    told = refusal(finished.task.load_model, str(copied / "model"), finished.state["spec"])
+    told = refusal(finished.task.load_model, str(copied / "model"), finished.spec)
     there = sum(1 for _ in finished.model.parameters())
     expected = f"need a checkpoint with the model's weights; got '{copied / 'model'}' without {there} of its {there}"
     begin = "save or fetch it again, or name the family alone to begin at random, where the task can."

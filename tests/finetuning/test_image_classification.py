@@ -252,7 +252,7 @@ def test_top_five_is_that_of_scikit_learn():
         {"label": labels[row.argmax()], "probabilities": dict(zip(labels, row.tolist(), strict=True))} for row in odds
     ]
     split = Dataset.from_dict({"label": [labels[n] for n in truth]})
-    scores = task.measure(split, answers, {"labels": labels})
+    scores = task.measure(split, answers, task.Known(labels=labels, from_scratch=None))
     for name, most in {"top_1": 1, "top_5": 5}.items():
         assert scores[name].value == pytest.approx(top_k_accuracy_score(truth, odds, k=most))
         assert scores[name].interval[0] < scores[name].value < scores[name].interval[1]

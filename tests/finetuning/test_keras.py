@@ -25,6 +25,7 @@ from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import TASKS, get_task
+from regard.finetuning.tasks.targets import one_label
 from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.interrupts import Interrupted
 
@@ -194,7 +195,7 @@ def test_it_begins_as_transformers_does(family, tmp_path, values):
     torch.manual_seed(1)
     AutoModel.from_config(AutoConfig.for_model(family, **FAMILIES[family])).save_pretrained(tmp_path / family)
     config = load_config(values | {"model": str(tmp_path / family)})
-    spec = {"labels": ["a", "b", "c"]}
+    spec = one_label.Known(labels=["a", "b", "c"])
     torch.manual_seed(7)
     theirs, _ = get_task("text-classification").load_model(config.source, spec)
     torch.manual_seed(7)
@@ -334,7 +335,7 @@ def test_low_rank_adapters_are_merged(values, tiny):
 
     run = finetune(values | {"adapter": {"kind": "lora", "rank": 2, "alpha": 4}}, quiet=True)
     torch.manual_seed(0)
-    before, *_ = models.build(run.config, run.state["spec"])
+    before, *_ = models.build(run.config, run.spec)
     changed = {
         old.path for old, new in zip(before.weights, run.model.weights, strict=True) if not np.array_equal(old, new)
     }

@@ -16,15 +16,15 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
 from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import Run
-from regard.finetuning.tasks.targets import label_sets, numbers
+from regard.finetuning.tasks.targets import label_sets, numbers, one_label
 from regard.finetuning.tasks.texts import text_classification as task
 from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.validation import Tally
 
 RNG = np.random.default_rng(11)
 NAMES = ["bad", "good", "long"]
-SETS = {"kind": "multi", "labels": NAMES}
-SCALE = {"kind": "regression", "labels": ["value"], "mean": 1.5, "deviation": 4.0}
+SETS = label_sets.Known(kind="multi", labels=NAMES)
+SCALE = numbers.Known(kind="regression", labels=["value"], mean=1.5, deviation=4.0)
 
 
 def review(words):
@@ -96,7 +96,7 @@ def test_a_validation_in_batches_measures_as_scikit_learn_does():
         "accuracy": accuracy_score(truth, logits.argmax(-1)),
         "macro_f1": f1_score(truth, logits.argmax(-1), average="macro"),
     }
-    assert validated({"labels": ["a", "b", "c"]}, logits, truth) == pytest.approx(expected)
+    assert validated(one_label.Known(labels=["a", "b", "c"]), logits, truth) == pytest.approx(expected)
 
 
 def test_measures_of_sets_are_those_of_scikit_learn():
@@ -171,7 +171,7 @@ def test_the_loss_of_numbers_and_of_smoothed_labels():
     torch.testing.assert_close(loss({"logits": logits}, labels), (logits[:, 0] - labels).square().mean())
     torch.testing.assert_close(loss({"logits": logits}, labels, 21), (logits[:, 0] - labels).square().sum() / 21)
     logits, labels = torch.randn(5, 3), torch.tensor([0, 2, 1, 1, 0])
-    spec = {"kind": "single", "labels": ["a", "b", "c"]}
+    spec = one_label.Known(labels=["a", "b", "c"])
     loss = task.loss(split_of(labels=labels.tolist()), spec, configured(label_smoothing=0.3))
     soft = torch.nn.functional.one_hot(labels, 3) * 0.7 + 0.1
     torch.testing.assert_close(loss({"logits": logits}, labels), -(soft * logits.log_softmax(-1)).sum(-1).mean())
@@ -187,7 +187,7 @@ def test_labels_in_a_text_are_separated():
 
 def test_a_run_with_several_labels(several):
     found = check(several)
-    assert found.spec == {"kind": "multi", "labels": NAMES, "reading": {"form": "lists"}}
+    assert found.spec.dump() == {"kind": "multi", "labels": NAMES, "reading": {"form": "lists"}}
     assert "train: the labels are lists, so a text may have several (options.kind: multi)" in [
         finding.message for finding in found.findings
     ]
@@ -214,7 +214,7 @@ def test_a_run_with_several_labels(several):
 @pytest.mark.slow
 def test_a_run_with_numbers(rated):
     found = check(rated)
-    assert found.spec["kind"] == "regression"
+    assert found.spec.kind == "regression"
     rated["train"] |= {"epochs": 6, "evaluate_every": 90}
     rated["report"] |= {"attention": 1}
     run = finetune(rated, quiet=True)
@@ -286,5 +286,5 @@ def test_options_that_mean_nothing(rated, values):
 def test_the_kind_can_be_told(rated):
     rated["options"] = {"kind": "single"}
     spec = prepare(load_config(rated)).check.spec
-    assert "kind" not in spec
-    assert "0.5" in spec["labels"]
+    assert "kind" not in spec.dump()
+    assert "0.5" in spec.labels

@@ -200,7 +200,7 @@ def test_shares_of_what_is_masked(tokenizer):
 def test_pseudo_perplexity_is_the_loop_over_tokens(tiny, tokenizer):
     """Salazar et al. 2020: exp of the mean over tokens of -log P(token | all others), here in float64."""
     torch.manual_seed(1)
-    model, _ = task.load_model(str(tiny), {"from_scratch": None})
+    model, _ = task.load_model(str(tiny), task.Known(from_scratch=None))
     with torch.no_grad():  # so that the answers differ
         model.cls.predictions.bias.normal_()
     rows = ["the film and actors", "a plot of scenes with music and camera"]

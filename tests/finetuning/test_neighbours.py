@@ -11,10 +11,10 @@ from regard.finetuning.tasks.pictures.denoiser import Denoiser
 from regard.finetuning.tasks.speech import recognizers, speakers
 from regard.looking.transformers.voices import speak
 
-VOICE = {
-    "from_scratch": {"layers": 1, "width": 32, "heads": 2, "rate": 8000, "mels": 20, "reduction": 2},
-    "guide": 10.0, "tokens": 9, "frames_per_token": 9.0, "vocoder": None,
-}  # fmt: skip
+VOICE = speakers.Known(
+    from_scratch={"layers": 1, "width": 32, "heads": 2, "rate": 8000, "mels": 20, "reduction": 2},
+    guide=10.0, tokens=9, frames_per_token=9.0, vocoder=None, longest=None, recognizer=None, normalizer="basic",
+)  # fmt: skip
 
 
 def spread(model):
@@ -92,7 +92,8 @@ def test_what_is_found_in_a_picture_does_not_depend_on_larger_ones(tmp_path):
     from transformers import DetrImageProcessor
 
     sizes = {"layers": 1, "width": 16, "heads": 2, "image": 32, "patch": 8, "queries": 5}
-    model = spread(object_detection.load_model("detr", {"labels": ["a", "b"], "from_scratch": sizes})[0])
+    spec = object_detection.Known(boxes="xywh", units="pixels", from_scratch=sizes, labels=["a", "b"])
+    model = spread(object_detection.load_model("detr", spec)[0])
     processor = DetrImageProcessor(size={"shortest_edge": 32, "longest_edge": 96})
     random, files = np.random.default_rng(0), []
     for number, shape in enumerate([(32, 48), (64, 32), (32, 96), (32, 48)]):

@@ -140,7 +140,7 @@ def test_boxes_in_another_form_are_recognised(scenes, values):
     told = refusal(prepared, values)
     assert told.startswith(f"{corners}: need boxes inside their pictures; got ")
     assert told.endswith("read as xywh, while all fit as xyxy; set options.boxes: xyxy.")
-    assert prepared({**values, "options": {**values["options"], "boxes": "xyxy"}}).check.spec["labels"] == [
+    assert prepared({**values, "options": {**values["options"], "boxes": "xyxy"}}).check.spec.labels == [
         "bright",
         "grey",
     ]
@@ -233,7 +233,9 @@ def test_files_that_are_not_what_they_seem(scenes, values, tmp_path):
 @pytest.mark.parametrize("family", ["detr", "conditional_detr", "rt_detr"])
 def test_positions_are_patches(family, patch, recwarn):
     scratch = {**SCRATCH, "width": 24, "image": 64, "patch": patch}  # heads of 12, against which RT-DETR warns
-    model, _ = task.load_model(family, {"labels": ["bright", "grey"], "from_scratch": scratch})
+    model, _ = task.load_model(
+        family, task.Known(boxes="xywh", units="pixels", from_scratch=scratch, labels=["a", "b"])
+    )
     assert not [str(each.message) for each in recwarn if "d_model" in str(each.message)]
     assert all(parameter.requires_grad for parameter in model.parameters())
     with watch(model.eval()) as seen:
@@ -246,9 +248,8 @@ def test_positions_are_patches(family, patch, recwarn):
 
 def test_sizes_that_cannot_be():
     def refused(family, **sizes):
-        return refusal(
-            task.load_model, family, {"labels": ["a"], "from_scratch": {**SCRATCH, **sizes}}, error=ConfigError
-        )
+        spec = task.Known(boxes="xywh", units="pixels", from_scratch={**SCRATCH, **sizes}, labels=["a"])
+        return refusal(task.load_model, family, spec, error=ConfigError)
 
     assert refused("detr", patch=12, image=36) == (
         "options.from_scratch: need a patch of 4, 8, 16 or 32 with a backbone; got 12; change it, or take model: yolos."

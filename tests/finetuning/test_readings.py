@@ -13,7 +13,7 @@ from regard.errors import ConfigError, DataError
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.splits import read_splits
 from regard.finetuning.tasks import get_task
-from regard.finetuning.tasks.targets import readings
+from regard.finetuning.tasks.targets import one_label, readings
 from regard.finetuning.tasks.texts import text_classification as task
 
 SETS = [["action"], ["drama", "comedy"], ["comedy", "drama"], [], ["action", "comedy", "drama"]]
@@ -78,7 +78,7 @@ WRITTEN = {
 @pytest.mark.parametrize("way", WRITTEN)
 def test_sets_written_as_text(tmp_path, way, kind):
     spec, rows, told = learned(write_csv(tmp_path / "t.csv", map(WRITTEN[way], sets())), kind=kind)
-    assert spec["labels"] == NAMES
+    assert spec.labels == NAMES
     assert list(map(sorted, rows)) == list(map(sorted, sets()))
     assert sum("(options.kind: multi)" in each and "such as" in each for each in told) == 1
 
@@ -89,7 +89,7 @@ def test_pandas_writes_them_so(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     for name in ("t.csv", "t.parquet"):
         spec, rows, _ = learned(tmp_path / name)
-        assert spec == {"kind": "multi", "labels": NAMES}
+        assert spec.dump() == {"kind": "multi", "labels": NAMES}
         assert rows == sets()
 
 
@@ -130,10 +130,10 @@ def test_vectors(tmp_path, way, file):
     else:
         {"csv": write_csv, "jsonl": write_jsonl}[file](path, cells)
     spec, rows, told = learned(path, names=NAMES)
-    assert spec["labels"] == NAMES
+    assert spec.labels == NAMES
     assert list(map(sorted, rows)) == list(map(sorted, sets()))
     spec, rows, told = learned(path)
-    assert spec["labels"] == ["0", "1", "2"]
+    assert spec.labels == ["0", "1", "2"]
     assert told[0].startswith("train: the labels are vectors of 0 and 1, such as ")
     assert told[0].endswith("; they are called by their places, 0 to 2: set options.names")
 
@@ -170,7 +170,7 @@ def test_a_column_for_each_label(tmp_path, label, marks):
         for n, labels in enumerate(sets())
     ))  # fmt: skip
     spec, rows, told = learned(path, label)
-    assert spec["labels"] == (NAMES if isinstance(label, str) else label)
+    assert spec.labels == (NAMES if isinstance(label, str) else label)
     assert [len(row) for row in rows] == [len(labels) for labels in sets()]
     assert told[0] == (
         "train: each label has a column of 0 and 1 (data.columns.label), so a text may have several (options.kind: "
@@ -217,7 +217,7 @@ PLACES = ["Paris, France", "Berlin, Germany", "Rome, Italy", "Bern, Switzerland"
 )  # fmt: skip
 def test_names_with_commas_are_no_sets(tmp_path, names, told):
     spec, rows, found = learned(write_csv(tmp_path / "t.csv", [names[n % len(names)] for n in range(ROWS)]))
-    assert set(spec["labels"]) == set(names)
+    assert set(spec.labels) == set(names)
     assert told in found
     assert all(isinstance(row, str) for row in rows)
 
@@ -227,19 +227,19 @@ def test_names_with_commas_are_no_sets(tmp_path, names, told):
 )
 def test_plain_names_are_left_alone(tmp_path, names):
     spec, rows, found = learned(write_csv(tmp_path / "t.csv", [names[n % len(names)] for n in range(ROWS)]))
-    assert "kind" not in spec
+    assert "kind" not in spec.dump()
     assert set(rows) == set(names)
     assert found == []
 
 
 def test_a_separator_that_is_told_and_a_kind_that_is(tmp_path):
     path = write_csv(tmp_path / "t.csv", map(" / ".join, sets()))
-    assert learned(path, separator="/")[0]["labels"] == NAMES
+    assert learned(path, separator="/")[0].labels == NAMES
     path = write_csv(tmp_path / "u.csv", [PLACES[n % 4] for n in range(ROWS)])
-    assert learned(path, kind="multi")[0]["labels"] == sorted(part for each in PLACES for part in each.split(", "))
+    assert learned(path, kind="multi")[0].labels == sorted(part for each in PLACES for part in each.split(", "))
     path = write_csv(tmp_path / "v.csv", [str([NAMES[n % 3]]) for n in range(ROWS)])
     spec, rows, _ = learned(path, kind="single")
-    assert spec == {"labels": NAMES}
+    assert spec.dump() == {"labels": NAMES}
     assert rows == [NAMES[n % 3] for n in range(ROWS)]
     path = write_csv(tmp_path / "w.csv", map(str, sets()))
     with pytest.raises(DataError) as caught:
@@ -251,7 +251,7 @@ def test_a_separator_that_is_told_and_a_kind_that_is(tmp_path):
 
 def test_numbers_in_lists_and_missing_cells(tmp_path):
     spec, rows, _ = learned(write_jsonl(tmp_path / "t.jsonl", [[n % 3, n % 5 + 3] for n in range(ROWS)]))
-    assert spec["labels"] == ["0", "1", "2", "3", "4", "5", "6", "7"]
+    assert spec.labels == ["0", "1", "2", "3", "4", "5", "6", "7"]
     assert rows[4] == ["1", "7"]
     path = write_jsonl(tmp_path / "u.jsonl", [["a"], None, ["b"], ["a", "b"]] * 25)
     with pytest.raises(DataError) as caught:
@@ -267,7 +267,7 @@ def test_pictures_have_one_label(tmp_path, name, cell):
     (tmp_path / "x.png").write_bytes(b"x")
     split = Dataset.from_dict({"image": [str(tmp_path / "x.png")] * 2, "label": [cell, cell]})
     with pytest.raises(DataError) as caught:
-        get_task(name).inspect_held_out(split, "t.csv", {"labels": ["cat"]})
+        get_task(name).inspect_held_out(split, "t.csv", one_label.Known(labels=["cat"]))
     assert str(caught.value) == (
         "t.csv: need one label in each row; got a list in row 1; write its name alone, without brackets."
     )

@@ -222,7 +222,7 @@ def test_a_look_tells_what_it_does_not_hear(finished, tmp_path):
 def test_a_shorter_window_reads_as_the_beginning_of_the_longer_one(finished):
     from transformers import WhisperForConditionalGeneration
 
-    spec = {**finished.state["spec"], "window": 2}
+    spec = finished.spec.model_copy(update={"window": 2})
     long = recognizers._new_model(spec, None)
     weights = long.model.encoder.embed_positions.weight.clone()
     recognizers._shorten(long, 1)
@@ -323,7 +323,7 @@ def test_an_encoder_learns_to_spell(values, tmp_path):
     """wav2vec2 without a head or a tokenizer gets both, with the characters of the training rows."""
     from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-    spec = {"kind": "ctc", "characters": ["a"], "from_scratch": SCRATCH, "window": None, "language": None}
+    spec = task.Known(kind="ctc", characters=["a"], from_scratch=SCRATCH, window=None, language=None)
     Wav2Vec2Model(recognizers._new_model(spec, None).config).save_pretrained(tmp_path / "encoder")
     Wav2Vec2FeatureExtractor().save_pretrained(tmp_path / "encoder")
     values |= {"model": str(tmp_path / "encoder"), "options": {}}

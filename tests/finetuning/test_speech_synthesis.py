@@ -31,7 +31,10 @@ from regard.looking.transformers.voices import SeenAttention, speak
 REPOSITORY = Path(__file__).parents[2]
 SCRATCH = {"layers": 1, "width": 32, "heads": 2, "rate": 8000, "mels": 20, "reduction": 2}
 TONES = {"a": 300, "b": 900, "c": 2700}
-SPEC = {"from_scratch": SCRATCH, "guide": 10.0, "tokens": 9, "frames_per_token": 9.0, "vocoder": None}
+SPEC = task.Known(
+    from_scratch=SCRATCH, guide=10.0, tokens=9, frames_per_token=9.0, vocoder=None, longest=None, recognizer=None,
+    normalizer="basic",
+)  # fmt: skip
 
 
 def write_sound(path, values, rate=8000):
@@ -178,7 +181,7 @@ def test_few_parameters(finished, spoken, tmp_path):
 
 def make_speaker(**scratch):
     torch.manual_seed(0)
-    return speakers.load_model("speecht5", SPEC | {"from_scratch": SCRATCH | scratch}, None)[0].eval()
+    return speakers.load_model("speecht5", SPEC.model_copy(update={"from_scratch": SCRATCH | scratch}), None)[0].eval()
 
 
 def make_batch(count=3, tokens=7, frames=13):
@@ -466,7 +469,7 @@ def test_a_recogniser_listens(monkeypatch, spoken):
     wav = vocoders.as_wav(said("abc"), 8000)
     predictions = [{"sound": task.Made(wav, ".wav")}] * 2
     files = [str(spoken / "test" / f"{n:02}.wav") for n in range(2)]
-    spec = {"recognizer": "some", "normalizer": "basic"}
+    spec = SPEC.model_copy(update={"recognizer": "some"})
     scores = measures.measure(files, ["a b", "d"], predictions, spec)
     assert scores["word_error_rate"].value == pytest.approx(1 / 3)
     assert "diagonality" not in scores

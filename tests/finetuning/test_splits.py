@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -253,12 +254,12 @@ def test_no_test_is_told(tmp_path):
     assert said() == flatters("choose the checkpoint")
     last = {"train.keep": "last"}
     fair = "test: no rows measure the result but those of validation, by which nothing is chosen: the score is that of "
-    assert said(**last) == said({"kind": "single"}, **last) == [Finding("ok", f"{fair}new rows")]
+    assert said(**last) == said(SimpleNamespace(kind="single"), **last) == [Finding("ok", f"{fair}new rows")]
     assert said(**last, **{"train.patience": 2}) == flatters("say when training ends")
-    assert said({"kind": "multi"}, **last) == flatters("fit the thresholds")
-    assert said({"kind": "multi"}, **last, **{"options.thresholds": "half"})[0].level == "ok"
+    assert said(SimpleNamespace(kind="multi"), **last) == flatters("fit the thresholds")
+    assert said(SimpleNamespace(kind="multi"), **last, **{"options.thresholds": "half"})[0].level == "ok"
     changes = {"train.patience": 2, "options.calibrate": True}
-    assert said({"kind": "multi"}, **changes) == flatters(
+    assert said(SimpleNamespace(kind="multi"), **changes) == flatters(
         "choose the checkpoint, say when training ends, fit the temperature and fit the thresholds"
     )
     assert said(tables=parted(path, test=0.2).tables) == []

@@ -331,4 +331,4 @@ def test_labels_that_are_nearly_numbers(values, tmp_path, label):
     path = tmp_path / "t.csv"
     path.write_text("t,l\n" + "".join(f"film {'the ' * (n % 9)}{n},{[label, '7'][n % 2]}\n" for n in range(60)))
     values["data"] |= {"train": str(path), "validation": 0.2, "test": 0.2, "columns": {"text": "t", "label": "l"}}
-    assert sorted(check(values).spec["labels"]) == sorted([label, "7"])
+    assert sorted(check(values).spec.labels) == sorted([label, "7"])

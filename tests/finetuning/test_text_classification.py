@@ -12,7 +12,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, matthews
 
 from regard.finetuning.configure import load_config
 from regard.finetuning.tasks import get_task
-from regard.finetuning.tasks.targets import classes, intervals
+from regard.finetuning.tasks.targets import classes, intervals, one_label
 from regard.finetuning.tasks.texts import text_classification as task
 
 RNG = np.random.default_rng(5)
@@ -39,7 +39,7 @@ def test_measures_of_a_confusion_matrix(case):
     np.testing.assert_array_equal([each[0] for each in counts], [np.diag(matrix), matrix.sum(1), matrix.sum(0)])
     np.testing.assert_allclose(classes.macro_f1(counts), expected["macro_f1"])
     np.testing.assert_allclose(classes.matthews(counts), expected["mcc"], atol=1e-12)
-    odds, spec = np.eye(8)[predicted], {"labels": list("abcdefgh")}
+    odds, spec = np.eye(8)[predicted], one_label.Known(labels=list("abcdefgh"))
     batches = [SimpleNamespace(predictions=odds[n::2], label_ids=truth[n::2]) for n in range(2)]
     found = classes.validate(sum(classes.tally(batch, spec) for batch in batches), spec)
     assert found == pytest.approx({name: expected[name] for name in ("accuracy", "macro_f1")})
@@ -59,7 +59,9 @@ def test_drawn_tallies_are_those_of_the_confusion_matrices_of_the_same_rows():
 def test_intervals_of_thousands_of_labels_are_no_matter_of_gigabytes():
     labels = [str(n) for n in range(classes.MOST_LABELS)]
     tracemalloc.start()
-    scores = classes.measure(Dataset.from_dict({"label": labels}), [{"label": n} for n in labels], {"labels": labels})
+    scores = classes.measure(
+        Dataset.from_dict({"label": labels}), [{"label": n} for n in labels], one_label.Known(labels=labels)
+    )
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert scores["macro_f1"].value == 1
@@ -68,7 +70,7 @@ def test_intervals_of_thousands_of_labels_are_no_matter_of_gigabytes():
 
 def test_very_many_labels_take_no_square_of_memory():
     labels = 100_000
-    truth, spec = np.arange(labels), {"labels": range(labels)}
+    truth, spec = np.arange(labels), one_label.Known(labels=list(map(str, range(labels))))
     odds = np.zeros((3, labels), np.float32)
     tracemalloc.start()
     found = classes.validate(classes.tally(SimpleNamespace(predictions=odds, label_ids=truth[:3]), spec), spec)
@@ -83,7 +85,7 @@ def test_intervals_hold_the_value_and_shrink_with_the_rows():
     def interval(rows):
         truth = [str(n % 2) for n in range(rows)]
         answers = [{"label": t if n % 5 else "0"} for n, t in enumerate(truth)]
-        return task.measure(Dataset.from_dict({"label": truth}), answers, {"labels": ["0", "1"]})
+        return task.measure(Dataset.from_dict({"label": truth}), answers, one_label.Known(labels=["0", "1"]))
 
     few, many = interval(50), interval(5000)
     for measure, score in many.items():
@@ -94,8 +96,9 @@ def test_intervals_hold_the_value_and_shrink_with_the_rows():
 def test_balanced_loss_is_cross_entropy_with_inverse_frequencies():
     rows = Dataset.from_dict({"labels": [0, 0, 0, 1]})
     config = load_config({"task": "text-classification", "model": "m", "data": {"train": "t"}, "output": "o"})
-    plain = task.loss(rows, {"labels": ["a", "b"]}, config)
-    balanced = task.loss(rows, {"labels": ["a", "b"]}, load_config(config, {"options.class_weights": "balanced"}))
+    spec = one_label.Known(labels=["a", "b"])
+    plain = task.loss(rows, spec, config)
+    balanced = task.loss(rows, spec, load_config(config, {"options.class_weights": "balanced"}))
     logits, labels = torch.randn(4, 2), torch.tensor([0, 0, 0, 1])
     each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     torch.testing.assert_close(plain({"logits": logits}, labels), each.mean())
@@ -119,7 +122,7 @@ def test_what_was_cut_is_told(finished):
 
 
 def test_dropout_is_set_everywhere(tiny):
-    spec = {"labels": ["a", "b"]}
+    spec = one_label.Known(labels=["a", "b"])
 
     def probabilities(model):
         return {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}

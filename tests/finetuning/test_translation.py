@@ -315,7 +315,7 @@ def test_languages_are_marked_and_written(many_languages, values):
     run = finetune(values, quiet=True)
     number = run.processor.convert_tokens_to_ids
     split = Dataset.from_dict({"source": ["the"], "target": ["der"]})
-    row = task.encode("train", split, run.processor, run.state["spec"], run.config).rows[0]
+    row = task.encode("train", split, run.processor, run.spec, run.config).rows[0]
     assert (row["input_ids"][0], row["labels"][0]) == (number("eng_Latn"), number("deu_Latn"))
     assert run.model.generate(**run.processor("the", return_tensors="pt"))[0, 1] == number("deu_Latn")
     values["options"]["target_language"] = "german"

@@ -70,7 +70,8 @@ def test_nothing_is_left_behind_and_other_models_give_nothing():
 def test_a_detector_shows_where_its_boxes_look(tmp_path):
     scratch = {"layers": 2, "width": 16, "heads": 2, "image": 64, "patch": 8, "queries": 5}
     torch.manual_seed(3)
-    model, _ = object_detection.load_model("rt_detr", {"labels": ["cup", "lid"], "from_scratch": scratch})
+    spec = object_detection.Known(boxes="xywh", units="pixels", from_scratch=scratch, labels=["cup", "lid"])
+    model, _ = object_detection.load_model("rt_detr", spec)
     processor = transformers.RTDetrImageProcessor(size={"height": 64, "width": 64})
     picture = tmp_path / "picture.png"
     Image.fromarray(np.random.default_rng(5).integers(0, 255, (30, 40, 3), np.uint8)).save(picture)

@@ -49,7 +49,8 @@ def prepare(config: Config) -> Prepared:
     except DataError:
         task.inspect(parted.whole, sources)  # which tells the row's number in its file
         raise
-    spec |= {"reading": parted.reading} if parted.reading else {}
+    if parted.reading:
+        spec = spec.model_copy(update={"reading": parted.reading})
     with loading("what prepares the inputs of a model", config.source):
         processor = task.load_processor(config.source, config, splits["train"])
     encoded = {name: task.encode(name, split, processor, spec, sources) for name, split in splits.items()}

@@ -77,7 +77,7 @@ def export(
     """
     run, output = Run.load(run), as_folder(output, "export", "a directory to make", ConfigError)
     _require_possible(run, output, format)
-    model, _ = get_framework(run.config.framework).load(run.folder, run.config, run.state["spec"])
+    model, _ = get_framework(run.config.framework).load(run.folder, run.config, run.spec)
     if not hasattr(model, "config"):
         raise UnsupportedError(
             f"export: need a model of transformers; got a {type(model).__name__}, whose parts in {run.folder} "
@@ -160,7 +160,7 @@ def _answer(model: Any, batch: Batch) -> dict[str, np.ndarray]:
 
 def _write_safetensors(model: Any, run: Run, batches: list[Batch], folder: Path) -> Answer:
     model.save_pretrained(folder)
-    loaded, _ = get_task(run.config.task).load_model(str(folder), run.state["spec"])
+    loaded, _ = get_task(run.config.task).load_model(str(folder), run.spec)
     return lambda batch: _answer(loaded, batch)
 
 

@@ -37,7 +37,7 @@ class Check:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return asdict(self)
+        return {**asdict(self), "spec": self.spec.dump()}
 
 
 @dataclass(frozen=True)

@@ -273,7 +273,9 @@ def told_of_no_test(tables: dict[str, Dataset], config: Config, spec: Spec) -> l
     chosen += ["choose the checkpoint"] * (config.train.keep == "best")
     chosen += ["say when training ends"] * (config.train.patience is not None)
     chosen += ["fit the temperature"] * bool(options.get("calibrate"))
-    chosen += ["fit the thresholds"] * (spec.get("kind") == "multi" and options.get("thresholds") == "validation")
+    chosen += ["fit the thresholds"] * (
+        getattr(spec, "kind", None) == "multi" and options.get("thresholds") == "validation"
+    )
     told = "test: no rows measure the result but those of validation"
     if not chosen:
         return [Finding("ok", f"{told}, by which nothing is chosen: the score is that of new rows")]

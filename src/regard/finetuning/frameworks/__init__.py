@@ -39,7 +39,7 @@ class Framework(Protocol):
     def train_into(self, path: Path, prepared: Prepared, resume: bool, display: Display) -> None:
         """Train, and leave the model in `path / "model"`."""
 
-    def load(self, folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:
+    def load(self, folder: Path, config: Config, spec: Any) -> tuple[Any, list[str]]:
         """Load a fine-tuned model, ready to predict; also return the names of parameters that were not there."""
 
     def labels(self, model: Any) -> list[str]:

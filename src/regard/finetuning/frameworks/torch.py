@@ -48,7 +48,7 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     train_into(path, prepared, resume, display)
 
 
-def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:
+def load(folder: Path, config: Config, spec: Any) -> tuple[Any, list[str]]:
     """Load a directory that transformers wrote."""
     with loading("a model", folder):
         model, missing = get_task(config.task).load_model(str(folder), spec)

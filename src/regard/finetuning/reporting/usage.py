@@ -150,7 +150,7 @@ def programs(config: Config, spec: Spec, fitted: dict[str, Any], model: Path) ->
         model: the folder of the model.
     """
     plain = (_plain if config.framework == "torch" else _plain_keras)(config.task, spec, fitted)
-    role, labels = get_task(config.task).INPUT, list(spec.get("labels", ()))
+    role, labels = get_task(config.task).INPUT, list(getattr(spec, "labels", ()))
     own = OWN.get(role, labels[0] if role == "label" and labels else f"a {role} of your own")
     names = {"model": model.as_posix(), "run": model.parent.as_posix(), "input": repr(own), "labels": repr(labels)}
     names |= dict(zip(("key", "ending"), MADE.get(config.task, ()), strict=False))
@@ -164,7 +164,7 @@ def _plain(task: str, spec: Spec, fitted: dict[str, Any]) -> str:
         return PICTURES + tempered + SINGLE
     if task != "text-classification":
         return OTHERS.get(task, "")
-    kind = spec.get("kind", "single")
+    kind = getattr(spec, "kind", "single")
     if kind == "multi":
         return TEXTS + tempered + SEVERAL + (THRESHOLDS if "thresholds" in fitted else HALF)
     return TEXTS + (NUMBER if kind == "regression" else tempered + SINGLE)

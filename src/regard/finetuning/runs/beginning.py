@@ -94,7 +94,7 @@ def begin(path: Path, prepared: Prepared, fresh: list[str]) -> None:
     """
     path.mkdir(parents=True, exist_ok=True)
     put_aside(path)
-    config, spec = prepared.config, prepared.check.spec
+    config, spec = prepared.config, prepared.check.spec.dump()
     known: dict[str, Any] = {"id": uuid.uuid4().hex, "task": config.task, "spec": spec, "newly_initialised": fresh}
     inputs = prepared.inputs and prepared.inputs | describe_model(config)
     rows = describe_rows(prepared.splits) if inputs else {}

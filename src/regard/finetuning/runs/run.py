@@ -24,7 +24,7 @@ from regard.finetuning.loading import loading
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.inputs import MODELS, require_same_inputs
 from regard.finetuning.runs.seals import Described, describe, fault, require_own
-from regard.finetuning.tasks import Prediction, Score, Task, get_task
+from regard.finetuning.tasks import Prediction, Score, Spec, Task, get_task, load_spec
 
 STATE, CONFIG, METRICS, ATTENTION = "run.json", "config.yaml", "metrics.json", "attention.json"
 PREDICTIONS, DRAWS, CALIBRATION = "predictions.jsonl", "resamples.npz", "calibration.json"
@@ -96,6 +96,11 @@ class Run:
         return read_json(self.path / METRICS)
 
     @cached_property
+    def spec(self) -> Spec:
+        """What the run knows of its training data."""
+        return load_spec(self.config.task, self.state.get("spec"), self.path)
+
+    @cached_property
     def folder(self) -> Path:
         """Where the model lies, as the run left it.
 
@@ -111,7 +116,7 @@ class Run:
     def model(self) -> Any:
         """The fine-tuned model, ready to predict."""
         framework = get_framework(self.config.framework)
-        model, missing = framework.load(self.folder, self.config, self.state["spec"])
+        model, missing = framework.load(self.folder, self.config, self.spec)
         if missing:
             raise DataError(f"{self.folder}: need every parameter; got none for {', '.join(missing)}; train again.")
         return model
@@ -151,12 +156,12 @@ class Run:
         """Measure on a file with the truth, by other columns, or another sheet, if given; see `regard.evaluate`."""
         one = {*self.config.data.columns} if self.task.reading is None else {self.input}
         _require_columns(columns, self.config.data.columns, one)
-        columns, spec = {**self.config.data.columns, **(columns or {})}, self.state["spec"]
+        columns, spec = {**self.config.data.columns, **(columns or {})}, self.spec
         split = take_columns(
             read_table(data, self.task.FORMATS, self.config.data.sheet if sheet is None else sheet), columns, data
         )
-        if self.task.read and spec.get("reading"):
-            split = self.task.read(split, spec["reading"], str(data))
+        if self.task.read and spec.reading:
+            split = self.task.read(split, spec.reading, str(data))
         self.task.inspect_held_out(split, str(data), spec)
         predictions = self.respond(split[self.task.INPUT], Display(quiet=not progress))
         return self.task.measure(split, predictions, spec)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
 from regard._files import whole
 from regard.errors import ConfigError, DataError
 from regard.finetuning.words import nearest
@@ -37,8 +39,26 @@ TASKS = {
     "masked-language-modeling": "texts.masked_language_modeling",
 }
 
-Spec = dict[str, Any]
 Prediction = dict[str, Any]
+
+
+class Spec(BaseModel):
+    """What must be known of the training data to build a model and to measure it, such as the names of the labels.
+
+    Each task has its own, `Known`; what is not given to it is not saved.
+
+    Attributes:
+        reading: how cells are written that can be written in several ways; see `Task.reading`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    reading: dict[str, Any] | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as plain JSON, `reading` last, which `load_spec` reads; it stays in the run."""
+        known = self.model_dump(exclude_unset=True)
+        return {key: known[key] for key in sorted(known, key="reading".__eq__)}
 
 
 @dataclass(frozen=True)
@@ -122,9 +142,8 @@ BY_LOSS = "the best has the least loss"
 class Task(Protocol):
     """What a task's module holds.
 
-    A `Spec` is what must be known of the training data to build the model, such as the names of the labels; it is plain
-    JSON and stays in the run. A `Prediction` is one answer as plain JSON, but for
-    values of `Made`.
+    Where it says `Spec`, a task takes its own, `Known`. A `Prediction` is one answer as plain JSON, but for values of
+    `Made`.
     """
 
     COLUMNS: dict[str, str]
@@ -148,6 +167,8 @@ class Task(Protocol):
     """What a configuration to start from holds."""
     Options: type[Section]
     """Keys of the configuration that only this task knows."""
+    Known: Any
+    """The task's own `Spec`, or a union of several."""
 
     def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
         """Learn the spec from the training data and look for trouble; raise DataError if no model can come of it."""
@@ -214,3 +235,16 @@ def get_task(name: str) -> Task:
         meant = f"did you mean '{near}'?" if near else "choose one."
         raise ConfigError(f"task: need one of {', '.join(TASKS)}; got '{name}'; {meant}")
     return cast(Task, importlib.import_module(f"{__name__}.{TASKS[name]}"))
+
+
+def load_spec(task: str, saved: Any, who: str | Path) -> Spec:
+    """Return what a run of a task knows of its training data.
+
+    Raises:
+        DataError: something else was saved.
+    """
+    try:
+        return TypeAdapter(get_task(task).Known).validate_python(saved)
+    except ValidationError as error:
+        where = ".".join(map(str, ("spec", *error.errors()[0]["loc"])))
+        raise DataError(f"{who}: need what a run of {task} knows; got '{where}' otherwise; train again.") from None

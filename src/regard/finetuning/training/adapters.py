@@ -21,7 +21,7 @@ from regard.finetuning.config import Adapter, find_model
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.runs.run import read_json, write_json
 from regard.finetuning.runs.seals import describe, fault
-from regard.finetuning.tasks import Spec, get_task
+from regard.finetuning.tasks import Spec, get_task, load_spec
 
 BASE = "base.json"
 """What an adapter was trained on, beside it."""
@@ -189,7 +189,7 @@ def save_adapter(model: PeftModel, folder: Path, base: dict[str, str], task: str
     model.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)  # peft's model card, not filled in
     files = describe(folder, sorted(path for path in folder.iterdir() if path.name != BASE))
-    write_json(folder / BASE, {**base, "task": task, "spec": spec, "files": files})
+    write_json(folder / BASE, {**base, "task": task, "spec": spec.dump(), "files": files})
 
 
 def load_adapter(folder: str | Path, model: str | None = None) -> Any:
@@ -216,7 +216,8 @@ def load_adapter(folder: str | Path, model: str | None = None) -> Any:
     if found := fault(folder, wanted.get("files", {})):
         raise DataError(f"{folder}: need the adapter that the run wrote; got {found}; put it back, or train again.")
     name = model or wanted["model"]
-    base, fresh = get_task(wanted["task"]).load_model(find_model(name), wanted["spec"])
+    spec = load_spec(wanted["task"], wanted["spec"], folder)
+    base, fresh = get_task(wanted["task"]).load_model(find_model(name), spec)
     require_base(folder, wanted, describe_base(base, fresh, name))
     return read_adapter(base, folder).merge_and_unload().eval()
 

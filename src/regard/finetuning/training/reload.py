@@ -16,7 +16,7 @@ from regard.finetuning.config import Config
 from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Made, Prediction, Spec, get_task
+from regard.finetuning.tasks import Made, Prediction, Spec, get_task, load_spec
 
 if TYPE_CHECKING:
     from regard.finetuning.prepared import Prepared
@@ -67,7 +67,12 @@ def _plain(prediction: Prediction) -> dict[str, Any]:
 
 
 def _in_a_fresh_process(folder: Path, config: Config, spec: Spec, inputs: Sequence[Any]) -> tuple[list[Any], list[str]]:
-    given = {"folder": str(folder), "config": config.model_dump(mode="json"), "spec": spec, "inputs": list(inputs)}
+    given = {
+        "folder": str(folder),
+        "config": config.model_dump(mode="json"),
+        "spec": spec.dump(),
+        "inputs": list(inputs),
+    }
     environment = {name: value for name, value in os.environ.items() if name not in OF_SEVERAL}
     done = subprocess.run(
         [sys.executable, "-m", "regard.finetuning.training.reload"],
@@ -93,7 +98,8 @@ def main() -> None:
     """Answer what comes as JSON, in the last line that is printed."""
     given = json.load(sys.stdin)
     config = load_config(given["config"])
-    found, missing = answers(Path(given["folder"]), config, given["spec"], given["inputs"])
+    spec = load_spec(config.task, given["spec"], given["folder"])
+    found, missing = answers(Path(given["folder"]), config, spec, given["inputs"])
     print(json.dumps({"answers": found, "missing": missing}))
 
 

@@ -62,7 +62,7 @@ def require_family(config: Config) -> str:
     return family
 
 
-def build(config: Config, spec: dict[str, Any], half: bool = False) -> tuple[Any, Any, list[str]]:
+def build(config: Config, spec: Any, half: bool = False) -> tuple[Any, Any, list[str]]:
     """Make the classifier to train.
 
     transformers loads it first, as on PyTorch: the same weights, and the same new ones where the checkpoint has none.
@@ -78,12 +78,12 @@ def build(config: Config, spec: dict[str, Any], half: bool = False) -> tuple[Any
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         theirs.save_pretrained(folder)
         backbone = kind.backbone_cls.from_preset(folder, dtype=policy)
-    model = kind(backbone, num_classes=len(spec["labels"]), preprocessor=None)
+    model = kind(backbone, num_classes=len(spec.labels), preprocessor=None)
     if family == "roberta":
         _add_segment(theirs, backbone)
     _copy_head(theirs, model, HEADS[family])
     _set_dropout(model, theirs.config)
-    model.label_names = spec["labels"]
+    model.label_names = spec.labels
     return model, theirs.config, fresh
 
 
@@ -142,10 +142,10 @@ def _adapted(layer: Any) -> bool:
     return getattr(layer, "lora_enabled", False)
 
 
-def load(folder: Path, config: Config, spec: dict[str, Any]) -> tuple[Any, list[str]]:
+def load(folder: Path, config: Config, spec: Any) -> tuple[Any, list[str]]:
     """Load `model.keras`; Keras itself raises where a weight is missing."""
     with loading("a model", folder):
         model = keras.saving.load_model(folder / FILE, compile=False)
-    model.label_names = spec["labels"]
+    model.label_names = spec.labels
     model.calibration = read_json(folder / CALIBRATION) if (folder / CALIBRATION).is_file() else {}
     return model, []

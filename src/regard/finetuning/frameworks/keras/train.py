@@ -96,8 +96,9 @@ class Loop:
         self.rows = prepared.encoded["train"].rows
         self.plan = Plan(self.config, len(self.rows))
         self.collate = self.task.collator(prepared.processor)
-        weights = classes.class_weights(self.rows, prepared.check.spec, self.config)
-        self.label_weights = np.ones(len(prepared.check.spec["labels"]), np.float32) if weights is None else weights
+        spec = cast(classes.Labelled, prepared.check.spec)
+        weights = classes.class_weights(self.rows, spec, self.config)
+        self.label_weights = np.ones(len(spec.labels), np.float32) if weights is None else weights
         self.optimizer = _compile(model, self.config)
         self.checkpoints = Checkpoints(path, model, self.optimizer)
         self.interrupted = False

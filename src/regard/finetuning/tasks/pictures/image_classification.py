@@ -62,6 +62,13 @@ class Options(Section):
     """No pretrained model, but a random one of these sizes; then `model`: `vit`, `deit` or `dinov2`."""
 
 
+class Known(Spec):
+    """What is known of the training data."""
+
+    labels: list[str]
+    from_scratch: dict[str, int] | None
+
+
 TEMPLATE = Template(
     model="facebook/dinov2-small",
     train="pictures",
@@ -80,7 +87,7 @@ TEMPLATE = Template(
 strata = classes.strata
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Name the labels and look for what spoils a classifier."""
     paths = {name: classes.where(name, config) for name in splits}
     for name, split in splits.items():
@@ -93,18 +100,18 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         findings.append(classes.balance(name, split, labels))
         findings += duplicates.repeats(name, keys[name], classes.names_of(split), "picture")
     findings += classes.rarities(splits["train"], config) + duplicates.leaks(keys, "picture")
-    return {"labels": labels, "from_scratch": config.options["from_scratch"]}, findings
+    return Known(labels=labels, from_scratch=config.options["from_scratch"]), findings
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint."""
     return "macro_f1"
 
 
-def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
     """Require files, and labels that the model knows."""
     shared.require_cells(split, path)
-    classes.require_known(split, spec["labels"], path, "the training data")
+    classes.require_known(split, spec.labels, path, "the training data")
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
@@ -121,15 +128,15 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     return processor
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the encoder with a head for the labels, a fresh one if the checkpoint has none that fits."""
     import torch
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    scratch = spec["from_scratch"]
+    scratch = spec.from_scratch
     if scratch and not Path(source).is_dir():
         dropouts = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout or 0.0)
-        config = AutoConfig.for_model(source, **_sizes(scratch), **dropouts, **bases.head_options(spec["labels"]))
+        config = AutoConfig.for_model(source, **_sizes(scratch), **dropouts, **bases.head_options(spec.labels))
         return AutoModelForImageClassification.from_config(config, trust_remote_code=False), ["everything"]
     with quiet_transformers():
         model, info = AutoModelForImageClassification.from_pretrained(
@@ -138,7 +145,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **bases.head_options(spec["labels"]),
+            **bases.head_options(spec.labels),
             **bases.dropouts(source, dropout),
         )
     return model, bases.newly_initialised(source, model, info)
@@ -156,7 +163,7 @@ def _sizes(scratch: dict[str, int]) -> dict[str, int]:
     }
 
 
-def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+def encode(name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
     """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
     return shared.encode_files(name, split, processor, spec)
 
@@ -164,7 +171,7 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
 collator = shared.collator
 
 
-def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+def validate(tally: np.ndarray, spec: Known) -> dict[str, float]:
     """Return top-1 and macro F1."""
     scores = classes.validate(tally, spec)
     return {"top_1": scores["accuracy"], "macro_f1": scores["macro_f1"]}
@@ -176,12 +183,12 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     return [classes.prediction(labels, row / temperature) for row in _logits(model, processor, inputs, display)]
 
 
-def fit(model: Any, processor: Any, split: Dataset, spec: Spec, config: Config, display: Display) -> dict[str, Any]:
+def fit(model: Any, processor: Any, split: Dataset, spec: Known, config: Config, display: Display) -> dict[str, Any]:
     """Fit a temperature on validation rows, if the options ask for it."""
     if not config.options["calibrate"]:
         return {}
     logits = np.array(_logits(model, processor, split["image"], display, "calibrate"))
-    return classes.fit(logits, classes.numbers_of(split, spec["labels"]), config)
+    return classes.fit(logits, classes.numbers_of(split, spec.labels), config)
 
 
 def _logits(
@@ -201,11 +208,11 @@ def _logits(
     return found
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with top-1 and, of more than five labels, top-5 (Wilson's intervals), and macro F1 (bootstrapped)."""
     scores = classes.measure(split, predictions, spec)
     found = {"top_1": scores["accuracy"]}
-    if len(spec["labels"]) > 5:
+    if len(spec.labels) > 5:
         hits = [_among_five(p, label) for p, label in zip(predictions, classes.names_of(split), strict=True)]
         found["top_5"] = intervals.share(hits)
     return found | {"macro_f1": scores["macro_f1"]}
@@ -217,13 +224,13 @@ def _among_five(prediction: Prediction, label: str) -> bool:
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Predict by the commonest label, and by logistic regression on pixels and on a pretrained model's embeddings."""
     shown = classes.drawn_from(train, config.seed, config.report.baseline_rows)
     files = [*shown["image"], *test["image"]]
     kinds = {"logistic regression on pixels": np.stack([_shrunk(file) for file in files])}
-    if not spec["from_scratch"]:
+    if not spec.from_scratch:
         kinds["frozen embeddings + logistic regression"] = embed(config, processor, files, display)
     learned = {
         name: classes.logistic_regression(vectors[: len(shown)], classes.names_of(shown), vectors[len(shown) :])
@@ -256,7 +263,7 @@ def embed(config: Config, processor: Any, files: Sequence[str], display: Display
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return how each label fares, right and wrong answers, and the attention in a few pictures."""
     examples = [

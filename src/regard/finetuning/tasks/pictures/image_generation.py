@@ -70,6 +70,15 @@ class Options(Section):
     """No pretrained model, but a random one of these sizes, on pixels; then `model`: `dit`."""
 
 
+class Known(Spec):
+    """What is known of the training data."""
+
+    labels: list[str]
+    guidance: float
+    steps: int
+    from_scratch: dict[str, int] | None
+
+
 TEMPLATE = Template(
     model="facebook/DiT-XL-2-256",
     train="pictures",
@@ -88,7 +97,7 @@ TEMPLATE = Template(
 )
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Name the classes, and look for pictures in several places."""
     if config.adapter.kind != "none":
         raise ConfigError(
@@ -103,22 +112,22 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         classes.require_known(split, labels, paths[name], paths["train"])
         findings.append(classes.balance(name, split, labels))
     keys = {name: shared.digests(split["image"]) for name, split in splits.items()}
-    return {"labels": labels, **config.options}, findings + duplicates.leaks(keys, "picture")
+    return Known(labels=labels, **config.options), findings + duplicates.leaks(keys, "picture")
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+def loss(rows: Dataset, spec: Known, config: Config) -> None:
     """Leave the loss to the model: how well it tells the noise."""
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint."""
     return "loss"
 
 
-def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
     """Require files, and classes that the model knows."""
     shared.require_cells(split, path)
-    classes.require_known(split, spec["labels"], path, "the training data")
+    classes.require_known(split, spec.labels, path, "the training data")
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
@@ -145,17 +154,17 @@ def _side(source: str) -> int:
     return size if model.autoencoder is None else size * 2 ** (len(model.autoencoder.config.block_out_channels) - 1)
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the diffusion transformer."""
     from regard.finetuning.tasks.pictures.denoiser import Denoiser
 
-    options = {key: spec[key] for key in ("guidance", "steps")}
-    if spec["from_scratch"] and not Path(source).is_dir():
-        return Denoiser.from_scratch(spec["from_scratch"], spec["labels"], dropout or 0.0, **options), ["everything"]
-    return Denoiser.from_pretrained(source, spec["labels"], **options)
+    options: dict[str, Any] = {"guidance": spec.guidance, "steps": spec.steps}
+    if spec.from_scratch and not Path(source).is_dir():
+        return Denoiser.from_scratch(spec.from_scratch, spec.labels, dropout or 0.0, **options), ["everything"]
+    return Denoiser.from_pretrained(source, spec.labels, **options)
 
 
-def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+def encode(name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
     """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
     return shared.encode_files(name, split, processor, spec)
 
@@ -186,7 +195,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     return found
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score what was made by a classifier that learned from the real pictures of the split.
 
     Returns:
@@ -216,7 +225,7 @@ CEILINGS = (TRAINING_PICTURES,)
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Give the mean picture of the class, and a training picture of it, which is as good as can be."""
     shown = classes.drawn_from(train, config.seed, config.report.baseline_rows)
@@ -235,7 +244,7 @@ def baselines(
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return pictures of each class, and where the patches look while a few are made."""
     sheet = Picture(
@@ -246,11 +255,11 @@ def illustrate(
     drawn = [
         Picture(
             f"Making {name}",
-            generated.making(model, spec["labels"].index(name), seed, MOMENTS),
+            generated.making(model, spec.labels.index(name), seed, MOMENTS),
             "Where the marked patch looks as the picture comes out of the noise: the mean of layers and heads.",
             inside=True,
         )
-        for seed, name in enumerate(spec["labels"][: config.report.attention])
+        for seed, name in enumerate(spec.labels[: config.report.attention])
     ]
     judge = _judge(tuple(split["image"]), tuple(classes.names_of(split)))
     told = (

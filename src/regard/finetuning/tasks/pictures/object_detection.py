@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import Field
+
 from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
@@ -65,6 +67,15 @@ class Options(Section):
     """
 
 
+class Known(Spec):
+    """What is known of the training data."""
+
+    boxes: str
+    units: str
+    from_scratch: dict[str, int] | None
+    labels: list[str] = Field(default_factory=list)
+
+
 TEMPLATE = Template(
     model="PekingU/rtdetr_r18vd",
     train="pictures.json",
@@ -101,31 +112,32 @@ def strata(table: Dataset, config: Config) -> list[list[str]]:
     ]
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Name the labels, and look for boxes that cannot be meant."""
-    spec: Spec = {key: config.options[key] for key in ("boxes", "units", "from_scratch")}
+    spec = Known(**config.options)
     rows = {name: _rows(split, classes.where(name, config), spec) for name, split in splits.items()}
     train = classes.where("train", config)
-    spec["labels"] = sorted({each["label"] for _, objects in rows["train"] for each in objects})
-    if not spec["labels"]:
+    labels = sorted({each["label"] for _, objects in rows["train"] for each in objects})
+    spec = spec.model_copy(update={"labels": labels})
+    if not labels:
         raise DataError(f"{train}: need objects to learn; got {len(rows['train'])} pictures without any; add some.")
     findings: list[Finding] = []
     for name, found in rows.items():
-        _require_known(found, spec["labels"], classes.where(name, config), train)
+        _require_known(found, labels, classes.where(name, config), train)
         findings += [_told(name, found), *boxing.cut_to_pictures(name, found)[1]]
     findings += _crowded(rows["train"], spec)
     keys = {name: shared.digests(split["image"]) for name, split in splits.items()}
     return spec, findings + duplicates.leaks(keys, "picture")
 
 
-def _rows(split: Dataset, path: str, spec: Spec) -> list[boxing.Row]:
+def _rows(split: Dataset, path: str, spec: Known) -> list[boxing.Row]:
     """Return the size and the objects of each picture, once they are known to fit."""
     shared.require_files(split["image"], path)
     rows = []
     for number, (file, cell) in enumerate(zip(split["image"], split["objects"], strict=True), start=1):
         size = picture_size(file)
-        scale = size if spec["units"] == "fractions" else (1, 1)
-        rows.append((size, boxing.objects_of(cell, spec["boxes"], f"{path}, row {number}", scale)))
+        scale = size if spec.units == "fractions" else (1, 1)
+        rows.append((size, boxing.objects_of(cell, spec.boxes, f"{path}, row {number}", scale)))
     boxing.require_fitting(rows, path)
     return rows
 
@@ -149,27 +161,27 @@ def _told(name: str, rows: Sequence[boxing.Row]) -> Finding:
     return Finding("ok", f"{name}: {len(rows)} pictures{none}, {counts.total()} objects: {shown}{more}")
 
 
-def _crowded(rows: Sequence[boxing.Row], spec: Spec) -> list[Finding]:
+def _crowded(rows: Sequence[boxing.Row], spec: Known) -> list[Finding]:
     """Find pictures with more objects than a model from scratch can find."""
-    limit, most = (spec["from_scratch"] or {}).get("queries"), max(len(objects) for _, objects in rows)
+    limit, most = (spec.from_scratch or {}).get("queries"), max(len(objects) for _, objects in rows)
     if limit is None or most <= limit:
         return []
     told = f"train: a picture shows {most} objects, and the model finds {limit} at most"
     return [Finding("warning", f"{told}; raise options.from_scratch.queries")]
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+def loss(rows: Dataset, spec: Known, config: Config) -> None:
     """Leave the loss to the model, which matches its queries to the objects."""
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint."""
     return "loss"
 
 
-def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
     """Require files, boxes that fit, and labels that the model knows."""
-    _require_known(_rows(split, path, spec), spec["labels"], path, "the training data")
+    _require_known(_rows(split, path, spec), spec.labels, path, "the training data")
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
@@ -179,14 +191,14 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     return shared.load_processor(source)
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the detector, with a fresh head for the labels if the checkpoint has none that fits."""
     import torch
     from transformers import AutoModelForObjectDetection
 
-    labels = bases.head_options(spec["labels"])
-    if spec["from_scratch"] and not Path(source).is_dir():
-        return detectors.make_model(source, spec["from_scratch"], dropout or 0.0, labels), ["everything"]
+    labels = bases.head_options(spec.labels)
+    if spec.from_scratch and not Path(source).is_dir():
+        return detectors.make_model(source, spec.from_scratch, dropout or 0.0, labels), ["everything"]
     with quiet_transformers():
         try:
             model, info = AutoModelForObjectDetection.from_pretrained(
@@ -205,11 +217,11 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     return model, bases.newly_initialised(source, model, info)
 
 
-def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+def encode(name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
     """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
     from datasets import Dataset
 
-    number = {label: n for n, label in enumerate(spec["labels"])}
+    number = {label: n for n, label in enumerate(spec.labels)}
     objects, _ = boxing.cut_to_pictures(name, _rows(split, classes.where(name, config), spec))
     targets = [[[float(number[each["label"]]), *each["box"]] for each in listed] for listed in objects]
     # By the names of what the collator makes of them: the Trainer drops columns that are no input of the model.
@@ -292,20 +304,20 @@ def _prediction(model: Any, answer: dict[str, Any], picture: Any) -> Prediction:
     return {"objects": sorted(objects, key=lambda each: -each["score"])[: average_precision.MOST]}
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with COCO's mean average precision, over overlaps of 50 to 95 %, at 50 % and at 75 %."""
     return _measured(split, predictions, spec, average_precision.RESAMPLES).scores
 
 
 def _measured(
-    split: Dataset, predictions: Sequence[Prediction], spec: Spec, resamples: int
+    split: Dataset, predictions: Sequence[Prediction], spec: Known, resamples: int
 ) -> average_precision.Precision:
     truth, _ = boxing.cut_to_pictures("", _rows(split, "", spec))
-    return average_precision.average_precision(truth, [p["objects"] for p in predictions], spec["labels"], resamples)
+    return average_precision.average_precision(truth, [p["objects"] for p in predictions], spec.labels, resamples)
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Predict each class's mean box in every picture, as sure as it is frequent."""
     boxes: dict[str, list[list[float]]] = {}
@@ -327,7 +339,7 @@ def baselines(
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return the precision for each label, and a few pictures with their boxes and where these look."""
     from regard.inspection import plots

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data.tables import Part
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.tasks import Encoded, Spec, bases, input_files
+from regard.finetuning.tasks import Encoded, bases, input_files
 from regard.finetuning.tasks.targets import classes
 from regard.inspection.report.content import Finding
 from regard.looking.pictures import PICTURES, open_picture
@@ -69,11 +69,11 @@ def require_cells(split: Dataset, path: str) -> None:
         classes.require_label(label, path, number)
 
 
-def encode_files(name: str, split: Dataset, processor: Any, spec: Spec) -> Encoded:
+def encode_files(name: str, split: Dataset, processor: Any, spec: classes.Labelled) -> Encoded:
     """Look into every picture once; they are read again when they are trained on, since all of them may not fit."""
     from datasets import Dataset
 
-    number = {label: n for n, label in enumerate(spec["labels"])}
+    number = {label: n for n, label in enumerate(spec.labels)}
     # By the name of what the collator makes of a file: the Trainer drops columns that are no input of the model.
     rows = {"pixel_values": split["image"], "labels": [number[label] for label in classes.names_of(split)]}
     return Encoded(Dataset.from_dict(rows), look_through(name, split["image"], processor))

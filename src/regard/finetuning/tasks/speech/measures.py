@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from regard.finetuning.tasks import Prediction, Score, Spec
+from regard.finetuning.tasks import Prediction, Score
 from regard.finetuning.tasks.speech import recognizers, speakers, transcripts
 from regard.finetuning.tasks.targets import intervals
 from regard.looking.sounds import open_sound, read_sound
@@ -46,7 +46,7 @@ def distortion(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def measure(
-    files: Sequence[str], texts: Sequence[str], predictions: Sequence[Prediction], spec: Spec
+    files: Sequence[str], texts: Sequence[str], predictions: Sequence[Prediction], spec: speakers.Known
 ) -> dict[str, Score]:
     """Return the measures: distortion always, diagonality where a model spoke, errors where one listens."""
     sounds = [open_sound(io.BytesIO(p["sound"].content)) for p in predictions]
@@ -55,8 +55,8 @@ def measure(
         for file, (sound, rate) in zip(files, sounds, strict=True)
     ]
     scores = {"mel_cepstral_distortion": _mean(apart, higher_is_better=False)}
-    if spec["recognizer"]:
-        scores |= transcripts.error_rates(texts, heard(spec["recognizer"], predictions), spec["normalizer"])
+    if spec.recognizer:
+        scores |= transcripts.error_rates(texts, heard(spec.recognizer, predictions), spec.normalizer)
     if all("diagonality" in p for p in predictions):
         scores["diagonality"] = _mean([p["diagonality"] for p in predictions])
     return scores
@@ -73,8 +73,9 @@ def _recognizer(source: str) -> tuple[Any, Any]:
     from regard.finetuning.config import find_model
 
     where = find_model(source)
-    spec = {"kind": recognizers.kind_of(where, None), "from_scratch": None, "characters": None, "window": None}
-    model, _ = recognizers.load_model(where, spec | {"language": None}, None)
+    kind = recognizers.kind_of(where, None)
+    spec = recognizers.Known(kind=kind, characters=None, window=None, language=None, from_scratch=None)
+    model, _ = recognizers.load_model(where, spec, None)
     return model.eval(), recognizers.load_processor(where, {"from_scratch": None, "window": None}, [])
 
 

@@ -42,6 +42,17 @@ class Scratch(Section):
     """Of each layer's attention."""
 
 
+class Known(Spec):
+    """What is known of the training data."""
+
+    kind: Kind
+    characters: list[str] | None
+    window: int | None
+    language: str | None
+    normalizer: transcripts.Normalizer = "basic"
+    from_scratch: dict[str, int] | None
+
+
 def kind_of(source: str, scratch: dict[str, int] | None) -> Kind:
     """Tell how a model's words come about.
 
@@ -229,25 +240,25 @@ def unknown_characters(processor: Any, texts: Sequence[str]) -> Counter[str]:
     return Counter(sign for signs in spelt for sign in signs if sign not in known and not sign.isspace())
 
 
-def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None) -> tuple[Any, list[str]]:
     """Load a recogniser, or make one; also return the names of its newly initialised parameters."""
     import torch
     from transformers import AutoModelForCTC, AutoModelForSpeechSeq2Seq
 
-    scratch = spec["from_scratch"]
+    scratch = spec.from_scratch
     if scratch and not Path(source).is_dir():
         return _new_model(spec, dropout), ["everything"]
     options: dict[str, Any] = {"dtype": torch.float32, "output_loading_info": True, **bases.dropouts(source, dropout)}
-    if spec["kind"] == "ctc":
+    if spec.kind == "ctc":
         options |= {"ctc_loss_reduction": "mean", "ctc_zero_infinity": True, "apply_spec_augment": False}
-        if spec["characters"]:
-            options |= {"vocab_size": 3 + len(spec["characters"]), "pad_token_id": 0, "ignore_mismatched_sizes": True}
+        if spec.characters:
+            options |= {"vocab_size": 3 + len(spec.characters), "pad_token_id": 0, "ignore_mismatched_sizes": True}
     with quiet_transformers():
-        kind = AutoModelForCTC if spec["kind"] == "ctc" else AutoModelForSpeechSeq2Seq
+        kind = AutoModelForCTC if spec.kind == "ctc" else AutoModelForSpeechSeq2Seq
         model, info = kind.from_pretrained(source, trust_remote_code=False, **options)
-    _shorten(model, spec["window"])
-    if spec["language"]:
-        model.generation_config.language, model.generation_config.task = spec["language"], "transcribe"
+    _shorten(model, spec.window)
+    if spec.language:
+        model.generation_config.language, model.generation_config.task = spec.language, "transcribe"
     return model, bases.newly_initialised(source, model, info)
 
 
@@ -262,17 +273,17 @@ def _shorten(model: Any, window: int | None) -> None:
     model.config.max_source_positions = encoder.config.max_source_positions = encoder.max_source_positions = places
 
 
-def _new_model(spec: Spec, dropout: float | None) -> Any:
+def _new_model(spec: Known, dropout: float | None) -> Any:
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC, WhisperConfig, WhisperForConditionalGeneration
 
-    scratch, dropout = spec["from_scratch"], dropout or 0.0
+    scratch, dropout = spec.from_scratch or {}, dropout or 0.0
     layers, width, heads = scratch["layers"], scratch["width"], scratch["heads"]
-    if spec["kind"] == "ctc":
+    if spec.kind == "ctc":
         names = ("hidden_dropout", "attention_dropout", "activation_dropout", "feat_proj_dropout", "final_dropout")
         dropouts: dict[str, Any] = dict.fromkeys(names, dropout)
         return Wav2Vec2ForCTC(
             Wav2Vec2Config(
-                vocab_size=3 + len(spec["characters"]), num_hidden_layers=layers, hidden_size=width,
+                vocab_size=3 + len(spec.characters or []), num_hidden_layers=layers, hidden_size=width,
                 num_attention_heads=heads, intermediate_size=4 * width, conv_dim=(width,) * 7,
                 num_conv_pos_embedding_groups=heads, num_conv_pos_embeddings=32, layerdrop=0.0, pad_token_id=0,
                 ctc_loss_reduction="mean", ctc_zero_infinity=True, apply_spec_augment=False, feat_extract_norm="layer",
@@ -284,7 +295,7 @@ def _new_model(spec: Spec, dropout: float | None) -> Any:
         WhisperConfig(
             vocab_size=259, d_model=width, encoder_layers=layers, decoder_layers=layers, encoder_attention_heads=heads,
             decoder_attention_heads=heads, encoder_ffn_dim=4 * width, decoder_ffn_dim=4 * width, dropout=dropout,
-            max_source_positions=(spec["window"] or WINDOW) * PLACES, decoder_start_token_id=start, bos_token_id=end,
+            max_source_positions=(spec.window or WINDOW) * PLACES, decoder_start_token_id=start, bos_token_id=end,
             eos_token_id=end, pad_token_id=end, begin_suppress_tokens=None, suppress_tokens=None,
         )
     )  # fmt: skip

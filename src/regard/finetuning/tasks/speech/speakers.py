@@ -18,6 +18,7 @@ from regard.errors import ConfigError
 from regard.finetuning.config import Section
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.tasks import Spec, bases
+from regard.finetuning.tasks.speech import transcripts
 from regard.looking.sounds import read_sound
 
 FAMILY = "speecht5"
@@ -59,6 +60,20 @@ class Scratch(Section):
     """
     reduction: PositiveInt = 2
     """Frames, of 16 ms, that the decoder says in a step."""
+
+
+class Known(Spec):
+    """What is known of the training data."""
+
+    vocoder: str | None
+    longest: float | None
+    guide: float
+    scheduled_sampling: float = 0.0  # which older runs do not have
+    recognizer: str | None
+    normalizer: transcripts.Normalizer
+    from_scratch: dict[str, int] | None
+    tokens: int
+    frames_per_token: float
 
 
 def is_new(source: str, scratch: dict[str, int] | None) -> bool:
@@ -159,13 +174,13 @@ def unknown_characters(tokenizer: Any, texts: Sequence[str]) -> Counter[str]:
     return found
 
 
-def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None) -> tuple[Any, list[str]]:
     """Load a speaker, or make one; also return the names of its newly initialised parameters."""
     import torch
 
     from regard.finetuning.tasks.speech.synthesizer import SpeechT5ForTextToSpeech
 
-    if is_new(source, spec["from_scratch"]):
+    if is_new(source, spec.from_scratch):
         model: Any = SpeechT5ForTextToSpeech(_config(spec, dropout or 0.0))
         fresh = ["everything"]
     else:
@@ -176,23 +191,23 @@ def load_model(source: str, spec: Spec, dropout: float | None) -> tuple[Any, lis
             )
         model, info = loaded
         fresh = bases.newly_initialised(source, model, info)
-    model.config.frames_per_token = spec["frames_per_token"]
-    model.config.use_guided_attention_loss = spec["guide"] > 0
-    model.config.guided_attention_loss_scale = spec["guide"]
-    model.config.scheduled_sampling = spec.get("scheduled_sampling", 0.0)  # which older runs do not have
+    model.config.frames_per_token = spec.frames_per_token
+    model.config.use_guided_attention_loss = spec.guide > 0
+    model.config.guided_attention_loss_scale = spec.guide
+    model.config.scheduled_sampling = spec.scheduled_sampling
     return model, fresh
 
 
-def _config(spec: Spec, dropout: float) -> Any:
+def _config(spec: Known, dropout: float) -> Any:
     from transformers import SpeechT5Config
 
-    scratch = spec["from_scratch"]
+    scratch = spec.from_scratch or {}
     layers, width, heads = scratch["layers"], scratch["width"], scratch["heads"]
     names = ("hidden_dropout", "attention_dropout", "activation_dropout", "positional_dropout",
              "speech_decoder_postnet_dropout")  # fmt: skip
     rates: dict[str, Any] = dict.fromkeys(names, dropout)
     return SpeechT5Config(
-        vocab_size=spec["tokens"], hidden_size=width, encoder_layers=layers, decoder_layers=layers,
+        vocab_size=spec.tokens, hidden_size=width, encoder_layers=layers, decoder_layers=layers,
         encoder_attention_heads=heads, decoder_attention_heads=heads, encoder_ffn_dim=4 * width,
         decoder_ffn_dim=4 * width, encoder_layerdrop=0.0, decoder_layerdrop=0.0, num_mel_bins=scratch["mels"],
         reduction_factor=scratch["reduction"], speech_decoder_prenet_units=width,

@@ -14,7 +14,7 @@ from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, Template, input_files
+from regard.finetuning.tasks import Encoded, Prediction, Score, Template, input_files
 from regard.finetuning.tasks.speech import recognizers, recordings, transcripts
 from regard.inspection.report.content import Finding, Picture
 from regard.looking.sounds import read_sound
@@ -53,6 +53,8 @@ class Options(Section):
     """No pretrained model, but a random one of these sizes; then `model`: `wav2vec2` or `whisper`."""
 
 
+Known = recognizers.Known
+
 TEMPLATE = Template(
     model="openai/whisper-tiny",
     train="recordings",
@@ -74,7 +76,7 @@ TEMPLATE = Template(
 )
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Look for what spoils a recogniser, and learn which characters there are if the model cannot spell."""
     options = config.options
     kind = recognizers.kind_of(config.source, options["from_scratch"])
@@ -85,15 +87,15 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         told = f"train: the model learns to spell with {len(characters)} characters: {' '.join(characters)}"
         findings.append(Finding("ok", told))
     chosen = {name: options[name] for name in ("window", "language", "normalizer", "from_scratch")}
-    return {"kind": kind, "characters": characters, **chosen}, findings
+    return Known(kind=kind, characters=characters, **chosen), findings
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint."""
     return "loss"
 
 
-def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
     """Require recordings and words."""
     recordings.require_pairs(split, path)
 
@@ -103,12 +105,12 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     return recognizers.load_processor(source, config.options, train["text"] if train else [])
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the recogniser; one that only encodes gets a head for the characters."""
     return recognizers.load_model(source, spec, dropout)
 
 
-def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+def encode(name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
     """Look into every recording, spell its words, and leave out what is longer than the model reads."""
     from datasets import Dataset
 
@@ -123,15 +125,15 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
         extractor.model_input_names[0]: [split["audio"][n] for n in kept],
         "labels": [ids[n] for n in kept],
     }
-    if spec["kind"] == "ctc":
+    if spec.kind == "ctc":
         findings += _too_short(name, [(heard[n].seconds, ids[n]) for n in kept])
         rows["length"] = [round(heard[n].seconds * recognizers.PLACES) for n in kept]
     return Encoded(Dataset.from_dict(rows), findings)
 
 
-def _window(processor: Any, spec: Spec) -> int:
+def _window(processor: Any, spec: Known) -> int:
     """Return how many seconds are read at once."""
-    return getattr(processor.feature_extractor, "chunk_length", None) or spec["window"] or recognizers.WINDOW
+    return getattr(processor.feature_extractor, "chunk_length", None) or spec.window or recognizers.WINDOW
 
 
 def _unknown(name: str, texts: Sequence[str], processor: Any) -> list[Finding]:
@@ -186,7 +188,7 @@ def collator(processor: Any) -> Any:
     return collate
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+def loss(rows: Dataset, spec: Known, config: Config) -> None:
     """Leave it to the model: cross-entropy of each token, or CTC."""
 
 
@@ -211,21 +213,21 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     return [{"text": " ".join(filter(None, texts))} for texts in heard]
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with word and character error rate."""
-    return transcripts.error_rates(split["text"], [p["text"] for p in predictions], spec["normalizer"])
+    return transcripts.error_rates(split["text"], [p["text"] for p in predictions], spec.normalizer)
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Predict with the model as it was, reading all that it can at once, and by the commonest words."""
     texts = train["text"]
     found = {"commonest words": [{"text": max(texts, key=texts.count)}] * len(test)}
-    if spec["from_scratch"]:
+    if spec.from_scratch:
         return found
     whole = {**config.options, "window": None}
-    model, fresh = recognizers.load_model(config.source, {**spec, "window": None}, None)
+    model, fresh = recognizers.load_model(config.source, spec.model_copy(update={"window": None}), None)
     if not fresh:
         untouched = recognizers.load_processor(config.source, whole, texts)
         found = {BEFORE: respond(model.eval(), untouched, test["audio"], display), **found}
@@ -233,10 +235,10 @@ def baselines(
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return what was misheard, and the words of a few recordings in time."""
-    files, kind = split["audio"], spec["normalizer"]
+    files, kind = split["audio"], spec.normalizer
     names = [Path(file).name for file in files]
     drawn = range(min(len(files), config.report.attention))
     return {

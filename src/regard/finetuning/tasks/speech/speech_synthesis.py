@@ -17,7 +17,7 @@ from regard.finetuning.data.columns import normalize
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Spec, Template, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Template, bases, duplicates, input_files
 from regard.finetuning.tasks.speech import measures, recordings, speakers, transcripts, vocoders
 from regard.finetuning.tasks.texts import tokenizing, wording
 from regard.inspection.report.content import Finding, Picture, Sound
@@ -71,6 +71,8 @@ class Options(Section):
     """No pretrained model, but a random one of these sizes; then `model`: `speecht5`."""
 
 
+Known = speakers.Known
+
 TEMPLATE = Template(
     model="microsoft/speecht5_tts",
     train="recordings",
@@ -93,7 +95,7 @@ TEMPLATE = Template(
 )
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Look for pairs that spoil a voice, and learn how many tokens and frames there are."""
     options = dict(config.options)
     speakers.require_family(config.source, options["from_scratch"])
@@ -106,8 +108,8 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
         vocoders.require_fit(find_model(options["vocoder"]), processor.feature_extractor)
     if options["recognizer"]:
         measures.require_recognizer(options["recognizer"])
-    options |= {"tokens": len(processor.tokenizer), "frames_per_token": _slowest(splits["train"], processor)}
-    return options, findings
+    slowest = _slowest(splits["train"], processor)
+    return Known(**options, tokens=len(processor.tokenizer), frames_per_token=slowest), findings
 
 
 def _slowest(train: Dataset, processor: Any) -> float:
@@ -118,12 +120,12 @@ def _slowest(train: Dataset, processor: Any) -> float:
     return round(1.25 * max(s / step / n for s, n in zip(seconds, tokens, strict=True)), 2)
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint."""
     return "loss"
 
 
-def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
     """Require recordings and words."""
     recordings.require_pairs(split, path)
 
@@ -133,14 +135,14 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     return speakers.load_processor(source, config.options["from_scratch"], list(train["text"]) if train else [])
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the speaker."""
     model, fresh = speakers.load_model(source, spec, dropout)
-    model.config.vocoder = spec["vocoder"]
+    model.config.vocoder = spec.vocoder
     return model, fresh
 
 
-def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+def encode(name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
     """Look into every recording, write its words as tokens, and leave out what is longer than is learned."""
     from datasets import Dataset
 
@@ -148,7 +150,7 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
     heard = recordings.look_into(name, split["audio"])
     findings = recordings.sound_findings(name, heard, extractor.sampling_rate) + _unknown(name, texts, tokenizer)
     ids, lengths = tokenizing.tokenize(tokenizer, texts, tokenizer.model_max_length)
-    longest = spec["longest"] or _most_frames(config.source, spec) * extractor.hop_length / 1000
+    longest = spec.longest or _most_frames(config.source, spec) * extractor.hop_length / 1000
     kept = [
         number
         for number, recording in enumerate(heard)
@@ -161,14 +163,13 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
     return Encoded(Dataset.from_dict(rows), findings)
 
 
-def _most_frames(source: str, spec: Spec) -> int:
+def _most_frames(source: str, spec: Known) -> int:
     """Return how many frames a model can say at once: its decoder's positions, of several frames each."""
     from transformers import SpeechT5Config
 
-    new = speakers.is_new(source, spec["from_scratch"])
-    described = (
-        SpeechT5Config(reduction_factor=spec["from_scratch"]["reduction"]) if new else bases.require_model(source)
-    )
+    sizes = spec.from_scratch
+    new = sizes and speakers.is_new(source, sizes)
+    described = SpeechT5Config(reduction_factor=sizes["reduction"]) if sizes and new else bases.require_model(source)
     return described.max_speech_positions * described.reduction_factor
 
 
@@ -213,16 +214,16 @@ def collator(processor: Any) -> Any:
     return collate
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+def loss(rows: Dataset, spec: Known, config: Config) -> None:
     """Leave it to the model: the error of spectrograms, where to stop, and attention along the text."""
 
 
-def tally(outputs: Any, spec: Spec) -> np.ndarray:
+def tally(outputs: Any, spec: Known) -> np.ndarray:
     """Add up the steps of the decoder, and how much of their attention is on the diagonal, by layer and head."""
     return np.asarray(outputs.predictions, np.float64).sum(0)
 
 
-def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+def validate(tally: np.ndarray, spec: Known) -> dict[str, float]:
     """Return the share of attention on the diagonal, of the head that has the most, told what was really said."""
     return {"diagonality": float(tally[1:].max() / tally[0])}
 
@@ -282,16 +283,16 @@ def _made(spectrogram: np.ndarray, extractor: Any, vocoder: str | None) -> Predi
     return {"sound": Made(wav, ".wav", sketch), "seconds": round(len(sound) / extractor.sampling_rate, 3)}
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with mel cepstral distortion, diagonality, and the errors of a recogniser if one listens."""
     return measures.measure(split["audio"], split["text"], predictions, spec)
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Give the recordings through the vocoder, which is as good as can be, and training recordings of other words."""
-    extractor, vocoder = processor.feature_extractor, spec["vocoder"]
+    extractor, vocoder = processor.feature_extractor, spec.vocoder
     order = np.argsort([len(text) for text in train["text"]], kind="stable")
     lengths = np.array([len(train["text"][int(n)]) for n in order])
     places = np.searchsorted(lengths, [len(text) for text in test["text"]]).clip(max=len(order) - 1)
@@ -304,7 +305,7 @@ def baselines(
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return what was said and heard, sounds beside their recordings, and what each moment attends to."""
     texts, files = split["text"], split["audio"]
@@ -314,10 +315,10 @@ def illustrate(
         sounds.append(Sound(f"Said: {texts[n]}", predictions[n]["sound"].content))
         sounds.append(Sound(f"Recorded: {texts[n]}", Path(files[n]).read_bytes()))
     found = {"sounds": sounds, "pictures": [_drawn(model, processor, texts[n]) for n in drawn], "notes": _notes(spec)}
-    if spec["recognizer"]:
-        heard = [{"text": text} for text in measures.heard(spec["recognizer"], predictions)]
+    if spec.recognizer:
+        heard = [{"text": text} for text in measures.heard(spec.recognizer, predictions)]
         names = [Path(file).name for file in files]
-        found["tables"] = [transcripts.samples(names, texts, heard, spec["normalizer"], config.report.mistakes)]
+        found["tables"] = [transcripts.samples(names, texts, heard, spec.normalizer, config.report.mistakes)]
     return found
 
 
@@ -331,8 +332,8 @@ def _drawn(model: Any, processor: Any, text: str) -> Picture:
     return Picture(text, png.getvalue(), told, inside=True)
 
 
-def _notes(spec: Spec) -> list[str]:
-    known = spec["vocoder"] or "Griffin and Lim's method"
+def _notes(spec: Known) -> list[str]:
+    known = spec.vocoder or "Griffin and Lim's method"
     notes = [
         f"Sounds are made of spectrograms by {known}.",
         "Mel cepstral distortion compares 13 coefficients without the loudness, of frames that are warped in time; it "
@@ -340,7 +341,7 @@ def _notes(spec: Spec) -> list[str]:
         "Diagonality is the share of attention that lies within a tenth of the text from where evenly spoken words "
         "would be, of the head that has the most (Chen et al. 2020, arXiv 2006.04664): 0.2 if it looks everywhere.",
     ]
-    return notes + ([transcripts.NOTES[spec["normalizer"]]] if spec["recognizer"] else [])
+    return notes + ([transcripts.NOTES[spec.normalizer]] if spec.recognizer else [])
 
 
 def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -15,13 +15,22 @@ from regard._digits import digits
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data.columns import normalize
-from regard.finetuning.tasks import Prediction, Score, Spec
+from regard.finetuning.tasks import Prediction, Score
 from regard.finetuning.tasks.targets import calibration
 from regard.inspection.report.content import ClassScore, Confusion, Example, Finding
 
 if TYPE_CHECKING:
     from datasets import Dataset
 from regard.finetuning.tasks.targets.intervals import RESAMPLES, drawn, share
+
+
+class Labelled(Protocol):
+    """What is known of data with labels."""
+
+    @property
+    def labels(self) -> list[str]:
+        """Their names, in the order of the logits."""
+
 
 MOST_LABELS = 5_000
 MISSING = {"nan", "none", "null", "<na>", "nat", "n/a", "#n/a"}
@@ -173,10 +182,10 @@ def prediction(labels: Sequence[str], logits: np.ndarray) -> Prediction:
     }
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Labelled) -> dict[str, Score]:
     """Score with accuracy (Wilson's interval), macro F1 and Matthews' correlation (bootstrapped intervals)."""
     truth, predicted = names_of(split), [p["label"] for p in predictions]
-    draws = resampled(truth, predicted, spec["labels"])
+    draws = resampled(truth, predicted, spec.labels)
     values = measures(truth, predicted)
     return {
         "accuracy": share([t == p for t, p in zip(truth, predicted, strict=True)]),
@@ -245,15 +254,15 @@ def matthews(tallies: Tallies) -> np.ndarray:
     return np.where(spread > 0, covariance / np.maximum(spread, 1), 0.0)
 
 
-def class_weights(rows: Dataset, spec: Spec, config: Config) -> np.ndarray | None:
+def class_weights(rows: Dataset, spec: Labelled, config: Config) -> np.ndarray | None:
     """Return how much each label counts in the loss, by its rarity, if the options ask for it."""
     if config.options["class_weights"] == "none":
         return None
-    counts = np.bincount(rows["labels"], minlength=len(spec["labels"]))
+    counts = np.bincount(rows["labels"], minlength=len(spec.labels))
     return (len(rows) / (len(counts) * counts)).astype(np.float32)
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
+def loss(rows: Dataset, spec: Labelled, config: Config) -> Callable[..., Any]:
     """Return cross-entropy, divided by all rows in a step: weighed by rarity and smoothed as the options ask for."""
     import torch
 
@@ -274,12 +283,12 @@ def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
     return cross_entropy
 
 
-def tally(outputs: Any, spec: Spec) -> np.ndarray:
+def tally(outputs: Any, spec: Labelled) -> np.ndarray:
     """Count for each label what `Tallies` holds: `(3, K)`."""
-    return np.array(Tallies.of(np.asarray(outputs.label_ids), outputs.predictions.argmax(-1), len(spec["labels"])))
+    return np.array(Tallies.of(np.asarray(outputs.label_ids), outputs.predictions.argmax(-1), len(spec.labels)))
 
 
-def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+def validate(tally: np.ndarray, spec: Labelled) -> dict[str, float]:
     """Return accuracy and macro F1."""
     tallies = Tallies(*tally)
     return {"accuracy": float(tallies.right.sum() / tallies.truth.sum()), "macro_f1": float(macro_f1(tallies))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,11 +22,18 @@ PROBLEM = "multi_label_classification"
 METRIC = "macro_f1"
 
 
-def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Spec, list[Finding]]:
+class Known(Spec):
+    """What is known of the training data."""
+
+    kind: Literal["multi"]
+    labels: list[str]
+
+
+def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Known, list[Finding]]:
     """Name the labels of the training rows; each must be absent from some."""
     train = splits["train"]
     for name, split in splits.items():
-        require_targets(split, paths[name], {})
+        require_targets(split, paths[name], None)
     counts = Counter(label for row in sets_of(train) for label in row)
     classes.require_few(len(counts), paths["train"])
     if not counts or max(counts.values()) == min(counts.values()) == len(train):
@@ -35,10 +42,10 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
             f"{paths['train']}: need labels that some rows have and others have not; got {got} in each row; name "
             "another column in data.columns.label."
         )
-    spec = {"kind": "multi", "labels": sorted(counts)}
+    spec = Known(kind="multi", labels=sorted(counts))
     for name, split in splits.items():
         require_targets(split, paths[name], spec)
-    rare = [label for label in spec["labels"] if counts[label] < 10]
+    rare = [label for label in spec.labels if counts[label] < 10]
     findings = [_count(name, split, spec) for name, split in splits.items()]
     if rare:
         told = f"train: fewer than 10 rows have label {classes.quoted(rare)}; a label needs more to be learned"
@@ -46,21 +53,22 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
     return spec, findings
 
 
-def _count(name: str, split: Dataset, spec: Spec) -> Finding:
+def _count(name: str, split: Dataset, spec: Known) -> Finding:
     sets = sets_of(split)
     counts = Counter(label for row in sets for label in row)
-    shown = ", ".join(f"{label} {counts[label]}" for label in spec["labels"][:10])
-    more = f" and {len(spec['labels']) - 10} labels more" if len(spec["labels"]) > 10 else ""
+    shown = ", ".join(f"{label} {counts[label]}" for label in spec.labels[:10])
+    more = f" and {len(spec.labels) - 10} labels more" if len(spec.labels) > 10 else ""
     empty = sum(not row for row in sets)
     told = f"{name}: {len(split)} rows, {sum(map(len, sets)) / len(sets):.1f} labels a row, {empty} without any"
-    missing = [label for label in spec["labels"] if not counts[label]]
+    missing = [label for label in spec.labels if not counts[label]]
     without = f", none of label {classes.quoted(missing)}" if missing else ""
     return Finding("warning" if missing else "ok", f"{told}{without}: {shown}{more}")
 
 
-def require_targets(split: Dataset, path: str, spec: Spec) -> None:
-    """Require a set of labels in each row, such as the model knows if the spec names them."""
-    known = set(spec.get("labels") or [])
+def require_targets(split: Dataset, path: str, spec: Known | None) -> None:
+    """Require a set of labels in each row, such as the model knows if that is known."""
+    labels = spec.labels if spec else []
+    known = set(labels)
     for number, cell in enumerate(split["label"], start=1):
         if not isinstance(cell, list):
             raise DataError(
@@ -70,7 +78,7 @@ def require_targets(split: Dataset, path: str, spec: Spec) -> None:
         other = [label for label in row if known and label not in known]
         if other:
             raise DataError(
-                f"{path}: need labels that are in the training data too ({classes.quoted(spec['labels'])}); got "
+                f"{path}: need labels that are in the training data too ({classes.quoted(labels)}); got "
                 f"'{other[0]}' in row {number}; correct it, or add training rows of it."
             )
 
@@ -80,21 +88,21 @@ def sets_of(split: Dataset) -> list[list[str]]:
     return [list(cell) for cell in split["label"]]
 
 
-def shown_of(split: Dataset, spec: Spec) -> list[str]:
+def shown_of(split: Dataset, spec: Known) -> list[str]:
     """Return the truth of each row in words."""
     return [", ".join(sorted(row)) or "none" for row in sets_of(split)]
 
 
-def targets(split: Dataset, spec: Spec) -> list[list[float]]:
+def targets(split: Dataset, spec: Known) -> list[list[float]]:
     """Return 1 for each label that a row has and 0 for the others."""
-    return _indicators(sets_of(split), spec["labels"]).astype(float).tolist()
+    return _indicators(sets_of(split), spec.labels).astype(float).tolist()
 
 
 def _indicators(sets: Sequence[Sequence[str]], labels: Sequence[str]) -> np.ndarray:
     return np.array([[label in row for label in labels] for row in sets])
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
+def loss(rows: Dataset, spec: Known, config: Config) -> Callable[..., Any]:
     """Return binary cross-entropy, divided by the labels of all rows in a step."""
     import torch
 
@@ -116,12 +124,12 @@ def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
     return binary
 
 
-def tally(outputs: Any, spec: Spec) -> np.ndarray:
+def tally(outputs: Any, spec: Known) -> np.ndarray:
     """Count hits, answers and truths of each label, rows with all right, and rows."""
     return _counts(outputs.label_ids > 0.5, outputs.predictions > 0).sum(0)
 
 
-def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+def validate(tally: np.ndarray, spec: Known) -> dict[str, float]:
     """Return macro F1, micro F1 and subset accuracy."""
     return {name: float(value) for name, value in _measures(tally[None]).items()}
 
@@ -146,9 +154,9 @@ def _measures(counts: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with macro F1, micro F1 (bootstrapped intervals) and subset accuracy (Wilson's interval)."""
-    labels = spec["labels"]
+    labels = spec.labels
     truth = _indicators(sets_of(split), labels)
     counts = _counts(truth, _indicators([p["labels"] for p in predictions], labels))
     draws = intervals.resampled_sums(counts)
@@ -165,7 +173,7 @@ def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Predict
 
 
 def baselines(
-    train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Spec
+    train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Known
 ) -> dict[str, list[Prediction]]:
     """Predict the commonest set of labels, and by a logistic regression for each label."""
     sets = sets_of(train)
@@ -174,10 +182,10 @@ def baselines(
         classes.logistic_regression(vectors, column.astype(str).tolist(), others)
         if 0 < column.sum() < len(column)
         else [{"label": str(bool(column[0]))}] * len(others)
-        for column in _indicators(sets, spec["labels"]).T
+        for column in _indicators(sets, spec.labels).T
     ]
     rows = zip(*learned, strict=True)
-    names = spec["labels"]
+    names = spec.labels
     return {
         "commonest set of labels": [{"labels": common}] * len(test),
         "frozen embeddings + logistic regression": [
@@ -206,10 +214,10 @@ def mistakes(examples: Sequence[Example]) -> list[Example]:
 
 
 def details(
-    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
+    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Known
 ) -> dict[str, Any]:
     """Return the scores of each label, and how far the probabilities are right."""
-    labels, thresholds = spec["labels"], calibration.fitted(model).get("thresholds", {})
+    labels, thresholds = spec.labels, calibration.fitted(model).get("thresholds", {})
     truth = _indicators(sets_of(split), labels)
     answers = _indicators([p["labels"] for p in predictions], labels)
     return {
@@ -218,13 +226,13 @@ def details(
     }
 
 
-def fit(logits: np.ndarray, split: Dataset, spec: Spec, config: Config) -> dict[str, Any]:
+def fit(logits: np.ndarray, split: Dataset, spec: Known, config: Config) -> dict[str, Any]:
     """Fit a temperature and a threshold for each label, as the options ask for it."""
-    truth = _indicators(sets_of(split), spec["labels"])
+    truth = _indicators(sets_of(split), spec.labels)
     found = classes.fit(logits, truth, config)
     if config.options["thresholds"] == "validation":
         stated = _chances(logits / found.get("temperature", 1.0))
-        found["thresholds"] = calibration.fit_thresholds(stated, truth, spec["labels"])
+        found["thresholds"] = calibration.fit_thresholds(stated, truth, spec.labels)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,10 +23,19 @@ MOST = 1e30
 """Numbers that float32 holds, and what is computed of them."""
 
 
-def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Spec, list[Finding]]:
+class Known(Spec):
+    """What is known of the training data."""
+
+    kind: Literal["regression"]
+    labels: list[str]
+    mean: float
+    deviation: float
+
+
+def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Known, list[Finding]]:
     """Learn mean and deviation of the training numbers: the model learns multiples of the one around the other."""
     for name, split in splits.items():
-        require_targets(split, paths[name], {})
+        require_targets(split, paths[name], None)
     numbers = numbers_of(splits["train"])
     if numbers.std() == 0:
         raise DataError(
@@ -38,11 +47,11 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
         for name, split in splits.items()
         for low, high, mean in [(numbers_of(split).min(), numbers_of(split).max(), numbers_of(split).mean())]
     ]
-    scale = {"mean": float(numbers.mean()), "deviation": float(numbers.std())}
-    return {"kind": "regression", "labels": ["value"], **scale}, findings
+    mean, deviation = float(numbers.mean()), float(numbers.std())
+    return Known(kind="regression", labels=["value"], mean=mean, deviation=deviation), findings
 
 
-def require_targets(split: Dataset, path: str, spec: Spec) -> None:
+def require_targets(split: Dataset, path: str, spec: Known | None) -> None:
     """Require a number in each row."""
     for number, cell in enumerate(split["label"], start=1):
         if is_number(cell) and abs(float(cell)) > MOST:
@@ -86,17 +95,17 @@ def tenths(split: Dataset) -> list[list[str]]:
     return [[str(part)] for part in np.searchsorted(edges, numbers, side="right")]
 
 
-def shown_of(split: Dataset, spec: Spec) -> list[str]:
+def shown_of(split: Dataset, spec: Known) -> list[str]:
     """Return the truth of each row in words."""
     return [f"{number:g}" for number in numbers_of(split)]
 
 
-def targets(split: Dataset, spec: Spec) -> list[float]:
+def targets(split: Dataset, spec: Known) -> list[float]:
     """Return the numbers, brought to mean 0 and deviation 1."""
-    return ((numbers_of(split) - spec["mean"]) / spec["deviation"]).tolist()
+    return ((numbers_of(split) - spec.mean) / spec.deviation).tolist()
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
+def loss(rows: Dataset, spec: Known, config: Config) -> Callable[..., Any]:
     """Return the squared error, divided by all rows in a step."""
 
     def squared(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
@@ -106,13 +115,13 @@ def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
     return squared
 
 
-def tally(outputs: Any, spec: Spec) -> np.ndarray:
+def tally(outputs: Any, spec: Known) -> np.ndarray:
     """Add up moments; the numbers have mean 0 and deviation 1 already."""
     truth, predicted = (np.asarray(x, float).reshape(-1) for x in (outputs.label_ids, outputs.predictions))
     return _products(truth, predicted).sum(0)
 
 
-def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+def validate(tally: np.ndarray, spec: Known) -> dict[str, float]:
     """Return Pearson's correlation, which, unlike Spearman's, is a matter of sums."""
     return {"pearson": _correlation(tally)}
 
@@ -140,7 +149,7 @@ def _correlation(sums: np.ndarray) -> Any:
     return found if found.ndim else float(found)
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with the correlations of Spearman and Pearson and the mean absolute error; intervals are bootstrapped.
 
     Resamples of Spearman's keep the ranks of the whole sample.
@@ -167,7 +176,7 @@ def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Predict
 
 
 def baselines(
-    train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Spec
+    train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Known
 ) -> dict[str, list[Prediction]]:
     """Predict the mean, and by ridge regression with its strength chosen by cross-validation."""
     from sklearn.linear_model import RidgeCV
@@ -176,7 +185,7 @@ def baselines(
 
     ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13))).fit(vectors, numbers_of(train))
     return {
-        "mean of the training rows": [{"value": spec["mean"]}] * len(test),
+        "mean of the training rows": [{"value": spec.mean}] * len(test),
         "frozen embeddings + ridge regression": [{"value": float(value)} for value in ridge.predict(others)],
     }
 
@@ -204,13 +213,13 @@ def right(examples: Sequence[Example], count: int) -> list[Example]:
     return list(reversed(mistakes(examples)))[:count]
 
 
-def fit(logits: np.ndarray, split: Dataset, spec: Spec, config: Config) -> dict[str, Any]:
+def fit(logits: np.ndarray, split: Dataset, spec: Known, config: Config) -> dict[str, Any]:
     """Fit nothing: a number says nothing of how sure it is."""
     return {}
 
 
 def details(
-    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
+    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Known
 ) -> dict[str, Any]:
     """Return how predictions and errors vary with the truth."""
     truth, predicted = numbers_of(split), np.array([p["value"] for p in predictions], float)

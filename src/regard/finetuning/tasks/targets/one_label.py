@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -22,7 +22,14 @@ loss, tally, validate, measure = classes.loss, classes.tally, classes.validate, 
 choose, mistakes, right = classes.choose, classes.mistakes, classes.right
 
 
-def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Spec, list[Finding]]:
+class Known(Spec):
+    """What is known of the training data."""
+
+    kind: Literal["single"] = "single"
+    labels: list[str]
+
+
+def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config) -> tuple[Known, list[Finding]]:
     """Name the labels of the training rows."""
     for name, split in splits.items():
         _require_labels(split, paths[name])
@@ -30,7 +37,7 @@ def learn_spec(splits: dict[str, Dataset], paths: dict[str, str], config: Config
     for name, split in splits.items():
         classes.require_known(split, labels, paths[name], paths["train"])
     findings = [classes.balance(name, split, labels) for name, split in splits.items()]
-    return {"labels": labels}, findings + classes.rarities(splits["train"], config)
+    return Known(labels=labels), findings + classes.rarities(splits["train"], config)
 
 
 def _require_labels(split: Dataset, path: str) -> None:
@@ -38,20 +45,20 @@ def _require_labels(split: Dataset, path: str) -> None:
         classes.require_label(label, path, number)
 
 
-def require_targets(split: Dataset, path: str, spec: Spec) -> None:
+def require_targets(split: Dataset, path: str, spec: Known) -> None:
     """Require a label in each row, one that the model knows."""
     _require_labels(split, path)
-    classes.require_known(split, spec["labels"], path, "the training data")
+    classes.require_known(split, spec.labels, path, "the training data")
 
 
-def shown_of(split: Dataset, spec: Spec) -> list[str]:
+def shown_of(split: Dataset, spec: Known) -> list[str]:
     """Return the truth of each row in words."""
     return classes.names_of(split)
 
 
-def targets(split: Dataset, spec: Spec) -> list[int]:
+def targets(split: Dataset, spec: Known) -> list[int]:
     """Return the number of each row's label."""
-    return classes.numbers_of(split, spec["labels"]).tolist()
+    return classes.numbers_of(split, spec.labels).tolist()
 
 
 def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Prediction:
@@ -60,7 +67,7 @@ def prediction(model: Any, labels: Sequence[str], logits: np.ndarray) -> Predict
 
 
 def baselines(
-    train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Spec
+    train: Dataset, test: Dataset, vectors: np.ndarray, others: np.ndarray, spec: Known
 ) -> dict[str, list[Prediction]]:
     """Predict the commonest label, and by logistic regression."""
     return {
@@ -77,10 +84,10 @@ def example(text: str, truth: str, answer: Prediction) -> Example:
 
 
 def details(
-    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: Spec
+    model: Any, split: Dataset, predictions: Sequence[Prediction], examples: Sequence[Example], spec: classes.Labelled
 ) -> dict[str, Any]:
     """Return the confusion matrix, the scores of each label, and how far the probabilities are right."""
-    labels = spec["labels"]
+    labels = spec.labels
     return {
         "confusion": classes.confusion_of(examples, labels),
         "classes": classes.by_label(classes.names_of(split), [p["label"] for p in predictions], labels, {}),
@@ -88,6 +95,6 @@ def details(
     }
 
 
-def fit(logits: np.ndarray, split: Dataset, spec: Spec, config: Config) -> dict[str, Any]:
+def fit(logits: np.ndarray, split: Dataset, spec: classes.Labelled, config: Config) -> dict[str, Any]:
     """Fit a temperature, if the options ask for it."""
-    return classes.fit(logits, classes.numbers_of(split, spec["labels"]), config)
+    return classes.fit(logits, classes.numbers_of(split, spec.labels), config)

@@ -21,7 +21,7 @@ from regard.finetuning.data.tables import Formats, Part, read_table
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import BY_LOSS, Encoded, Prediction, Score, Spec, Template, bases, duplicates, input_files
-from regard.finetuning.tasks.targets import classes, intervals
+from regard.finetuning.tasks.targets import classes, intervals, one_label
 from regard.finetuning.tasks.texts import masking, scratch, tokenizing, wording
 from regard.finetuning.training.padding import as_configured
 from regard.inspection.report.content import Finding, Table
@@ -98,6 +98,12 @@ class Options(Section):
     """A classification by logistic regression on frozen embeddings, measured before and after."""
 
 
+class Known(Spec):
+    """What is known of the training data."""
+
+    from_scratch: dict[str, int] | None
+
+
 TEMPLATE = Template(
     model="answerdotai/ModernBERT-base",
     train="texts",
@@ -113,7 +119,7 @@ TEMPLATE = Template(
 )
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Look for texts that are there twice, or in training too."""
     findings: list[Finding] = []
     for name, split in splits.items():
@@ -127,7 +133,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Find
             _rated(config.options["downstream"], name)
             if told := told_of_sheets(Path(config.options["downstream"][name])):
                 findings.append(Finding("warning", f"options.downstream: {told}"))
-    spec = {"from_scratch": config.options["from_scratch"]}
+    spec = Known(from_scratch=config.options["from_scratch"])
     return spec, findings + duplicates.leaks(wording.likenesses(splits), "text")
 
 
@@ -136,12 +142,12 @@ def _rated(downstream: dict[str, str], name: str) -> Dataset:
     return take_columns(read_table(downstream[name]), columns, downstream[name])
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint."""
     return "loss"
 
 
-def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
     """Require texts."""
     wording.require_texts(split, path)
 
@@ -161,13 +167,13 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     return tokenizer
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the encoder with a head that guesses tokens."""
     import torch
     from transformers import AutoModelForMaskedLM
 
-    if scratch.is_wanted(source, spec):
-        return scratch.make_model(source, spec["from_scratch"], dropout), ["everything"]
+    if sizes := scratch.wanted(source, spec.from_scratch):
+        return scratch.make_model(source, sizes, dropout), ["everything"]
     with quiet_transformers():
         model, info = AutoModelForMaskedLM.from_pretrained(
             source,
@@ -179,7 +185,7 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
     return model, bases.newly_initialised(source, model, info)
 
 
-def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+def encode(name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
     """Turn texts into token numbers; those that are not trained on are masked once and for all."""
     from datasets import Dataset
 
@@ -188,7 +194,7 @@ def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config
     findings = wording.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
     findings += wording.reading_findings(name, split["text"], encodings, processor)
     findings += tokenizing.padding_findings(name, processor)
-    if not spec["from_scratch"]:
+    if not spec.from_scratch:
         tokenizing.require_embeddings(processor, encodings, config.source)
     rows = {"input_ids": encodings, "labels": [[0][:0]] * len(split), "length": [len(ids) for ids in encodings]}
     if name != "train":
@@ -202,7 +208,7 @@ def collator(processor: Any) -> Any:
     return masking.MaskingCollator(processor)
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+def loss(rows: Dataset, spec: Known, config: Config) -> None:
     """Leave it at the model's own: cross-entropy of the masked tokens."""
 
 
@@ -259,7 +265,7 @@ def _named(processor: Any, numbers: list[int], chances: list[float]) -> dict[str
     return {processor.decode([number]).strip(): round(chance, 6) for number, chance in pairs}
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with pseudo-perplexity (Salazar et al. 2020, arXiv 1910.14659) and the share of tokens guessed right."""
     rows = np.array([[p["surprise"] * p["tokens"], p["right"] * p["tokens"], p["tokens"]] for p in predictions])
     surprise, right, tokens = rows.sum(0)
@@ -273,7 +279,7 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Guess each token by how frequent it is, and by the model before training."""
     limit = processor.model_max_length
@@ -285,13 +291,13 @@ def baselines(
     encodings = map(np.array, tokenizing.tokenize(processor, test["text"], limit)[0])
     tokens = [ids[masking.guessable(ids, processor)].astype(int) for ids in encodings]
     found = {"frequency of each token": [_guessed(log_odds[each], each == commonest) for each in tokens]}
-    if not spec["from_scratch"]:
+    if not spec.from_scratch:
         found["before training"] = respond(load_model(config.source, spec)[0], processor, test["text"], display)
     return found
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return the most surprising texts, and what frozen embeddings are good for before and after."""
     order = sorted(range(len(split)), key=lambda n: -predictions[n]["surprise"])[: config.report.mistakes]
@@ -302,7 +308,7 @@ def illustrate(
     return {"tables": tables}
 
 
-def _downstream(model: Any, processor: Any, spec: Spec, config: Config) -> Table:
+def _downstream(model: Any, processor: Any, spec: Known, config: Config) -> Table:
     """Measure logistic regression on frozen embeddings, of the model before training and after."""
     import torch
 
@@ -314,7 +320,7 @@ def _downstream(model: Any, processor: Any, spec: Spec, config: Config) -> Table
         vectors = {name: _embedded(each, processor, split["text"]) for name, split in splits.items()}
         train = classes.names_of(splits["train"])
         answers = classes.logistic_regression(vectors["train"], train, vectors["test"])
-        scores = classes.measure(splits["test"], answers, {"labels": sorted(set(train))})
+        scores = classes.measure(splits["test"], answers, one_label.Known(labels=sorted(set(train))))
         low, high = scores["accuracy"].interval or (math.nan, math.nan)
         rows.append([when, digits(scores["accuracy"].value), f"{digits(low)} to {digits(high)}"])
     told = f"Frozen embeddings with logistic regression on {Path(config.options['downstream']['test']).name}"

@@ -42,9 +42,9 @@ class Sizes(Section):
     """Tokens that the tokenizer knows at most."""
 
 
-def is_wanted(source: str, spec: dict[str, Any]) -> bool:
-    """Tell whether a model is to be made, and `source` is no saved one."""
-    return bool(spec["from_scratch"]) and not Path(source).is_dir()
+def wanted(source: str, sizes: dict[str, int] | None) -> dict[str, int] | None:
+    """Return the sizes of the model to be made, if any is and `source` is no saved one."""
+    return None if Path(source).is_dir() else sizes
 
 
 def make_tokenizer(family: str, config: Config, columns: Sequence[Iterable[str]], families: Sequence[str]) -> Any:

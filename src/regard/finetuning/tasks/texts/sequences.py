@@ -49,6 +49,15 @@ class Options(Section):
     """
 
 
+class Known(Spec):
+    """What is known of the training data."""
+
+    prefix: str
+    beams: int
+    max_output: int
+    from_scratch: dict[str, int] | None
+
+
 HIDDEN = ("framework", "report.right")
 COMMENTS = {"report.mistakes": "Samples to show", "report.attention": "Texts whose alignment is drawn"}
 ADDITIONS = {"train.keep": BY_LOSS}
@@ -64,27 +73,29 @@ class TextToText:
         target: the column that is written.
         quality: gives one number for an output and its reference, higher is better: the samples show it.
         measured: what that number is.
+        known: what is known of the training data.
     """
 
     source: str
     target: str
     quality: Callable[[str, str], float]
     measured: str
+    known: type[Known] = Known
 
-    def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+    def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Any, list[Finding]]:
         """Look for rows that teach nothing or too much."""
-        return dict(config.options), pairs.inspect(splits, config, self.source, self.target)
+        return self.known(**config.options), pairs.inspect(splits, config, self.source, self.target)
 
-    def inspect_held_out(self, split: Dataset, path: str, spec: Spec) -> None:
+    def inspect_held_out(self, split: Dataset, path: str, spec: Known) -> None:
         """Require two texts in each row."""
         pairs.require_pairs(split, path, self.source, self.target)
 
-    def encode(self, name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+    def encode(self, name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
         """Turn both texts into token numbers."""
         from datasets import Dataset
 
-        limit, most, targets = processor.model_max_length, spec["max_output"], split[self.target]
-        sources = _prefixed(split[self.source], spec["prefix"])
+        limit, most, targets = processor.model_max_length, spec.max_output, split[self.target]
+        sources = _prefixed(split[self.source], spec.prefix)
         read, lengths = tokenizing.tokenize(processor, sources, limit)
         written, counts = tokenizing.tokenize(processor, targets, most, as_target=True)
         findings = wording.length_findings(name, lengths, limit, refuse=config.data.too_long == "refuse")
@@ -92,13 +103,13 @@ class TextToText:
         findings += wording.reading_findings(f"{name}, {self.source}", sources, read, processor)
         findings += wording.reading_findings(f"{name}, {self.target}", targets, written, processor)
         findings += tokenizing.padding_findings(name, processor)
-        if not spec["from_scratch"]:
+        if not spec.from_scratch:
             tokenizing.require_embeddings(processor, [*read, *written], config.source)
         total = [len(one) + len(other) for one, other in zip(read, written, strict=True)]
         return Encoded(Dataset.from_dict({"input_ids": read, "labels": written, "length": total}), findings)
 
     def illustrate(
-        self, model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+        self, model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
     ) -> dict[str, Any]:
         """Return samples drawn at random, and which source tokens some short ones attend to."""
         order = np.random.default_rng(config.seed).permutation(len(split)).tolist()
@@ -130,12 +141,12 @@ class TextToText:
         return {self.source: row[self.source], "truth": row[self.target], **prediction}
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint: to write the texts at each validation would take too long."""
     return "loss"
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> None:
+def loss(rows: Dataset, spec: Known, config: Config) -> None:
     """Leave it at the model's own: cross-entropy of each token."""
 
 
@@ -169,15 +180,15 @@ def _require_writer(source: str) -> None:
         )
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the encoder with its decoder, and tell it how to write."""
-    if scratch.is_wanted(source, spec):
-        model, fresh = scratch.make_model(source, spec["from_scratch"], dropout), ["everything"]
+    if sizes := scratch.wanted(source, spec.from_scratch):
+        model, fresh = scratch.make_model(source, sizes, dropout), ["everything"]
     else:
         model, fresh = _loaded(source, dropout)
-    model.config.prefix = spec["prefix"]
+    model.config.prefix = spec.prefix
     model.generation_config.update(
-        num_beams=spec["beams"], max_new_tokens=spec["max_output"], max_length=None, early_stopping=spec["beams"] > 1
+        num_beams=spec.beams, max_new_tokens=spec.max_output, max_length=None, early_stopping=spec.beams > 1
     )
     return model, fresh
 

@@ -11,7 +11,7 @@ import numpy as np
 from regard.finetuning.config import Config
 from regard.finetuning.data.tables import Formats
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Prediction, Score, Spec, Template
+from regard.finetuning.tasks import Prediction, Score, Template
 from regard.finetuning.tasks.targets import intervals
 from regard.finetuning.tasks.texts import pairs, sequences
 
@@ -24,6 +24,7 @@ FORMATS: Formats = {"": pairs.read_aligned}
 ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l_sum": "rougeLsum"}
 Options = sequences.Options
 
+Known = sequences.Known
 TEMPLATE = Template(
     model="facebook/bart-base",
     train="articles.jsonl",
@@ -66,7 +67,7 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     return sequences.load_processor(source, config, train, list(COLUMNS))
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with the F-measures of ROUGE-1, 2 and Lsum (Lin 2004), with bootstrapped intervals."""
     scorer = _scorer(list(ROUGE.values()))
     found = [scorer.score(r, p["output"]) for r, p in zip(split["summary"], predictions, strict=True)]
@@ -76,7 +77,7 @@ def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> di
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Take the first sentence, and the summary of the nearest training text."""
     return {
@@ -91,7 +92,7 @@ def first_sentence(text: str) -> str:
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return samples, what the summaries attend to, and how exactly they were measured."""
     note = "ROUGE: F-measures of rouge-score with Porter's stemmer, a summary's lines as its sentences for Lsum."

@@ -18,7 +18,7 @@ from regard.finetuning.data.columns import put_column
 from regard.finetuning.data.tables import Formats
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, Template, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Prediction, Score, Template, bases, duplicates, input_files
 from regard.finetuning.tasks.targets import calibration, classes, label_sets, numbers, one_label, readings
 from regard.finetuning.tasks.texts import tokenizing, wording
 from regard.inspection.report.content import Finding, TokenAttention
@@ -61,6 +61,9 @@ class Options(Section):
     The probability from which one of several labels is given: for each label the one with the best F1 on the
     `validation` rows, if at least five of them have it and five have not, or `half` for all.
     """
+
+
+Known = one_label.Known | label_sets.Known | numbers.Known
 
 
 TEMPLATE = Template(
@@ -118,7 +121,7 @@ def strata(table: Dataset, config: Config) -> list[list[str]]:
     return [list(cell or []) if kind == "multi" else [cell] for cell in cells]
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Name the labels and look for what spoils a classifier."""
     paths = {name: classes.where(name, config) for name in splits}
     for name, split in splits.items():
@@ -160,16 +163,16 @@ def _require_options(kind: str, config: Config) -> None:
         )
 
 
-def _of(spec: Spec) -> ModuleType:
-    return KINDS[spec.get("kind", "single")]
+def _of(spec: Known) -> ModuleType:
+    return KINDS[spec.kind]
 
 
-def metric(spec: Spec) -> str:
+def metric(spec: Known) -> str:
     """Return what chooses the best checkpoint."""
     return _of(spec).METRIC
 
 
-def inspect_held_out(split: Dataset, path: str, spec: Spec) -> None:
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
     """Require texts, and labels that the model knows."""
     wording.require_texts(split, path)
     _of(spec).require_targets(split, path, spec)
@@ -183,7 +186,7 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
     return tokenizer
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load the encoder with a head for the labels, a fresh one if the checkpoint has none that fits."""
     import torch
     from transformers import AutoModelForSequenceClassification
@@ -195,16 +198,16 @@ def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[A
             dtype=torch.float32,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
-            **bases.head_options(spec["labels"], _of(spec).PROBLEM),
+            **bases.head_options(spec.labels, _of(spec).PROBLEM),
             **bases.dropouts(source, dropout),
         )
     tokenizing.set_padding(model, source)
-    if "deviation" in spec:
-        model.config.label_scale = {"mean": spec["mean"], "deviation": spec["deviation"]}
+    if isinstance(spec, numbers.Known):
+        model.config.label_scale = {"mean": spec.mean, "deviation": spec.deviation}
     return model, bases.newly_initialised(source, model, info)
 
 
-def encode(name: str, split: Dataset, processor: Any, spec: Spec, config: Config) -> Encoded:
+def encode(name: str, split: Dataset, processor: Any, spec: Known, config: Config) -> Encoded:
     """Turn texts into token numbers and labels into what the loss takes."""
     from datasets import Dataset
 
@@ -229,17 +232,17 @@ def collator(processor: Any) -> Any:
     return DataCollatorWithPadding(processor)
 
 
-def loss(rows: Dataset, spec: Spec, config: Config) -> Callable[..., Any]:
+def loss(rows: Dataset, spec: Known, config: Config) -> Callable[..., Any]:
     """Return the loss of what is learned, as the options ask for it."""
     return _of(spec).loss(rows, spec, config)
 
 
-def tally(outputs: Any, spec: Spec) -> np.ndarray:
+def tally(outputs: Any, spec: Known) -> np.ndarray:
     """Count what a batch comes to."""
     return _of(spec).tally(outputs, spec)
 
 
-def validate(tally: np.ndarray, spec: Spec) -> dict[str, float]:
+def validate(tally: np.ndarray, spec: Known) -> dict[str, float]:
     """Return the measures of what is learned."""
     return _of(spec).validate(tally, spec)
 
@@ -262,22 +265,22 @@ def _logits(
     return np.asarray(logits), [length - len(ids) for length, ids in zip(lengths, encodings, strict=True)]
 
 
-def fit(model: Any, processor: Any, split: Dataset, spec: Spec, config: Config, display: Display) -> dict[str, Any]:
+def fit(model: Any, processor: Any, split: Dataset, spec: Known, config: Config, display: Display) -> dict[str, Any]:
     """Fit on validation rows what makes answers of logits; see `Options.calibrate` and `Options.thresholds`."""
-    several = spec.get("kind") == "multi" and config.options["thresholds"] == "validation"
+    several = spec.kind == "multi" and config.options["thresholds"] == "validation"
     if not (config.options["calibrate"] or several):
         return {}
     logits, _ = _logits(model, processor, split["text"], display, "calibrate")
     return _of(spec).fit(logits, split, spec, config)
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score predictions, with 95 % intervals."""
     return _of(spec).measure(split, predictions, spec)
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Predict what is commonest, and by a linear model of the pretrained model's own embeddings."""
     shown = classes.drawn_from(train, config.seed, config.report.baseline_rows)
@@ -305,7 +308,7 @@ def embed(config: Config, processor: Any, texts: Sequence[str], display: Display
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return where the model errs, its worst mistakes, and the attention in a few short texts."""
     kind = _of(spec)

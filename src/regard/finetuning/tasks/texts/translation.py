@@ -11,7 +11,7 @@ from pydantic import Field
 from regard.errors import ConfigError
 from regard.finetuning.config import Config
 from regard.finetuning.progress import Display
-from regard.finetuning.tasks import Prediction, Score, Spec, Template
+from regard.finetuning.tasks import Prediction, Score, Template
 from regard.finetuning.tasks.targets import intervals
 from regard.finetuning.tasks.texts import pairs, sequences
 from regard.inspection.report.content import Finding
@@ -32,6 +32,13 @@ class Options(sequences.Options):
     """For models of many languages, such as NLLB and mBART: the code that the model has for it."""
     target_language: Annotated[str | None, Field(examples=["deu_Latn"])] = None
     """Likewise."""
+
+
+class Known(sequences.Known):
+    """What is known of the training data."""
+
+    source_language: str | None
+    target_language: str | None
 
 
 TEMPLATE = Template(
@@ -57,7 +64,7 @@ def _quality(output: str, reference: str) -> float:
     return CHRF(word_order=2).sentence_score(output, [reference]).score
 
 
-_task = sequences.TextToText("source", "target", _quality, "chrF++")
+_task = sequences.TextToText("source", "target", _quality, "chrF++", Known)
 alike = pairs.likeness
 parts = pairs.own_parts
 strata = reading = read = None
@@ -67,7 +74,7 @@ tally = validate = None
 respond, tell = sequences.respond, sequences.tell
 
 
-def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Spec, list[Finding]]:
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
     """Look for rows that teach nothing or too much, and for pairs that are none."""
     spec, findings = _task.inspect(splits, config)
     uneven = [finding for name, split in splits.items() for finding in pairs.uneven(name, split, "source", "target")]
@@ -107,19 +114,19 @@ def _unknown_language(source: str, code: str, known: list[str]) -> ConfigError:
     )
 
 
-def load_model(source: str, spec: Spec, dropout: float | None = None) -> tuple[Any, list[str]]:
+def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[Any, list[str]]:
     """Load or make the model; of several languages it begins each text with the one to write."""
     model, fresh = sequences.load_model(source, spec, dropout)
-    if spec["target_language"]:
+    if spec.target_language:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-        [token] = [t for t in (spec["target_language"], f"__{spec['target_language']}__") if t in tokenizer.get_vocab()]
+        [token] = [t for t in (spec.target_language, f"__{spec.target_language}__") if t in tokenizer.get_vocab()]
         model.generation_config.forced_bos_token_id = tokenizer.convert_tokens_to_ids(token)
     return model, fresh
 
 
-def measure(split: Dataset, predictions: Sequence[Prediction], spec: Spec) -> dict[str, Score]:
+def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
     """Score with BLEU and chrF++, each with its bootstrapped interval (Koehn 2004)."""
     outputs = [p["output"] for p in predictions]
     return {name: _score(measure, outputs, split["target"]) for name, measure in _measures().items()}
@@ -140,7 +147,7 @@ def _score(measure: Any, outputs: list[str], references: Sequence[str]) -> Score
 
 
 def baselines(
-    train: Dataset, test: Dataset, processor: Any, spec: Spec, config: Config, display: Display
+    train: Dataset, test: Dataset, processor: Any, spec: Known, config: Config, display: Display
 ) -> dict[str, list[Prediction]]:
     """Leave the text as it is, and take the translation of the nearest training text."""
     return {
@@ -150,7 +157,7 @@ def baselines(
 
 
 def illustrate(
-    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Spec, config: Config
+    model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return samples, alignments, and how exactly it was measured."""
     measures = _measures()
