@@ -4,13 +4,18 @@ import hypothesis
 import pytest
 
 import frameworks
+import regard
 
 hypothesis.settings.register_profile("regard", derandomize=True, deadline=None, max_examples=25, database=None)
 hypothesis.settings.load_profile("regard")
 
 
 def pytest_configure(config):
-    """What JAX compiles is kept for the next run: compiling is most of the time that its tests take."""
+    """What JAX and Numba compile is kept for the next run: compiling is most of the time that JAX's tests take.
+
+    Which kernel is chosen depends on what is compiled, so all of it is.
+    """
+    regard.compile()
     frameworks.jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
     frameworks.jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     frameworks.jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

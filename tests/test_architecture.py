@@ -40,6 +40,7 @@ BESIDE = {
     "regard._digits": 9,
     "regard._escapes": 9,
     "regard._files": 9,
+    "regard._compiled": 9,
 }
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
 FRAMEWORKS = {
@@ -187,7 +188,7 @@ def refuses_code(call):
 
 def loaded_by(statement):
     """The frameworks in `sys.modules` of a new process after a statement."""
-    watched = sorted({*FRAMEWORKS, "matplotlib", "pandas", "scipy", "sklearn"})
+    watched = sorted({*FRAMEWORKS, "matplotlib", "numba", "pandas", "scipy", "sklearn"})
     program = f"{statement}\nimport sys\nprint([name for name in {watched} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return ast.literal_eval(done.stdout.splitlines()[-1])

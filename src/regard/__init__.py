@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from regard import biases, errors, masks
+from regard._compiled import compile
 from regard.attention import Attention, attention
 from regard.models.unpad import pad, unpad
 from regard.models.watch import watch
@@ -38,6 +39,7 @@ __all__ = [
     "attention",
     "biases",
     "check",
+    "compile",
     "errors",
     "evaluate",
     "export",

@@ -81,11 +81,14 @@ class Sweep:
     grid: Any
     operand_axes: tuple[tuple[bool, ...], ...]
     outputs: tuple[Output, ...]
+    kernel: str = "auto"  # what the caller asked for by name
+    compiled: Callable | None = None  # what may give its results instead, see `_compiled.run`
 
     def __call__(self, operands: Sequence[Array]) -> tuple[Array, ...]:
         """The results; where an axis is of size 0, of nothing."""
         if not self.grid.empty:
-            return self.xp.sweep(self, operands)
+            found = None if self.compiled is None else self.compiled(self, operands)
+            return self.xp.sweep(self, operands) if found is None else found
         zeros = (self.xp.zeros(output.shape, output.dtype_name, operands[0]) for output in self.outputs)
         return tuple(array + output.nothing for array, output in zip(zeros, self.outputs, strict=True))
 
@@ -309,6 +312,8 @@ def gradients(sweep: Sweep, operands: Sequence[Array], wanted: Sequence[bool], c
             Output(xp.shape(operands[place]), sweep.operand_axes[place], xp.dtype_name(operands[place]))
             for place in places
         ),
+        sweep.kernel,
+        sweep.compiled,
     )
     beside = (*(cotangents[number] for number in given), *(together[number] for number in largest))
     pulled = differentiable(back, (*operands, *beside))

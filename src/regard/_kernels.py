@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from regard import _compiled
 from regard._backends.protocol import Array, Backend
 from regard._layout import Operand
 from regard._problem import Problem
 from regard._questions import Question
 from regard.errors import UnsupportedError
 
-NAMES = ("auto", "fused", "blockwise")
+NAMES = ("auto", "fused", "blockwise", "compiled")
 
 
 @dataclass(frozen=True)
@@ -23,23 +24,48 @@ class Choice:
     reason: str
 
 
-def choose(asked: str, problem: Problem, value: Operand, drop: Any) -> Choice:
-    """The kernel asked for, or under "auto" the fused one wherever it can do what is asked.
+def choose(asked: str, problem: Problem, value: Operand, drop: Any, questions: Sequence[Question] = ()) -> Choice:
+    """The kernel asked for; under "auto" the fused one wherever it can do what is asked, else the compiled pass.
+
+    Where questions are asked on the way, the compiled pass comes first.
 
     Raises:
         UnsupportedError: The kernel asked for cannot do this.
     """
     if asked == "blockwise":
         return Choice("blockwise", "asked for")
+    if asked == "compiled":
+        return _compiled_choice(problem, value, drop)
     obstacle = _obstacle(problem, value, drop)
-    if obstacle is None:
-        return Choice("fused", reason(asked, problem.xp))
-    if asked == "fused":
+    if asked == "fused" and obstacle is not None:
         raise UnsupportedError(
             f"attention: need a case that the fused kernel of {problem.xp.name} can do; got {obstacle}; "
             "use kernel='auto' or kernel='blockwise'."
         )
-    return Choice("blockwise", f"not fused: {obstacle}")
+    if asked == "fused" or (obstacle is None and (not questions or _differentiated(problem, value))):
+        return Choice("fused", reason(asked, problem.xp))
+    against = _compiled.obstacle(problem, value, drop) or _compiled.reluctance(problem)
+    if against is None:
+        return Choice("compiled", "questions on the way" if obstacle is None else f"not fused: {obstacle}")
+    if obstacle is None:
+        return Choice("fused", reason(asked, problem.xp))
+    hint = f"; {against}" if against == _compiled.NOT_YET else ""
+    return Choice("blockwise", f"not fused: {obstacle}{hint}")
+
+
+def _differentiated(problem: Problem, value: Operand) -> bool:
+    """Whether gradients are to come, of which the fused kernel's are the faster."""
+    operands = (problem.query, problem.key, value, *problem.leaves)
+    return any(problem.xp.has_gradient(operand.array) for operand in operands)
+
+
+def _compiled_choice(problem: Problem, value: Operand, drop: Any) -> Choice:
+    obstacle = _compiled.obstacle(problem, value, drop)
+    if obstacle is not None:
+        raise UnsupportedError(
+            f"attention: need a case that the compiled pass can do; got {obstacle}; use kernel='auto'."
+        )
+    return Choice("compiled", "asked for")
 
 
 def reason(asked: str, xp: Backend) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from regard import _plan
+from regard import _compiled, _plan
 from regard._backends.protocol import Array, Backend
 from regard._blockwise import Attend, Drop, Output, Scores, Sweep, gradients, in_parts
 from regard._layout import Layout, Operand
@@ -28,6 +28,7 @@ class Problem:
     leaves: tuple[Operand, ...] = ()
     given: str = "float32"  # the type that the caller's arrays have
     share: Operand | None = None  # log of what sinks leave of each row's sum, `(*lead, R, T, 1)`
+    kernel: str = "auto"  # what the caller asked for by name
 
     @property
     def dtype(self) -> str:
@@ -78,7 +79,8 @@ class Problem:
         return (*self.layout.lead, self.layout.repeats, self.layout.queries, 1)
 
     def sweep(self, function: Any, operands: Sequence[Operand], outputs: Sequence[Output], grid: Any) -> Sweep:
-        return Sweep(self.xp, function, grid, tuple(operand.axes for operand in operands), tuple(outputs))
+        axes = tuple(operand.axes for operand in operands)
+        return Sweep(self.xp, function, grid, axes, tuple(outputs), self.kernel, _compiled.run)
 
     def attend(
         self, value: Operand, drop: Drop | None = None, seed: Operand | None = None, questions: Sequence[Question] = ()

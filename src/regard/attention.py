@@ -72,10 +72,11 @@ def attention(
         seed: What makes dropout repeatable, needed with it: a whole number, or an array `(n,)` of some, which a
             compiled function may compute (a `keras.random.SeedGenerator`'s next, `jax.random.key_data(key)`).
         kernel: `"auto"`, or a kernel by name, which then runs, or raises with the reason why it cannot:
-            `"fused"` (the framework's own: PyTorch's on a CPU or a CUDA GPU, cuDNN through JAX) or `"blockwise"`
-            (everything, everywhere).
-        ask: Names of questions that `weights.ask` will be asked, such as `("entropy", "received")`: the kernel
-            `"blockwise"` answers them on the way to the output, which saves a pass over the scores.
+            `"fused"` (the framework's own: PyTorch's on a CPU or a CUDA GPU, cuDNN through JAX), `"compiled"` (loops
+            that Numba compiles, for NumPy and for PyTorch on a CPU; see `regard.compile`) or `"blockwise"` (everything,
+            everywhere).
+        ask: Names of questions that `weights.ask` will be asked, such as `("entropy", "received")`: the kernels
+            `"compiled"` and `"blockwise"` answer them on the way to the output, which saves a pass over the scores.
 
     Returns:
         `(output, weights)`. The output has the type of query; the weights are an `AttentionWeights`.
@@ -112,7 +113,8 @@ def attention(
     questions = () if type(ask) is tuple and not ask else _questions(ask)
     causal = _check.flag(_check.WHO, "causal", causal)
     if (
-        mask is bias is softcap is sinks is seed is None
+        (not questions or kernel == "fused")
+        and mask is bias is softcap is sinks is seed is None
         and (scale is None or (type(scale) is float and -math.inf < scale < math.inf))
         and type(similarity) is type(kernel) is str
         and similarity == "dot"
@@ -134,9 +136,10 @@ def attention(
         mask=mask, causal=causal, bias=bias, scale=scale, similarity=similarity, softcap=softcap,
     )  # fmt: skip
     drop = Drop(float(dropout)) if dropout else None
-    chosen = _kernels.choose(kernel, problem, values, drop)
-    seed = _seed(problem, seed) if dropout else None
     questions = questions if sinks is None else ()  # sinks change the weights after the kernel
+    chosen = _kernels.choose(kernel, problem, values, drop, questions)
+    problem = replace(problem, kernel="compiled" if chosen.name == "compiled" else kernel)
+    seed = _seed(problem, seed) if dropout else None
     output, logsumexp, answers = _kernels.run(chosen, problem, values, drop, seed, questions)
     if sinks is not None:
         output, logsumexp, problem = _with_sinks(problem, output, logsumexp, sinks)

@@ -84,17 +84,18 @@ class AttentionWeights(Tensorlike):
         operands = (problem.query, problem.key, *share, *problem.leaves)
         arrays = (*(operand.array for operand in operands), self._logsumexp)
         axes = tuple(operand.axes for operand in operands)
-        rest = (bool(share), problem.given, self.kernel, self.reason)
+        rest = (bool(share), problem.given, problem.kernel, self.kernel, self.reason)
         return arrays, (problem.xp, problem.layout, problem.scores, axes, *rest)
 
     @classmethod
     def _unflatten(cls, rest: tuple, arrays: tuple) -> AttentionWeights:
         """The reverse of `_flatten`."""
-        xp, layout, scores, axes, shared, given, kernel, reason = rest
+        xp, layout, scores, axes, shared, given, asked, kernel, reason = rest
         *placed, logsumexp = arrays
         query, key, *leaves = (Operand(array, along) for array, along in zip(placed, axes, strict=True))
         share = leaves.pop(0) if shared else None
-        return cls(Problem(xp, layout, scores, query, key, tuple(leaves), given, share), logsumexp, kernel, reason)
+        problem = Problem(xp, layout, scores, query, key, tuple(leaves), given, share, asked)
+        return cls(problem, logsumexp, kernel, reason)
 
     @property
     def _arrays(self) -> list[Array]:
@@ -102,9 +103,9 @@ class AttentionWeights(Tensorlike):
 
     def _mapped(self, function: Callable[[Array], Array], given: str | None = None) -> AttentionWeights:
         """The same of other arrays, such as those on another device; `given` is the type that tiles come in."""
-        arrays, (*most, before, kernel, reason) = self._flatten()
+        arrays, (*most, before, asked, kernel, reason) = self._flatten()
         arrays = tuple(None if array is None else function(array) for array in arrays)
-        return self._unflatten((*most, given or before, kernel, reason), arrays)
+        return self._unflatten((*most, given or before, asked, kernel, reason), arrays)
 
     def __copy__(self) -> AttentionWeights:
         return self._mapped(lambda array: array)
@@ -264,7 +265,7 @@ class AttentionWeights(Tensorlike):
         if along is not None:
             along = layout.whole(xp, select(xp, place, place.operand(xp, along, 1), selection)).array
         rules = (self._problem.scores, layout.whole(xp, query), key, tuple(leaves))
-        problem = Problem(xp, layout, *rules, given=self._problem.given, share=share)
+        problem = Problem(xp, layout, *rules, given=self._problem.given, share=share, kernel=self._problem.kernel)
         return AttentionWeights(problem, along, kernel=self.kernel, reason=self.reason)
 
     def dense(self, max_bytes: int = 2**30) -> Array:

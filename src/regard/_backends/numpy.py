@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+
+from regard._backends._numpy_threads import blas, limited
 
 name = "numpy"
 
@@ -181,30 +182,17 @@ def sweep(task: Any, operands: Any) -> tuple:
 
     blocks = task.grid.blocks
     workers = min(len(blocks), _cores())
-    if workers < 2 or _blas() is None:
+    if workers < 2 or blas() is None:
         for block in blocks:
             run(block)
     else:
-        with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
+        with blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
             list(pool.map(run, blocks))
     return tuple(results)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.cache
-def _blas() -> Any:
-    """What limits BLAS to one thread a block, if threadpoolctl is installed; its own threads wait for each other.
-
-    Two blocks of 256 rows on two cores are twice as fast as one after the other on a BLAS of two threads.
-    """
-    try:
-        from threadpoolctl import ThreadpoolController
-    except ImportError:
-        return None
-    return ThreadpoolController()
 
 
 def keeps_shapes() -> bool:
@@ -248,3 +236,25 @@ def fused_obstacle(problem: Any, value: Any) -> str | None:
 
 def fused(problem: Any, value: Any) -> tuple[Any, Any]:
     raise NotImplementedError("NumPy has no fused kernel")
+
+
+# The compiled pass, see `regard._compiled`.
+
+
+def from_memory(array: Any) -> Any:
+    return array
+
+
+def into(left: Any, right: Any, result: Any) -> None:
+    np.matmul(left, right, out=result)
+
+
+threads = limited.threads
+
+
+def one_thread_each() -> Any:
+    return limited
+
+
+def settle(pool: Any, count: int) -> None:
+    return None

@@ -102,3 +102,15 @@ class Backend(Protocol):
     def tied(
         self, results: Sequence[Array], run: Callable, pull: Callable, operands: Sequence[Array]
     ) -> tuple[Array, ...]: ...
+
+
+class InMemory(Backend, Protocol):
+    """What a framework offers beside, whose arrays lie in a processor's own memory; for the compiled pass."""
+
+    def from_memory(self, array: Any) -> Array: ...  # an array of NumPy as one of the framework, without a copy
+    def into(self, left: Any, right: Any, result: Any) -> None: ...  # a product of arrays of NumPy, in one thread
+    def threads(self) -> int: ...  # how many there may be
+    def one_thread_each(
+        self,
+    ) -> AbstractContextManager: ...  # in it, the threads of a pool have no threads of their own
+    def settle(self, pool: Any, count: int) -> None: ...  # makes a new pool such

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import math
+import threading
 from typing import Any
 
 import numpy as np
@@ -361,3 +362,42 @@ def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
     if forward_mode():
         return run(operands)
     return differentiable(lambda _: tuple(result.detach() for result in results), pull, operands)
+
+
+# The compiled pass, see `regard._compiled`.
+
+
+def from_memory(array: Any) -> Any:
+    return torch.from_numpy(array)
+
+
+def into(left: Any, right: Any, result: Any) -> None:
+    """One by one: PyTorch's product of several makes what is expanded whole, and copies its result."""
+    one, two, product = (torch.from_numpy(array) for array in (left, right, result))
+    two = two.expand(*product.shape[:-2], *two.shape[-2:])
+    for index in np.ndindex(*product.shape[:-2]):
+        torch.mm(one[index], two[index], out=product[index])
+
+
+def threads() -> int:
+    return torch.get_num_threads()
+
+
+def one_thread_each() -> Any:
+    return contextlib.nullcontext()  # those of the pool have one for ever
+
+
+def settle(pool: Any, count: int) -> None:
+    """Starts the threads of a pool, each with one thread for PyTorch's operators; the others' number stays."""
+    before = torch.get_num_threads()
+    together = threading.Barrier(count + 1)
+
+    def settled() -> None:
+        torch.set_num_threads(1)  # of this thread, and of threads that begin before it is set again
+        together.wait()
+
+    started = [pool.submit(settled) for _ in range(count)]
+    together.wait()
+    torch.set_num_threads(before)
+    for each in started:
+        each.result()
