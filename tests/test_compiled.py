@@ -232,6 +232,19 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
     assert regard.attention(*inputs()).weights.kernel == "blockwise"
 
 
+def test_the_command_line_says_that_it_compiles_and_only_then(monkeypatch, capsys):
+    from regard.commands import shared
+
+    done = []
+    monkeypatch.setattr(store, "compile", lambda: done.append(True))
+    monkeypatch.setattr(store, "waiting", lambda: not done)
+    shared.compile_once()
+    assert capsys.readouterr().err.startswith("compiling what answers questions about attention")
+    shared.compile_once()
+    assert capsys.readouterr().err == ""
+    assert done == [True]
+
+
 # --- NaN, inf, large scores ------------------------------------------------------------------------------------------
 
 
@@ -264,3 +277,73 @@ def test_scores_of_any_size_have_exact_weights(name, size):
     expected = np.exp([0.0, -1, -2, -3]) / np.exp([0.0, -1, -2, -3]).sum()
     np.testing.assert_allclose(np.asarray(output)[0], expected, rtol=1e-6)
     np.testing.assert_allclose(np.asarray(weights.entropy())[0], -(expected * np.log(expected)).sum(), rtol=1e-6)
+
+
+# --- memory, long inputs, interrupts ---------------------------------------------------------------------------------
+
+MEASURED = """
+import ctypes, pathlib
+import numpy as np, regard
+from regard import masks
+
+def status(field):
+    lines = pathlib.Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))
+
+def taken(length, mask):
+    random = np.random.default_rng(0)
+    arrays = [random.standard_normal((1, 1, length, 64), dtype=np.float32) for _ in range(3)]
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    output, weights = regard.attention(*arrays, mask=mask, kernel="compiled", ask=("entropy", "received"))
+    answers = weights.ask("entropy", "received")
+    assert np.isfinite(output).all() and abs(answers["received"].sum() / length - 1) < 1e-3
+    return status("VmHWM") - before - (output.nbytes + 4 * 4 * length) / 2**20
+
+taken(600, None)
+"""
+
+
+def beyond(call):
+    """Megabytes beyond inputs and results that a call takes in a process of its own."""
+    program = f"{MEASURED}\nprint({call})"
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return float(done.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_at_most_32_mb_at_16384():
+    assert 1 < beyond("taken(16384, None)") < 32
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_million_positions_in_a_window():
+    assert beyond("taken(1_000_000, masks.window(512, 511))") < 128
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_an_interrupt_stops_it_within_a_second():
+    program = """
+import os, signal, threading, time
+import torch, regard
+torch.set_num_threads(2)
+x = torch.randn(1, 8, 6000, 64)
+regard.attention(x[:, :, :600], x[:, :, :600], x[:, :, :600], kernel="compiled")
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+start = time.perf_counter()
+try:
+    while True:
+        regard.attention(x, x, x, kernel="compiled")
+except KeyboardInterrupt:
+    print(time.perf_counter() - start)
+    print(regard.attention(x[:, :, :600], x[:, :, :600], x[:, :, :600], kernel="compiled").output.isfinite().all())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    seconds, right = done.stdout.split()
+    assert right.startswith("tensor(True")
+    assert float(seconds) < 1.3

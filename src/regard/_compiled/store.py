@@ -39,7 +39,7 @@ def compile() -> None:
     """Compile the loops that answer questions about attention, which takes some seconds, once on a machine.
 
     Numba keeps them on disk. Without this, `regard.attention` goes without them, unless `kernel="compiled"` asks for
-    them by name: then those that it needs are compiled on the way.
+    them by name: then those that it needs are compiled on the way. `regard look` does it by itself, and says so.
 
     Raises:
         UnsupportedError: Numba is not installed.

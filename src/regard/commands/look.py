@@ -10,7 +10,7 @@ import typer
 
 from regard._digits import digits, per_cent
 from regard._escapes import half
-from regard.commands.shared import print_table, say, silence, warn_of_cuts
+from regard.commands.shared import compile_once, print_table, say, silence, warn_of_cuts
 from regard.errors import ConfigError, DataError
 
 
@@ -51,6 +51,7 @@ def look(
     from regard.inspection.look import METHODS, Look, position
 
     silence()
+    compile_once()
     given = _given(given, text)
     paths = _outputs(Path(model) if Path(model).is_dir() else Path(), html, png, output)
     if method not in (None, *METHODS):

@@ -139,6 +139,15 @@ def silence() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
+def compile_once() -> None:
+    """Compile what answers questions about attention, where that is to be done yet, and say so."""
+    from regard._compiled import store
+
+    if store.waiting():
+        say("compiling what answers questions about attention: some seconds, once on this machine", err=True)
+        store.compile()
+
+
 def print_table(title: str, header: list[str], rows: list[list[str]], styles: dict[str, str] | None = None) -> None:
     """Print rows under a header; where nobody looks, none is folded."""
     from rich.console import Console
