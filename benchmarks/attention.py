@@ -185,6 +185,9 @@ def question_programs(length: int, width: int, dtype: str):
     def asked():
         return regard.attention(query, key, value).weights.ask("entropy", "received", topk=8, pool=(64, 64))
 
+    def on_the_way():
+        return regard.attention(query, key, value, ask=("entropy", "received", "max"))
+
     def dense():
         weights = torch.softmax(query @ key.mT / width**0.5, -1)
         entropy = -(weights * torch.where(weights > 0, weights, 1).log()).sum(-1)
@@ -200,6 +203,7 @@ def question_programs(length: int, width: int, dtype: str):
     with torch.no_grad():
         yield "4 questions", asked, dense if fits(query, 4) else None, "dense weights"
         yield "output+questions", asked, fused, "the output alone"
+        yield "output+3 on the way", on_the_way, fused, "the output alone"
         yield "window of 256", window, fused, "full fused"
 
 
@@ -319,7 +323,7 @@ def watching(extent: str) -> list[dict]:
 
 
 def questions(quick: bool) -> list[dict]:
-    lengths = {"4 questions": 4096, "output+questions": 8192, "window of 256": 16384}
+    lengths = {"4 questions": 4096, "output+questions": 8192, "output+3 on the way": 4096, "window of 256": 16384}
     return [
         compare("torch", what, length, 64, "float32", *those)
         for asked, length in lengths.items()
@@ -330,6 +334,7 @@ def questions(quick: bool) -> list[dict]:
 
 def main() -> None:
     framework, extent = sys.argv[1:]
+    regard.compile()
     others = {
         "questions": lambda: questions(extent == "quick"),
         "watch": lambda: watching(extent),

@@ -16,11 +16,14 @@ from pathlib import Path
 
 from attention import programs
 
+import regard
+
 SMALL = 512
 
 
 def main() -> None:
     framework, what, length, whose = sys.argv[1:]
+    regard.compile()
     program(framework, what, SMALL, whose)()
     run = program(framework, what, int(length), whose)
     if run is None:
