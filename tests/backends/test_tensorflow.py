@@ -24,7 +24,10 @@ MASKS = {
 }
 
 
-@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize(
+    "mask",
+    [pytest.param(mask, id=name, marks=[pytest.mark.slow] * (name != "causal")) for name, mask in MASKS.items()],
+)
 def test_a_graph_gives_what_eager_gives_where_there_are_many_blocks(mask, monkeypatch):
     monkeypatch.setitem(_plan.TILE_BYTES, "tensorflow", 4 * 32 * 103)  # a head and 32 rows
 

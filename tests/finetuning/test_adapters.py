@@ -315,6 +315,7 @@ def interrupt(monkeypatch, step):
     monkeypatch.setattr(watcher.Watcher, "on_step_end", pressed)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_one_that_was_not(small, tiny, tmp_path, monkeypatch):
     whole = finetune(small | {"output": str(tmp_path / "whole")}, quiet=True)
     base = tmp_path / "base"

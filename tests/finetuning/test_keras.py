@@ -137,6 +137,7 @@ def test_the_program_in_the_card_applies_what_was_fitted(values, tmp_path):
     assert plain == pytest.approx(Run.load(run.path).predict("a superb film")[0]["probabilities"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_new_process_gives_the_same_answers(trained):
     texts = ["a superb film", "dull", "the plot and the actors of a film with music", "."]
     code = "import json, sys, regard; print(json.dumps(regard.predict(sys.argv[1], sys.argv[2:])))"
@@ -213,6 +214,7 @@ def test_it_begins_as_transformers_does(family, tmp_path, values):
     assert keras.parameters(ours) <= sum(p.numel() for p in theirs.parameters())
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_begins_and_runs_as_in_transformers(tmp_path):
     """The same logits at the start, but for KerasHub's larger epsilon; and a run from scratch on random pictures."""
     from PIL import Image

@@ -16,6 +16,7 @@ def small(values):
     return values
 
 
+@pytest.mark.slow
 def test_mean_and_deviation_over_seeds(small, tmp_path, monkeypatch):
     alone = finetune(small | {"output": str(tmp_path / "alone")}, quiet=True)
     measured, done = repeats._measure, []

@@ -256,6 +256,7 @@ def run_until_full(config, output, how):
     assert last_checkpoint(output) == output / "checkpoints" / "checkpoint-15"
 
 
+@pytest.mark.slow
 def test_no_room_for_a_file_stops_the_run_with_its_last_checkpoint_whole(config, tmp_path):
     run_until_full(config, tmp_path / "run", "limit")
     assert finetune(config, resume=True, quiet=True).state["steps"] == 60

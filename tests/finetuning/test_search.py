@@ -20,6 +20,7 @@ def space(values):
     return values | {"search": {"trials": 2, "space": SPACE}, "adapter": {"kind": "lora"}}
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_and_writes_the_best(space, tmp_path):
     first = search(space, quiet=True)
     assert first.trials == 2

@@ -41,7 +41,9 @@ def written():
         ("llama", ["exact", "exact"]),
         ("gpt_oss", ["refused", "exact"]),
         ("deberta", ["refused", "none"]),
-        ("dots3_note_text", ["exact", "exact"]),  # layers of different numbers of heads
+        pytest.param(  # layers of different numbers of heads
+            "dots3_note_text", ["exact", "exact"], marks=pytest.mark.slow
+        ),
         ("inkling2_text", ["partial", "exact"]),
     ],
 )
