@@ -32,7 +32,9 @@ FEWEST = 1 << 16  # scores, below which the way through Python takes the time
 def run(sweep: Any, operands: Sequence[Array]) -> tuple[Array, ...] | None:
     """The results of a sweep, or None where it is not for this pass."""
     xp, forced = sweep.xp, sweep.kernel == "compiled"
-    if sweep.kernel == "blockwise" or _never(xp) is not None or sweep.grid.blocks is None:
+    if sweep.kernel == "blockwise" or xp.name not in FRAMEWORKS or sweep.grid.blocks is None:
+        return None
+    if xp.concrete(operands[0]) is None or not store.installed():  # in this order: compilers trace no look at a disk
         return None
     dtype = xp.dtype_name(operands[0])
     if not forced and (sum(math.prod(block.sizes) for block in sweep.grid.blocks) < FEWEST or not store.ready(dtype)):
@@ -51,8 +53,8 @@ def run(sweep: Any, operands: Sequence[Array]) -> tuple[Array, ...] | None:
 def obstacle(problem: Any, value: Any, drop: Any) -> str | None:
     """What keeps the pass from computing an attention, or None."""
     xp = problem.xp
-    if _never(xp) is not None:
-        return _never(xp)
+    if xp.name not in FRAMEWORKS:
+        return f"arrays of {xp.name}, which has a compiler of its own"
     if drop is not None:
         return "dropout"
     if not all(isinstance(size, int) for size in problem.layout.space):
@@ -60,6 +62,8 @@ def obstacle(problem: Any, value: Any, drop: Any) -> str | None:
     arrays = [operand.array for operand in (problem.query, problem.key, value, *problem.leaves)]
     if any(xp.concrete(array) is None for array in arrays):
         return "arrays that are not in the processor's memory, or not known yet"
+    if not store.installed():
+        return "no Numba; pip install 'regard[fast]'"
     if problem.scores.mask is not None and problem.spoiled(value):
         return "values that are not finite, under a mask"
     return None
@@ -70,9 +74,3 @@ def reluctance(problem: Any) -> str | None:
     if math.prod(problem.layout.space) < FEWEST:
         return "few scores"
     return None if store.ready(problem.dtype) else NOT_YET
-
-
-def _never(xp: Any) -> str | None:
-    if xp.name not in FRAMEWORKS:
-        return f"arrays of {xp.name}, which has a compiler of its own"
-    return None if store.installed() else "no Numba; pip install 'regard[fast]'"
