@@ -316,6 +316,7 @@ def test_a_step_is_the_same_in_any_number_of_batches(values, tmp_path):
     from regard.finetuning.frameworks.keras.train import Loop
 
     losses, weights = [], []
+    (tmp_path / "run.json").write_text('{"id": "a run that has begun"}')
     for size, accumulate in ((10, 1), (4, 3)):
         values["train"] |= {"batch_size": size, "accumulate": accumulate, "dropout": 0.0, "warmup": 0.0}
         prepared = prepare(load_config(values | {"options": {"class_weights": "balanced"}}))
