@@ -47,23 +47,20 @@ def compared(wanted: list[str]) -> Any:
     """A row for each, from a process of its own; one that crashes or takes too long ends it, and is said so."""
     command = [sys.executable, str(Path(__file__).with_name("compare.py")), *wanted]
     found = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(APART)]))
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ | {"PYTHONPATH": found}
-    )
-    assert process.stdout is not None
+    environment = os.environ | {"PYTHONPATH": found}
     left = list(wanted)
-    while left:
-        timer = threading.Timer(SECONDS, process.kill)
-        timer.start()
-        line = process.stdout.readline()
-        timer.cancel()
-        if not line:
-            yield {"type": left[0], "made": f"the process ended or took more than {SECONDS} s"}
-            process.wait()
-            return
-        yield json.loads(line)
-        left.pop(0)
-    process.wait()
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+        while left:
+            timer = threading.Timer(SECONDS, process.kill)
+            timer.start()
+            line = process.stdout.readline()
+            timer.cancel()
+            if not line:
+                yield {"type": left[0], "made": f"the process ended or took more than {SECONDS} s"}
+                return
+            yield json.loads(line)
+            left.pop(0)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+# Without a hub, as whoever goes on with a run: transformers writes into tokenizer_config.json whether there was one.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
 CHILD = """
 import importlib, sys, time
 from regard.cli import main
