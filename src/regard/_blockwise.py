@@ -71,6 +71,11 @@ class Output:
     nothing: int | float = 0  # what it is where there are no keys
     optional: bool = False  # a graph need not compute it where nobody uses it
 
+    @property
+    def before(self) -> float:
+        """What it is before any block has come: what changes nothing that it is merged with."""
+        return 0.0 if self.merge == "add" else -math.inf
+
 
 @dataclass(frozen=True)
 class Sweep:

@@ -136,7 +136,7 @@ def exported(family, tmp_path):
     processor = Shower(32 if "detr" in family else 16) if pictures else Reader(model)
     batches = list(probes(model, processor))
     with exporting._silence():
-        written = exporting._write_onnx(model, None, batches, tmp_path / "out")
+        written = exporting._write_onnx(model, batches, tmp_path / "out")
     return lambda batch: exporting._answer(model, batch), written, batches
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from transformers import BertForSequenceClassification, TrainingArguments
 
+from regard._files import read_json
 from regard.errors import ConfigError
 from regard.finetuning.configure import load_config
-from regard.finetuning.runs.run import read_json
 from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.rates import layer_rates
 from regard.finetuning.training.trainer import StepTrainer

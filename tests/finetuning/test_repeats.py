@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from regard.finetuning.runs.run import read_json
+from regard._files import read_json
 from regard.finetuning.training import repeats
 from regard.finetuning.training.conduct import finetune
 

@@ -8,6 +8,7 @@ import pytest
 import typer
 from datasets import Dataset
 
+from regard._digits import digits
 from regard.cli import app
 from regard.errors import ConfigError
 from regard.finetuning import words
@@ -30,7 +31,7 @@ def test_names_are_meant_only_where_they_are_near():
     ("value", "told"), [(0.0, "0.000"), (0.5, "0.500"), (2e-5, "2e-05"), (0.00123, "0.0012"), (-0.0004, "-0.0004")]
 )
 def test_small_numbers_keep_their_digits(value, told):
-    assert words.digits(value) == told
+    assert digits(value) == told
 
 
 def test_settings_keep_their_digits():

@@ -159,9 +159,7 @@ def sweep(task: Any, operands: Any) -> tuple:
     """Blocks of one shape share one loop, whose body is compiled once."""
     if task.grid.whole:
         return tuple(_evaluate(task, operands, task.grid.blocks[0]))
-    results = tuple(
-        jnp.full(output.shape, 0.0 if output.merge == "add" else -jnp.inf, output.dtype_name) for output in task.outputs
-    )
+    results = tuple(jnp.full(output.shape, output.before, output.dtype_name) for output in task.outputs)
     blocks = sorted(task.grid.blocks, key=_kind)
     for _, group in itertools.groupby(blocks, key=_kind):
         results = _loop(task, operands, results, list(group))

@@ -166,10 +166,7 @@ def fraction(bits: Any) -> Any:
 
 def sweep(task: Any, operands: Any) -> tuple:
     """Blocks side by side on the processor's cores, each with one BLAS thread."""
-    results = [
-        np.full(output.shape, 0.0 if output.merge == "add" else -np.inf, _dtype(output.dtype_name))
-        for output in task.outputs
-    ]
+    results = [np.full(output.shape, output.before, _dtype(output.dtype_name)) for output in task.outputs]
     merging = threading.Lock()
 
     def run(block: Any) -> None:
@@ -177,8 +174,7 @@ def sweep(task: Any, operands: Any) -> tuple:
             pieces = task.evaluate(operands, block)
         with merging:
             for output, result, piece in zip(task.outputs, results, pieces, strict=True):
-                place = result[block.index(output.axes)]
-                (np.add if output.merge == "add" else np.maximum)(place, piece, out=place)
+                merge(output, result[block.index(output.axes)], piece)
 
     blocks = task.grid.blocks
     workers = min(len(blocks), _cores())
@@ -189,6 +185,11 @@ def sweep(task: Any, operands: Any) -> tuple:
         with blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
             list(pool.map(run, blocks))
     return tuple(results)
+
+
+def merge(output: Any, place: Any, piece: Any) -> None:
+    """Puts a piece of a result to what is there."""
+    (np.add if output.merge == "add" else np.maximum)(place, piece, out=place)
 
 
 def _cores() -> int:

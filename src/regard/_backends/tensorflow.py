@@ -274,7 +274,7 @@ def _loop(task: Any, operands: Any, blocks: list) -> list[list]:
     def array(output: Any, shape: tuple) -> Any:
         if output.axes[-2]:
             return tf.TensorArray(output.dtype_name, len(blocks), element_shape=shape)
-        nothing = tf.fill(shape, tf.constant(0 if output.merge == "add" else -np.inf, output.dtype_name))
+        nothing = tf.fill(shape, tf.constant(output.before, output.dtype_name))
         return tf.TensorArray(output.dtype_name, len(places), element_shape=shape, clear_after_read=False).unstack(
             tf.stack([nothing] * len(places))
         )
@@ -321,7 +321,7 @@ def _widen(output: Any, piece: Any, block: Any) -> Any:
     before, after = block.starts[-1], output.shape[axis] - block.starts[-1] - block.sizes[-1]
     missing = [[0, 0]] * piece.shape.rank
     missing[axis] = [before, after]
-    return tf.pad(piece, missing, constant_values=tf.constant(0 if output.merge == "add" else -np.inf, piece.dtype))
+    return tf.pad(piece, missing, constant_values=tf.constant(output.before, piece.dtype))
 
 
 def _append(outputs: Any, parts: list, block: Any, pieces: Any) -> None:
@@ -374,7 +374,7 @@ def _loop_of_unknown(task: Any, operands: Any) -> tuple:
     first = [
         tf.TensorArray(output.dtype_name, 0, dynamic_size=True, infer_shape=False, element_shape=None)
         if has_rows
-        else tf.fill(tf.stack(output.shape), tf.constant(0 if output.merge == "add" else -np.inf, output.dtype_name))
+        else tf.fill(tf.stack(output.shape), tf.constant(output.before, output.dtype_name))
         for output, has_rows in zip(task.outputs, rows, strict=True)
     ]
 

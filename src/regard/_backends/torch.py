@@ -285,7 +285,7 @@ def _swept(task: Any, operands: Any) -> tuple:
     for block in task.grid.blocks:
         for number, (output, piece) in enumerate(zip(task.outputs, task.evaluate(operands, block), strict=True)):
             if results[number] is None:
-                start = 0.0 if output.merge == "add" else -torch.inf
+                start = output.before
                 results[number] = piece.new_full(output.shape, start)
             place = results[number][block.index(output.axes)]
             if output.merge == "add":

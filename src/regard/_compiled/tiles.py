@@ -83,7 +83,7 @@ def swept(sweep: Any, evaluate: Any, arrays: Sequence[np.ndarray]) -> list[np.nd
     arrays = [_ready(array) for array in arrays]
     outputs = sweep.outputs
     results = [
-        np.full(each.shape, units.empty_of(each), each.dtype_name)
+        np.full(each.shape, each.before, each.dtype_name)
         if units.summed(each)
         else np.empty(each.shape, each.dtype_name)
         for each in outputs

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from regard._backends.numpy import merge
 from regard._blockwise import Block, Output
 
 TILE = 4 << 20  # bytes; smaller tiles take longer in Python than they gain in the cache
@@ -102,16 +103,12 @@ def _target(output: Output, result: np.ndarray, block: Block, shared: bool) -> n
     """The part of a result with the leading indices of a block; where it is shared, as large an array of its own."""
     lead = len(block.starts) - 3
     part = result[block.index((*output.axes[:lead], False, False, False))]
-    return np.full_like(part, empty_of(output)) if shared and summed(output) else part
+    return np.full_like(part, output.before) if shared and summed(output) else part
 
 
 def summed(output: Output) -> bool:
     """Whether rows are put together in an output, by sum or maximum."""
     return not output.axes[-2]
-
-
-def empty_of(output: Output) -> float:
-    return 0.0 if output.merge == "add" else -math.inf
 
 
 class Along:
@@ -150,7 +147,7 @@ def put(outputs: Sequence[Output], there: Sequence[np.ndarray], pieces: Sequence
         if not summed(output):
             place[...] = piece
         else:
-            (np.add if output.merge == "add" else np.maximum)(place, piece, out=place)
+            merge(output, place, piece)
 
 
 def gather(outputs: Sequence[Output], results: Sequence[np.ndarray], unit: Unit) -> None:
@@ -159,4 +156,4 @@ def gather(outputs: Sequence[Output], results: Sequence[np.ndarray], unit: Unit)
     for output, result, target in zip(outputs, results, unit.targets, strict=True):
         if unit.shared and summed(output):
             there = result[unit.blocks[0].index((*output.axes[:lead], False, False, False))]
-            (np.add if output.merge == "add" else np.maximum)(there, target, out=there)
+            merge(output, there, target)

@@ -44,8 +44,9 @@ def search(
     """Search for hyperparameters: train with many, and write the configuration that validates best."""
     loaded = load(config, overrides)
     silence()
+    from regard._digits import digits
     from regard.finetuning.search import search as run_it
-    from regard.finetuning.words import digits, setting
+    from regard.finetuning.words import setting
 
     found = run_it(loaded, quiet=quiet)
     if not quiet:

@@ -95,8 +95,9 @@ def export(
         sweep(output)
         with whole(output) as aside:
             with _silence():
-                write = _write_onnx if format == "onnx" else _write_safetensors
-                answer = write(model, run, batches, aside)
+                answer = (
+                    _write_onnx(model, batches, aside) if format == "onnx" else _write_safetensors(model, run, aside)
+                )
                 run.processor.save_pretrained(aside)
             if (run.folder / CARD).is_file():
                 shutil.copy(run.folder / CARD, aside / CARD)
@@ -158,13 +159,13 @@ def _answer(model: Any, batch: Batch) -> dict[str, np.ndarray]:
     return {name: outputs[name].float().cpu().numpy() for name in ANSWERS if outputs.get(name) is not None}
 
 
-def _write_safetensors(model: Any, run: Run, batches: list[Batch], folder: Path) -> Answer:
+def _write_safetensors(model: Any, run: Run, folder: Path) -> Answer:
     model.save_pretrained(folder)
     loaded, _ = get_task(run.config.task).load_model(str(folder), run.spec)
     return lambda batch: _answer(loaded, batch)
 
 
-def _write_onnx(model: Any, run: Run, batches: list[Batch], folder: Path) -> Answer:
+def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
     """Export by transformers' exporter; every axis but those of pixels may vary."""
     import torch
 

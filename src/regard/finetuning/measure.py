@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from regard._digits import digits
 from regard._files import read_json, remove, whole, write_json, write_text
 from regard.finetuning.config import Config
 from regard.finetuning.data.lines import kind_of
@@ -29,7 +30,6 @@ from regard.finetuning.tasks import Prediction, Score, get_task
 from regard.finetuning.tasks.targets.intervals import percentiles
 from regard.finetuning.training.calibration import settle
 from regard.finetuning.training.repeats import summarise
-from regard.finetuning.words import digits
 from regard.inspection.history import History
 from regard.inspection.report.card import Origin, model_card
 from regard.inspection.report.content import Curve, Metric, Picture, Report, Table

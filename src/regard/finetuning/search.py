@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regard._digits import digits
 from regard._files import naming, read_json, write_text
 from regard.errors import ConfigError, RegardError
 from regard.finetuning.check import prepare
@@ -17,7 +18,7 @@ from regard.finetuning.runs.locks import LOCK, alone
 from regard.finetuning.runs.run import CONFIG, STATE, drop_weights
 from regard.finetuning.runs.seals import require_own
 from regard.finetuning.tasks import get_task
-from regard.finetuning.words import digits, setting
+from regard.finetuning.words import setting
 
 STUDY, BEST = "study.log", "best.yaml"
 SEARCHED = ("train.", "adapter.", "options.", "model")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from regard._digits import digits as digits
-
 NEAR = 0.6
 """How like a name must be to be called what was meant: `sentense` is, `foo` is like nothing."""
 LISTED = 12

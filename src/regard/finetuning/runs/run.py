@@ -11,9 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from regard._escapes import half
-from regard._files import as_folder, remove, write_text
-from regard._files import read_json as read_json
-from regard._files import write_json as write_json
+from regard._files import as_folder, read_json, remove, write_json, write_text
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config
 from regard.finetuning.configure import load_config

@@ -16,10 +16,10 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from transformers import AutoConfig, AutoModel
 from transformers.pytorch_utils import Conv1D
 
+from regard._files import read_json, write_json
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Adapter, find_model
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.runs.run import read_json, write_json
 from regard.finetuning.runs.seals import describe, fault
 from regard.finetuning.tasks import Spec, get_task, load_spec
 

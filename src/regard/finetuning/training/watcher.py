@@ -7,10 +7,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from regard._digits import digits
 from regard.errors import RegardError
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.training import processes
-from regard.finetuning.words import digits
 
 
 class Watcher(TrainerCallback):

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 from keras_hub import models as hub
 
+from regard._files import read_json
 from regard.errors import ConfigError
 from regard.finetuning.loading import loading
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.runs.run import CALIBRATION, read_json
+from regard.finetuning.runs.run import CALIBRATION
 from regard.finetuning.tasks import get_task
 from regard.finetuning.tasks.bases import require_model
 

@@ -13,6 +13,7 @@ import torch
 from transformers import get_scheduler
 from transformers.trainer_utils import set_seed
 
+from regard._digits import digits
 from regard._files import whole
 from regard.finetuning.config import in_steps
 from regard.finetuning.frameworks.keras import models
@@ -28,7 +29,6 @@ from regard.finetuning.training.reload import require_same_answers
 from regard.finetuning.training.sampler import LengthSampler
 from regard.finetuning.training.saving import close_training
 from regard.finetuning.training.watcher import require_finite
-from regard.finetuning.words import digits
 
 if TYPE_CHECKING:
     from regard.finetuning.config import Config

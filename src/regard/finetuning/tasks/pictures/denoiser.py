@@ -11,8 +11,8 @@ import diffusers
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiTTransformer2DModel
 
+from regard._files import read_json, write_json
 from regard.errors import ConfigError, DataError
-from regard.finetuning.runs.run import read_json, write_json
 from regard.looking.looked import Looked
 from regard.looking.pictures import place_labels
 from regard.models.watch import watch
