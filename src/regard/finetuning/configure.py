@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from pydantic import BaseModel, ValidationError
 
 from regard._files import as_path
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, S, Section
+from regard.finetuning.tasks import get_task
 from regard.finetuning.words import listed, nearest
 
 
@@ -65,8 +63,6 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 def _complete(config: Config, who: str) -> Config:
     """Let the task fill in and check what only it knows: its options and its columns."""
-    from regard.finetuning.tasks import get_task
-
     task = get_task(config.task)
     for role in config.data.columns:
         if role not in task.COLUMNS:
