@@ -326,8 +326,9 @@ def questions(quick: bool) -> list[dict]:
     lengths = {"4 questions": 4096, "output+questions": 8192, "output+3 on the way": 4096, "window of 256": 16384}
     return [
         compare("torch", what, length, 64, "float32", *those)
-        for asked, length in lengths.items()
-        for what, *those in question_programs(min(length, 2048 if quick else length), 64, "float32")
+        for asked, full in lengths.items()
+        for length in [min(full, 2048) if quick else full]
+        for what, *those in question_programs(length, 64, "float32")
         if what == asked
     ]
 

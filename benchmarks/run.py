@@ -62,9 +62,9 @@ def main() -> None:
     memory = measure_memory(extent) if "memory" in chosen else []
     missed = [row for row in rows if is_short(row)]
     for row in missed:
-        print(f"short of {target_of(row)}x:", describe(row))
+        print(f"short of {target_of(row):.3g}x:", describe(row))
     if extent != "quick":
-        write(*_in_place(rows, memory, chosen), extent)
+        write(*_in_place(rows, memory, chosen), extent, chosen)
 
 
 def _in_place(rows: list[dict], memory: list[dict], chosen: list[str]) -> tuple[list[dict], list[dict]]:
@@ -125,8 +125,9 @@ def _taken(framework: str, what: str, length: int, whose: str) -> float | None:
     return None if taken is None else taken / 2**20
 
 
-def write(rows: list[dict], memory: list[dict], extent: str) -> None:
+def write(rows: list[dict], memory: list[dict], extent: str, chosen: list[str]) -> None:
     where = {
+        "groups": chosen,
         "date": date.today().isoformat(),
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -144,7 +145,8 @@ def page(where: dict, rows: list[dict], memory: list[dict]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Measured on {where['date']} by `make bench` on {where['cores']} cores ({where['processor']}), no GPU.",
+        f"Last measured on {where['date']} by `make bench` on {where['cores']} cores ({where['processor']}), no GPU;",
+        f"then: {', '.join(where['groups'])}, the others before.",
         f"Extent: {where['extent']}. Each row runs both programs in turn in one process and compares medians; read",
         "the ratios, not the milliseconds. 8 heads, 2 from 16,384 positions on. Memory is what a process of its own",
         "takes at its peak beyond its inputs (watching: beyond the model alone), results included. The numbers are in",
@@ -161,7 +163,7 @@ def page(where: dict, rows: list[dict], memory: list[dict]) -> str:
     ]
     for row in rows:
         target = target_of(row)
-        asked = "" if target is None else f"{target:g}x" + (" (short)" if is_short(row) else "")
+        asked = "" if target is None else f"{target:.3g}x" + (" (short)" if is_short(row) else "")
         what = (f"{row['framework']}, {row['what']}", row["n"], row["d"], row["dtype"])
         beside = ("does not fit", "")
         if "speed" in row:
