@@ -97,7 +97,8 @@ def inputs(length=700, heads=3, width=16):
 
 
 def answered(arrays, mask=None):
-    output, weights = regard.attention(*arrays, mask=mask, causal=True, kernel="compiled", ask=("entropy", "received"))
+    ask = ("entropy", "received", ("topk", 4))
+    output, weights = regard.attention(*arrays, mask=mask, causal=True, kernel="compiled", ask=ask)
     answers = weights.ask("entropy", "received", "distance", topk=4, pool=(5, 7))
     return [output, *answers["topk"], *(answers[name] for name in ("entropy", "received", "distance", "pool"))]
 

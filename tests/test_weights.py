@@ -316,7 +316,7 @@ def test_what_is_asked_on_the_way_to_the_output_is_answered_as_afterwards(backen
         positional, keywords = case.arguments(backend)
         weights = regard.attention(*positional, **keywords, kernel="blockwise", ask=ON_THE_WAY).weights
         if case.sinks is None:  # with them the weights are known after the pass
-            monkeypatch.setattr(Problem, "ask", lambda *_: pytest.fail("a second pass over the scores"))
+            forbid_a_second_pass(monkeypatch)
         found = weights.ask(*ON_THE_WAY)
         places = found.pop("argmax")
         for name, answer in found.items():
@@ -324,6 +324,39 @@ def test_what_is_asked_on_the_way_to_the_output_is_answered_as_afterwards(backen
             checks.assert_answer(backend, case, answer, name, dtype=checks.accumulator(case.dtype), unit=unit)
         if case.expected.weights.shape[-1]:
             assert_places(backend, case, places[..., None], found["max"][..., None])
+
+
+def forbid_a_second_pass(monkeypatch):
+    monkeypatch.setattr(Problem, "ask", lambda *_: pytest.fail("a second pass over the scores"))
+
+
+@everywhere(SEVERAL, "everything")
+@pytest.mark.parametrize("kernel", ["blockwise", "auto"])
+def test_questions_with_an_argument_are_answered_on_the_way(backend, case, kernel, monkeypatch):
+    with backend.scope(case.dtype):
+        positional, keywords = case.arguments(backend)
+        ask = ("entropy", ("topk", 2), ("pool", (2, 3)))
+        weights = regard.attention(*positional, **keywords, kernel=kernel, ask=ask).weights
+        if case.sinks is None and weights.kernel != "fused":
+            forbid_a_second_pass(monkeypatch)
+        dtype = checks.accumulator(case.dtype)
+        checks.assert_answer(backend, case, weights.pool(2, 3), "pool", 2, 3, dtype=dtype)
+        checks.assert_answer(backend, case, weights.entropy(), "entropy", dtype=dtype, unit=1.0)
+        found = weights.topk(2)
+        checks.assert_answer(backend, case, found.values, "topk", 2, dtype=dtype)
+        assert_places(backend, case, found.indices, found.values)
+
+
+def test_what_is_known_and_what_is_not_are_asked_together(backend):
+    """Operands of a question that is answered already go to no other."""
+    case = cases.ALL["wide"]
+    positional, keywords = case.arguments(backend)
+    weights = regard.attention(*positional, **keywords, kernel="blockwise", ask=(("pool", (2, 3)),)).weights
+    found = weights.ask("received", pool=(2, 3), topk=2)
+    checks.assert_answer(backend, case, found["pool"], "pool", 2, 3, dtype="float32")
+    checks.assert_answer(backend, case, found["received"], "received", dtype="float32")
+    found = weights.ask("entropy", pool=(3, 2))
+    checks.assert_answer(backend, case, found["pool"], "pool", 3, 2, dtype="float32")
 
 
 def test_dropout_does_not_touch_what_is_asked_on_the_way(backend):

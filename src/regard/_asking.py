@@ -20,6 +20,9 @@ STATISTICS: dict[str, Any] = {
 }  # fmt: skip
 
 
+PARAMETERS = ("topk", "pool")  # names of questions that have an argument
+
+
 class Asked(NamedTuple):
     """A question, and what it takes beside query, key and rules."""
 
@@ -27,9 +30,19 @@ class Asked(NamedTuple):
     extras: tuple[Operand, ...] = ()
 
 
+def read(ask: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """The `ask` of `attention`: names of questions without an argument, and pairs of a name and an argument."""
+    pairs = [each for each in ask if type(each) is tuple] if isinstance(ask, (tuple, list)) else []
+    _check.pairs("attention", pairs)
+    names = [each for each in ask if type(each) is not tuple] if pairs else ask
+    parameters: dict[str, Any] = dict(pairs)
+    _check.questions("attention", names, parameters, STATISTICS, PARAMETERS)
+    return tuple(names), parameters
+
+
 def named(problem: Problem, who: str, names: tuple[str, ...], parameters: dict[str, Any]) -> dict[str, Asked]:
     """Several by their names: those without an argument, and those with one."""
-    _check.questions(who, names, parameters, STATISTICS, ("topk", "pool"))
+    _check.questions(who, names, parameters, STATISTICS, PARAMETERS)
     asked = {name: Asked(STATISTICS[name]()) for name in names}
     if "topk" in parameters:
         asked["topk"] = largest(problem, f"{who}.ask", "topk", parameters["topk"])

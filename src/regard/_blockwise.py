@@ -228,6 +228,10 @@ class Attend:
     careful: bool = False
     in_verbs: bool = False
 
+    @property
+    def operands(self) -> int:
+        return self.scores.operands + (1 if self.drop is None else 2)
+
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
         scores = self.scores(xp, operands, where, masked)
         rest = None

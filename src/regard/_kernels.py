@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regard import _compiled
+from regard._asking import Asked
 from regard._backends.protocol import Array, Backend
 from regard._layout import Operand
 from regard._problem import Problem
@@ -24,7 +25,7 @@ class Choice:
     reason: str
 
 
-def choose(asked: str, problem: Problem, value: Operand, drop: Any, questions: Sequence[Question] = ()) -> Choice:
+def choose(asked: str, problem: Problem, value: Operand, drop: Any, asks: bool = False) -> Choice:
     """The kernel asked for; under "auto" the fused one wherever it can do what is asked, else the compiled pass.
 
     Where questions are asked on the way, the compiled pass comes first.
@@ -42,7 +43,7 @@ def choose(asked: str, problem: Problem, value: Operand, drop: Any, questions: S
             f"attention: need a case that the fused kernel of {problem.xp.name} can do; got {obstacle}; "
             "use kernel='auto' or kernel='blockwise'."
         )
-    if asked == "fused" or (obstacle is None and (not questions or _differentiated(problem, value))):
+    if asked == "fused" or (obstacle is None and (not asks or _differentiated(problem, value))):
         return Choice("fused", reason(asked, problem.xp))
     against = _compiled.obstacle(problem, value, drop) or _compiled.reluctance(problem)
     if against is None:
@@ -84,15 +85,17 @@ def _obstacle(problem: Problem, value: Operand, drop: Any) -> str | None:
 
 
 def run(
-    choice: Choice, problem: Problem, value: Operand, drop: Any, seed: Any, questions: Sequence[Question] = ()
+    choice: Choice, problem: Problem, value: Operand, drop: Any, seed: Any, asked: Sequence[Asked] = ()
 ) -> tuple[Array, Array | None, dict[Question, Any]]:
     """Output `(*lead, R, T, 1, E)`, log-sum-exp in parts or in one, None where it is yet to be computed, and answers.
 
     Only our own kernel gives it in parts, `(*lead, R, T, 1, 2)`, and answers questions on the way.
     """
     if choice.name != "fused":
-        output, parts, *found = problem.attend(value, drop, seed, questions)
-        answers = problem.known(questions, found) if questions else []
+        questions = [each.question for each in asked]
+        extras = [extra for each in asked for extra in each.extras]
+        output, parts, *found = problem.attend(value, drop, seed, questions, extras)
+        answers = problem.known(questions, extras, found) if questions else []
         return output, parts, dict(zip(questions, answers, strict=True))
     output, logsumexp = problem.xp.fused(problem, value)
     return output, exact(problem, logsumexp), {}

@@ -83,21 +83,30 @@ class Problem:
         return Sweep(self.xp, function, grid, axes, tuple(outputs), self.kernel, _compiled.run)
 
     def attend(
-        self, value: Operand, drop: Drop | None = None, seed: Operand | None = None, questions: Sequence[Question] = ()
+        self,
+        value: Operand,
+        drop: Drop | None = None,
+        seed: Operand | None = None,
+        questions: Sequence[Question] = (),
+        extras: Sequence[Operand] = (),
     ) -> tuple[Array, ...]:
         """Output `(*lead, R, T, 1, E)` and log-sum-exp in parts `(*lead, R, T, 1, 2)`, with gradients for all operands.
 
-        Behind them, without gradients, what comes of `questions` that have no operands, for `answered`.
+        Behind them, without gradients, what comes of `questions` and their operands, for `known`.
         """
-        sweep, operands = self._attending(value, drop, seed)
-        both = sweep
+        sweep, operands = self._attending(value, drop, seed, _widest(questions))
+        both, own = sweep, len(operands)
         if questions:
+            beside = [self._accumulated(extra) for extra in extras]
             outputs = (*sweep.outputs, *self._outputs(questions))
+            axes = (*sweep.operand_axes, *(operand.axes for operand in beside))
             attend: Any = sweep.function
-            both = replace(sweep, function=AttendAndAsk(attend, tuple(questions)), outputs=outputs)
+            function = AttendAndAsk(attend, tuple(questions))
+            both, operands = replace(sweep, function=function, outputs=outputs, operand_axes=axes), operands + beside
 
         def pull(arrays: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
-            return gradients(_in_verbs(sweep), arrays, wanted, cotangents[:2])
+            found = gradients(_in_verbs(sweep), arrays[:own], wanted[:own], cotangents[:2])
+            return (*found, *(None for _ in arrays[own:]))
 
         return self.xp.differentiable(both, pull, tuple(operand.array for operand in operands))
 
@@ -124,7 +133,7 @@ class Problem:
         )
 
     def _attending(
-        self, value: Operand, drop: Drop | None = None, seed: Operand | None = None
+        self, value: Operand, drop: Drop | None = None, seed: Operand | None = None, least_width: int = 1
     ) -> tuple[Sweep, list[Operand]]:
         operands = [*self.operands, *([] if seed is None else [seed]), self._accumulated(value)]
         careful = self.scores.mask is not None and self.spoiled(value)
@@ -133,7 +142,8 @@ class Problem:
             Output((*shape, self.xp.shape(value.array)[-1]), rows, self.dtype),
             Output((*shape, 2), rows, self.dtype, nothing=-math.inf, optional=True),
         ]
-        return self.sweep(Attend(self.scores, drop, careful), operands, outputs, self.grid()), operands
+        grid = self.grid(least_width=least_width)
+        return self.sweep(Attend(self.scores, drop, careful), operands, outputs, grid), operands
 
     def spoiled(self, value: Operand) -> bool:
         """Whether inf or NaN is among the values, or may be."""
@@ -149,9 +159,9 @@ class Problem:
         arrays = tuple(operand.array for operand in operands)
         return self._answers(questions, self.xp.differentiable(run, pull, arrays))
 
-    def known(self, questions: Sequence[Question], results: Sequence[Array]) -> list[Any]:
+    def known(self, questions: Sequence[Question], extras: Sequence[Operand], results: Sequence[Array]) -> list[Any]:
         """What is known to come of questions, as the caller counts axes, with the gradients that `ask` would give."""
-        run, pull, operands = self._asking(questions, ())
+        run, pull, operands = self._asking(questions, extras)
         arrays = tuple(operand.array for operand in operands)
         return self._answers(questions, self.xp.tied(results, run, pull, arrays))
 
@@ -172,11 +182,10 @@ class Problem:
     def _asking(
         self, questions: Sequence[Question], extras: Sequence[Operand]
     ) -> tuple[Callable, Callable, list[Operand]]:
-        least = max([1, *(getattr(question, "count", 1) for question in questions)])
         share = [] if self.share is None else [self.share]
         operands = [*self.operands, *share, *(self._accumulated(extra) for extra in extras)]
         function = Ask(self.scores, tuple(questions), bool(share))
-        sweep = self.sweep(function, operands, self._outputs(questions), self.grid(least_width=least))
+        sweep = self.sweep(function, operands, self._outputs(questions), self.grid(least_width=_widest(questions)))
 
         def pull(arrays: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
             return gradients(sweep, arrays, wanted, cotangents)
@@ -193,6 +202,11 @@ class Problem:
             answers.append(question.answer(self.xp, self.layout, results[taken : taken + several]))
             taken += several
         return answers
+
+
+def _widest(questions: Sequence[Question]) -> int:
+    """How many keys a tile has at least, for questions to find as many as they ask for."""
+    return max([1, *(getattr(question, "count", 1) for question in questions)])
 
 
 def _in_verbs(sweep: Sweep) -> Sweep:

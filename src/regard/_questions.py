@@ -6,7 +6,7 @@ A question sees a tile of scores S and weights P = exp(S - L), complete along th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -71,28 +71,34 @@ class Ask:
         own = self.scores.operands
         share = operands[own] if self.shared else None
         tile = Tile.of(xp, self.scores(xp, operands, where, masked), where, share)
-        extras = iter(operands[own + self.shared :])
-        return [
-            piece
-            for question in self.questions
-            for piece in question(xp, tile, [next(extras) for _ in range(question.extras)])
-        ]
+        return _answers(xp, self.questions, tile, iter(operands[own + self.shared :]))
+
+
+def _answers(xp: Backend, questions: Sequence[Question], tile: Tile, extras: Iterator[Array]) -> list[Array]:
+    """What comes of questions about a tile, each of which takes its own of the operands."""
+    return [
+        piece for question in questions for piece in question(xp, tile, [next(extras) for _ in range(question.extras)])
+    ]
 
 
 @dataclass(frozen=True)
 class AttendAndAsk:
-    """`Attend`, and questions without operands about the same tile: one product and one softmax less than apart."""
+    """`Attend`, and questions about the same tile: one product and one softmax less than apart.
+
+    What the questions take follows the operands of the attention.
+    """
 
     attend: Attend
     questions: tuple[Question, ...]
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> list[Array]:
-        tile = Tile.of(xp, self.attend.scores(xp, operands, where, masked), where)
-        output = self.attend.output(xp, tile.weights, operands, where, masked)
+        own, extras = operands[: self.attend.operands], iter(operands[self.attend.operands :])
+        tile = Tile.of(xp, self.attend.scores(xp, own, where, masked), where)
+        output = self.attend.output(xp, tile.weights, own, where, masked)
         largest, rest = tile.softmax.largest, tile.softmax.rest
         output = xp.where(rest[..., None] == -math.inf, 0.0, output)
-        answers = (xp.stop_gradient(piece) for question in self.questions for piece in question(xp, tile, ()))
-        return [output, in_parts(xp, largest, rest), *answers]
+        answers = _answers(xp, self.questions, tile, extras)
+        return [output, in_parts(xp, largest, rest), *(xp.stop_gradient(piece) for piece in answers)]
 
 
 def _by_query(layout: Layout, dtype: str, *features: int) -> Output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from regard import _check
+from regard._asking import Asked
 from regard._backends.protocol import Array
 from regard._indexing import for_heads
 from regard._questions import TransposedProduct
@@ -60,7 +61,7 @@ class TransposedWeights(Tensorlike):
         xp, place = weights._xp, weights._layout
         values = _check.multiplied("AttentionWeights.T", xp, values, weights._problem.query.array, place.queries, "T")
         operand = for_heads(xp, place, values, keys=False)
-        [answer] = weights._ask([TransposedProduct(xp.shape(values)[-1])], [operand])
+        answer = weights._answer(Asked(TransposedProduct(xp.shape(values)[-1]), (operand,)))
         return xp.cast(answer, xp.dtype_name(values))
 
     def __repr__(self) -> str:

@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from regard import _check, _kernels, biases, masks
-from regard._asking import STATISTICS
+from regard import _asking, _check, _kernels, biases, masks
 from regard._backends import backend_of, get_backend, unwrapped
 from regard._backends.protocol import Array, Backend
 from regard._blockwise import Drop, Scores
 from regard._layout import Layout, Operand
 from regard._problem import Problem
-from regard._questions import LogSumExp, Question
+from regard._questions import LogSumExp
 from regard.weights import AttentionWeights
 
 
@@ -44,7 +43,7 @@ def attention(
     dropout: float = 0.0,
     seed: Any = None,
     kernel: str = "auto",
-    ask: Sequence[str] = (),
+    ask: Sequence[str | tuple[str, Any]] = (),
 ) -> Attention:
     """Attention: each query's sum of the values, weighted by the softmax of its similarity with each key.
 
@@ -75,8 +74,9 @@ def attention(
             `"fused"` (the framework's own: PyTorch's on a CPU or a CUDA GPU, cuDNN through JAX), `"compiled"` (loops
             that Numba compiles, for NumPy and for PyTorch on a CPU; see `regard.compile`) or `"blockwise"` (everything,
             everywhere).
-        ask: Names of questions that `weights.ask` will be asked, such as `("entropy", "received")`: the kernels
-            `"compiled"` and `"blockwise"` answer them on the way to the output, which saves a pass over the scores.
+        ask: Questions that the weights will be asked, by name, or with an argument as a pair, such as `("entropy",
+            "received", ("topk", 8), ("pool", (64, 64)))`: the kernels `"compiled"` and `"blockwise"` answer them on the
+            way to the output, which saves a pass over the scores.
 
     Returns:
         `(output, weights)`. The output has the type of query; the weights are an `AttentionWeights`.
@@ -110,10 +110,11 @@ def attention(
         >>> bool(np.allclose(weights @ value, output))
         True
     """
-    questions = () if type(ask) is tuple and not ask else _questions(ask)
+    names, parameters = ((), {}) if type(ask) is tuple and not ask else _asking.read(ask)
+    asks = bool(names or parameters)
     causal = _check.flag(_check.WHO, "causal", causal)
     if (
-        (not questions or kernel == "fused")
+        (not asks or kernel == "fused")
         and mask is bias is softcap is sinks is seed is None
         and (scale is None or (type(scale) is float and -math.inf < scale < math.inf))
         and type(similarity) is type(kernel) is str
@@ -136,21 +137,17 @@ def attention(
         mask=mask, causal=causal, bias=bias, scale=scale, similarity=similarity, softcap=softcap,
     )  # fmt: skip
     drop = Drop(float(dropout)) if dropout else None
-    questions = questions if sinks is None else ()  # sinks change the weights after the kernel
-    chosen = _kernels.choose(kernel, problem, values, drop, questions)
+    asked = tuple(_asking.named(problem, "attention", names, parameters).values()) if asks else ()
+    asked = asked if sinks is None else ()  # sinks change the weights after the kernel
+    chosen = _kernels.choose(kernel, problem, values, drop, bool(asked))
     problem = replace(problem, kernel="compiled" if chosen.name == "compiled" else kernel)
     seed = _seed(problem, seed) if dropout else None
-    output, logsumexp, answers = _kernels.run(chosen, problem, values, drop, seed, questions)
+    output, logsumexp, answers = _kernels.run(chosen, problem, values, drop, seed, asked)
     if sinks is not None:
         output, logsumexp, problem = _with_sinks(problem, output, logsumexp, sinks)
     output = problem.layout.to_caller(xp, output, (problem.layout.queries, xp.shape(value)[-1]))
     weights = AttentionWeights(problem, logsumexp, chosen.name, chosen.reason, answers)
     return Attention(xp.cast(output, xp.dtype_name(query)), weights)
-
-
-def _questions(names: Sequence[str]) -> tuple[Question, ...]:
-    _check.questions("attention", names, {}, STATISTICS, ())
-    return tuple(STATISTICS[name]() for name in names)
 
 
 def _at_once(query: Any, key: Any, value: Any, causal: bool, scale: float | None, kernel: str) -> Attention | None:

@@ -297,7 +297,7 @@ class AttentionWeights(Tensorlike):
         values = _check.multiplied(WHO, xp, values, self._problem.query.array, self._layout.keys, "S")
         operand = for_heads(xp, self._layout, values, keys=True)
         careful = self._problem.scores.mask is not None and self._problem.spoiled(operand)
-        [answer] = self._ask([Product(xp.shape(values)[-1], careful)], [operand])
+        answer = self._answer(Asked(Product(xp.shape(values)[-1], careful), (operand,)))
         return xp.cast(answer, xp.dtype_name(values))
 
     def relevance(self, value: Array, gradient: Array, above: Array) -> Array:
@@ -319,25 +319,26 @@ class AttentionWeights(Tensorlike):
         xp, place = self._xp, self._layout
         above = _check.multiplied(f"{WHO}.relevance", xp, above, self._problem.query.array, place.queries, "T")
         _check.pulled_back(f"{WHO}.relevance", xp, place, value, gradient)
-        extras = [
+        extras = (
             place.query(xp, xp.cast(gradient, self._problem.dtype)),
             place.key(xp, xp.cast(value, self._problem.dtype)),
             for_heads(xp, place, above, keys=False),
-        ]
-        return self._ask([GradientWeighted(xp.shape(above)[-1])], extras)[0]
+        )
+        return self._answer(Asked(GradientWeighted(xp.shape(above)[-1]), extras))
 
     # Questions.
 
-    def _ask(self, questions: list[Question], extras: list[Operand] | None = None) -> list[Any]:
-        unknown = [question for question in questions if question not in self._answers]
-        if not unknown:
-            return [self._answers[question] for question in questions]
-        asked = self._problem.ask(unknown, extras or [])
-        answers = {**self._answers, **dict(zip(unknown, asked, strict=True))}
-        return [answers[question] for question in questions]
+    def _ask(self, *asked: Asked) -> list[Any]:
+        unknown = [each for each in asked if each.question not in self._answers]
+        answers = self._answers
+        if unknown:
+            questions = [each.question for each in unknown]
+            found = self._problem.ask(questions, [extra for each in unknown for extra in each.extras])
+            answers = {**answers, **dict(zip(questions, found, strict=True))}
+        return [answers[each.question] for each in asked]
 
     def _answer(self, asked: Asked) -> Any:
-        return self._ask([asked.question], list(asked.extras))[0]
+        return self._ask(asked)[0]
 
     def entropy(self) -> Array:
         """-sum_j P_ij log P_ij of each query, in nats, `(..., H, T)`; 0 for one that may see no key."""
@@ -419,9 +420,7 @@ class AttentionWeights(Tensorlike):
             The answers by name.
         """
         asked = _asking.named(self._problem, WHO, questions, parameters)
-        extras = [extra for each in asked.values() for extra in each.extras]
-        answers = self._ask([each.question for each in asked.values()], extras)
-        return dict(zip(asked, answers, strict=True))
+        return dict(zip(asked, self._ask(*asked.values()), strict=True))
 
     def reduce(self, tile: Callable[[Array, Array, Array], Any], merge: Callable[[Any, Any], Any], initial: Any) -> Any:
         """Any other reduction: `merge(initial, tile(weights, queries, keys))` over all tiles, in no promised order.

@@ -13,6 +13,7 @@ from regard._check.asked import (
     no_truth_of_several,
     no_values,
     not_written,
+    pairs,
     pool,
     pulled_back,
     questions,
@@ -43,6 +44,6 @@ __all__ = [
     "WHO", "before", "bias", "boolean_mask", "buckets", "corner", "count", "dropout", "extent", "flag",
     "heads_of_values", "index", "kernel", "known_size", "layout", "leaf", "lengths", "lists", "max_distance",
     "most_bytes", "multiplied", "nearest", "no_name", "no_truth", "no_truth_of_several", "no_values", "not_a_bias",
-    "not_a_mask", "not_written", "number", "per_head", "pool", "positions", "prefix_length", "pulled_back",
+    "not_a_mask", "not_written", "number", "pairs", "per_head", "pool", "positions", "prefix_length", "pulled_back",
     "questions", "rectangles", "segments", "sets_of_keys", "similarity", "spelled", "types", "window_side",
 ]  # fmt: skip

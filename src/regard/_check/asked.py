@@ -166,6 +166,16 @@ def most_bytes(who: str, limit: Any) -> None:
         raise DtypeError(f"{who}: need max_bytes as a number of bytes; got {got}; use math.inf for no limit.")
 
 
+def pairs(who: str, pairs: Sequence[tuple]) -> None:
+    """Questions with their arguments, among names of others."""
+    for pair in pairs:
+        if len(pair) != 2 or not isinstance(pair[0], str):
+            raise DtypeError(
+                f"{who}: need a question with an argument as a pair, such as ('topk', 8) or ('pool', (64, 64)); "
+                f"got a tuple of {', '.join(type(each).__name__ for each in pair) or 'nothing'}."
+            )
+
+
 def questions(who: str, names: Sequence[str], parameters: Any, simple: Iterable[str], others: Sequence[str]) -> None:
     known = [*simple, *others]
     if isinstance(names, str) or not isinstance(names, Iterable):
@@ -178,7 +188,8 @@ def questions(who: str, names: Sequence[str], parameters: Any, simple: Iterable[
             )
     for name in names:
         if name in others:
-            raise UnsupportedError(f"{who}.ask: need {name} with its argument; got its name alone; write {name}=....")
+            written = f"('{name}', ...)" if who == "attention" else f"{name}=..."
+            raise UnsupportedError(f"{who}.ask: need {name} with its argument; got its name alone; write {written}.")
     for name in parameters:
         if name not in others:
             raise UnsupportedError(f"{who}.ask: need {name} by its name alone; got an argument; write {name!r}.")

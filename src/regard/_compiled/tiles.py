@@ -53,8 +53,8 @@ class Evaluator:
         own = self.scores.operands
         share = operands[own] if self.shared else None
         tile = tile_of(self.scores, operands, where, masked, room, share)
-        found = [] if self.attend is None else [tile.output(operands[-1]), tile.log_sum_exp()]
-        extras = iter(operands[own + self.shared :])
+        found = [] if self.attend is None else [tile.output(operands[own]), tile.log_sum_exp()]
+        extras = iter(operands[own + (self.attend is not None) + self.shared :])
         for question in self.questions:
             found += answers.KNOWN[type(question)](question, tile, [next(extras) for _ in range(question.extras)])
         return found

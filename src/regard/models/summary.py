@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from regard._asking import Asked
 from regard._backends import to_numpy
 from regard._indexing import for_heads
 from regard._questions import Distance, Entropy, Max, MaxScore, Neighbour, Product
@@ -107,9 +108,10 @@ def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: An
     xp = weights._xp
     indicators = np.stack(sets, -1).astype(weights._problem.dtype)[..., None, :, :]
     operand = for_heads(xp, weights._layout, xp.asarray(indicators, weights._problem.query.array), keys=True)
-    questions: list[Any] = [Entropy(), Max(), MaxScore(), Distance(), Neighbour(-1), Product(len(sets))]
+    asked = [Asked(question) for question in (Entropy(), Max(), MaxScore(), Distance(), Neighbour(-1))]
+    asked.append(Asked(Product(len(sets)), (operand,)))
     entropy, largest, score, distance, previous, masses = (
-        np.asarray(to_numpy(answer), np.float64) for answer in weights._ask(questions, [operand])
+        np.asarray(to_numpy(answer), np.float64) for answer in weights._ask(*asked)
     )
     mean = _mean_over(counted)
     return {
