@@ -188,6 +188,9 @@ def question_programs(length: int, width: int, dtype: str):
     def on_the_way():
         return regard.attention(query, key, value, ask=("entropy", "received", "max"))
 
+    def all_on_the_way():
+        return regard.attention(query, key, value, ask=("entropy", "received", ("topk", 8), ("pool", (64, 64))))
+
     def dense():
         weights = torch.softmax(query @ key.mT / width**0.5, -1)
         entropy = -(weights * torch.where(weights > 0, weights, 1).log()).sum(-1)
@@ -204,6 +207,7 @@ def question_programs(length: int, width: int, dtype: str):
         yield "4 questions", asked, dense if fits(query, 4) else None, "dense weights"
         yield "output+questions", asked, fused, "the output alone"
         yield "output+3 on the way", on_the_way, fused, "the output alone"
+        yield "output+4, top and map", all_on_the_way, fused, "the output alone"
         yield "window of 256", window, fused, "full fused"
 
 
@@ -323,7 +327,10 @@ def watching(extent: str) -> list[dict]:
 
 
 def questions(quick: bool) -> list[dict]:
-    lengths = {"4 questions": 4096, "output+questions": 8192, "output+3 on the way": 4096, "window of 256": 16384}
+    lengths = {
+        "4 questions": 4096, "output+questions": 8192, "output+3 on the way": 4096, "output+4, top and map": 4096,
+        "window of 256": 16384,
+    }  # fmt: skip
     return [
         compare("torch", what, length, 64, "float32", *those)
         for asked, full in lengths.items()

@@ -34,6 +34,7 @@ TARGETS = [
     ("torch", "4 questions", 4096, 3.0),
     ("torch", "output+questions", 8192, 0.4),
     ("torch", "output+3 on the way", 4096, 1 / 1.35),
+    ("torch", "output+4, top and map", 4096, 1 / 1.8),
     ("torch", "window of 256", 16384, 10.0),
     ("torch", "watch, 2 questions", 2048, 2.0),
     ("torch", "watch, recording", None, 0.95),
