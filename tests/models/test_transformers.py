@@ -125,16 +125,18 @@ def test_what_expects_tensors_gets_them():
     torch.testing.assert_close(ours[0][:, [3, 1]].dense(), theirs[0][:, [3, 1]], atol=2e-6, rtol=0)
 
 
-def test_a_mask_function_that_we_do_not_know_is_called():
+@pytest.mark.parametrize("kernel", ["auto", "compiled"])
+def test_a_mask_function_that_we_do_not_know_is_called(kernel):
     left_padding = torch.tensor([0, 2])
     chunked = transformers.masking_utils.chunked_causal_mask_function(4, left_padding)
     rule = regard.models.transformers.make_mask(2, 23, 23, mask_function=chunked)
     assert "called(chunked_overlay" in repr(rule)
     dense = transformers.masking_utils.sdpa_mask(2, 23, 23, mask_function=chunked, allow_is_causal_skip=False)
     array = torch.randn(2, 6, 23, 4)
-    weights = regard.attention(array, array, array, mask=rule).weights
+    weights = regard.attention(array, array, array, mask=rule, kernel=kernel).weights
     expected = regard.attention(array, array, array, mask=dense).weights
     torch.testing.assert_close(weights.dense(), expected.dense())
+    torch.testing.assert_close(weights.entropy(), expected.entropy())
 
 
 def test_word_timestamps_of_whisper_are_eagers():

@@ -329,9 +329,13 @@ class Called(_Seamless):
         return []
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array:
-        start, count = where.heads[0]
-        batch = torch.arange(start, start + count, device=where.keys.device).reshape(-1, 1, 1, 1, 1)
-        queries, keys = where.queries.long() + self.q_offset, where.keys.long() + self.kv_offset
+        queries, keys = (torch.as_tensor(places).long() for places in (where.queries, where.keys))
+        seen = self._seen(where.heads[0], queries + self.q_offset, keys + self.kv_offset)
+        return seen if torch.is_tensor(where.keys) else seen.numpy()
+
+    def _seen(self, examples: tuple[Any, Any], queries: Array, keys: Array) -> Array:
+        start, count = examples
+        batch = torch.arange(start, start + count, device=keys.device).reshape(-1, 1, 1, 1, 1)
         if not self.use_vmap:
             return self.function(batch, batch.new_zeros(()), queries, keys)
         with masking_utils.TransformGetItemToIndex():  # as transformers itself calls it
