@@ -65,6 +65,9 @@ ANSWERS = {
         lambda result, x: result.received(),
         lambda plain: plain.received(),
     ),
+    "max": (lambda out, weights, x: weights.max(), lambda result, x: result.max()),
+    "max-score": (lambda out, weights, x: weights.max_score(), lambda result, x: result.max_score()),
+    "distance": (lambda out, weights, x: weights.distance(), lambda result, x: result.distance()),
     "received-by-some": (lambda out, weights, x: weights.received([0, 2]), lambda result, x: result.received([0, 2])),
     "mass": (lambda out, weights, x: weights.mass([0, 2]), lambda result, x: result.mass([0, 2])),
     "product": (lambda out, weights, x: weights @ x["columns"], lambda result, x: result.times(x["columns"])),
@@ -77,9 +80,9 @@ ANSWERS = {
 }
 
 
-def ask_library(case, answers, arrays, backend):
+def ask_library(case, answers, arrays, backend, **options):
     """The library's answers, by name."""
-    keywords = dict(case.options)
+    keywords = {**case.options, **options}
     if case.mask is not None:
         keywords["mask"] = case.mask.for_library(regard.masks, backend.array)
     if "bias" in arrays:
@@ -156,7 +159,7 @@ def jax_gradients(case):
     return backend.jax.jit(backend.jax.grad(total))
 
 
-def library_gradients(backend, case, answers, dtype):
+def library_gradients(backend, case, answers, dtype, **options):
     """By argument, the gradient of the sum of some answers, each weighed with its numbers."""
     arrays = {name: backend.array(x, dtype) for name, x in arguments(case).items()}
     cotangents = {answer: backend.array(cotangent(case, answer), dtype) for answer in ANSWERS}
@@ -167,7 +170,7 @@ def library_gradients(backend, case, answers, dtype):
 
     def total(*given):
         given = dict(zip(arrays, given, strict=True))
-        return weighed(backend, ask_library(case, answers, given, backend), cotangents)
+        return weighed(backend, ask_library(case, answers, given, backend, **options), cotangents)
 
     return dict(zip(arrays, backend.gradients(total, *arrays.values()), strict=True))
 
@@ -195,37 +198,44 @@ def everywhere(names, *quick):
 def test_gradients_are_the_oracles_finite_differences(differentiable, case, answer):
     backend = differentiable
     with backend.scope("float64"):
-        found = library_gradients(backend, case, [answer], "float64")
-        for argument, (gradient, doubt) in truth(case, answer).items():
-            checks.assert_like(backend, found[argument], "float64", gradient.shape, argument)
-            off = np.abs(backend.numpy(found[argument]) - gradient).max()
-            assert off <= doubt + 64 * checks.epsilon("float64") * np.abs(gradient).max(), (
-                f"{answer} by {argument}: off by {off:.3g}, the finite differences by {doubt:.3g} at most"
-            )
+        assert_true(backend, case, answer, library_gradients(backend, case, [answer], "float64"))
+
+
+def assert_true(backend, case, answer, found):
+    """Gradients are as near to the finite differences as these are to the truth."""
+    for argument, (gradient, doubt) in truth(case, answer).items():
+        checks.assert_like(backend, found[argument], "float64", gradient.shape, argument)
+        off = np.abs(backend.numpy(found[argument]) - gradient).max()
+        assert off <= doubt + 64 * checks.epsilon("float64") * np.abs(gradient).max(), (
+            f"{answer} by {argument}: off by {off:.3g}, the finite differences by {doubt:.3g} at most"
+        )
 
 
 @pytest.mark.parametrize("answer", ["output", "entropy", "received"])
 @everywhere(["batch", "causal-empty-rows", "softcap", "bias", "sinks-bias"], "sinks-bias")
 def test_gradients_in_float32_are_as_good_as_plain_ones(differentiable, case, answer):
-    backend = differentiable
-    arrays = {k: backend.array(x, "float32") for k, x in arguments(case).items() if k not in ("columns", "rows")}
-    weigh = {answer: backend.array(cotangent(case, answer), "float32")}
+    assert_as_good(differentiable, case, answer, library_gradients(differentiable, case, [answer], "float32"))
+
+
+def assert_as_good(backend, case, answer, found, dtype="float32"):
+    """By the rule of `checks`, beside the gradients of the plain computation."""
+    arrays = {k: backend.array(x, dtype) for k, x in arguments(case).items() if k not in ("columns", "rows")}
+    weigh = {answer: backend.array(cotangent(case, answer), dtype)}
 
     def total(*given):
         given = dict(zip(arrays, given, strict=True))
         given = [given.get(name) for name in ("query", "key", "value", "bias", "sinks")]
-        plain = checks.Plain(backend, case, "float32", given)
+        plain = checks.Plain(backend, case, dtype, given)
         return weighed(backend, {answer: ANSWERS[answer][2](plain)}, weigh)
 
     plain = dict(zip(arrays, backend.gradients(total, *arrays.values()), strict=True))
-    found = library_gradients(backend, case, [answer], "float32")
     for argument in arrays:
         checks.assert_close(
             backend,
             found[argument],
             truth(case, answer)[argument][0],
             backend.numpy(plain[argument]),
-            dtype="float32",
+            dtype=dtype,
             largest_score=checks.largest_score(case),
             unit=1.0,
             what=f"{answer} by {argument}",

@@ -20,16 +20,16 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from regard.finetuning.check import check
-    from regard.finetuning.conduct import finetune
     from regard.finetuning.export import export
     from regard.finetuning.runs.run import evaluate, predict
+    from regard.finetuning.training.conduct import finetune
 
 # These stand on transformers, datasets and more (`pip install "regard[finetune]"`): imported when asked for.
 _FINE_TUNING = {
     "check": "check",
     "evaluate": "runs.run",
     "export": "export",
-    "finetune": "conduct",
+    "finetune": "training.conduct",
     "predict": "runs.run",
 }
 

@@ -232,6 +232,9 @@ class Attend:
     def operands(self) -> int:
         return self.scores.operands + (1 if self.drop is None else 2)
 
+    def differentiated(self) -> Attend:
+        return replace(self, in_verbs=True)
+
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> tuple[Array, Array]:
         scores = self.scores(xp, operands, where, masked)
         rest = None

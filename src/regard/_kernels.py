@@ -28,7 +28,7 @@ class Choice:
 def choose(asked: str, problem: Problem, value: Operand, drop: Any, asks: bool = False) -> Choice:
     """The kernel asked for; under "auto" the fused one wherever it can do what is asked, else the compiled pass.
 
-    Where questions are asked on the way, the compiled pass comes first.
+    Where questions are asked on the way, the compiled pass comes first, and gradients of all together are its own.
 
     Raises:
         UnsupportedError: The kernel asked for cannot do this.
@@ -43,7 +43,7 @@ def choose(asked: str, problem: Problem, value: Operand, drop: Any, asks: bool =
             f"attention: need a case that the fused kernel of {problem.xp.name} can do; got {obstacle}; "
             "use kernel='auto' or kernel='blockwise'."
         )
-    if asked == "fused" or (obstacle is None and (not asks or _differentiated(problem, value))):
+    if asked == "fused" or (obstacle is None and not asks):
         return Choice("fused", reason(asked, problem.xp))
     against = _compiled.obstacle(problem, value, drop) or _compiled.reluctance(problem)
     if against is None:
@@ -52,12 +52,6 @@ def choose(asked: str, problem: Problem, value: Operand, drop: Any, asks: bool =
         return Choice("fused", reason(asked, problem.xp))
     hint = f"; {against}" if against == _compiled.NOT_YET else ""
     return Choice("blockwise", f"not fused: {obstacle}{hint}")
-
-
-def _differentiated(problem: Problem, value: Operand) -> bool:
-    """Whether gradients are to come, of which the fused kernel's are the faster."""
-    operands = (problem.query, problem.key, value, *problem.leaves)
-    return any(problem.xp.has_gradient(operand.array) for operand in operands)
 
 
 def _compiled_choice(problem: Problem, value: Operand, drop: Any) -> Choice:

@@ -92,7 +92,8 @@ class Problem:
     ) -> tuple[Array, ...]:
         """Output `(*lead, R, T, 1, E)` and log-sum-exp in parts `(*lead, R, T, 1, 2)`, with gradients for all operands.
 
-        Behind them, without gradients, what comes of `questions` and their operands, for `known`.
+        Behind them what comes of `questions` and their operands, for `known`: without gradients, unless the kernel is
+        the compiled pass, whose gradients of all together take one pass.
         """
         sweep, operands = self._attending(value, drop, seed, _widest(questions))
         both, own = sweep, len(operands)
@@ -105,10 +106,17 @@ class Problem:
             both, operands = replace(sweep, function=function, outputs=outputs, operand_axes=axes), operands + beside
 
         def pull(arrays: Any, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
+            if self._connects and any(cotangent is not None for cotangent in cotangents[2:]):
+                return gradients(_in_verbs(both), arrays, wanted, cotangents)
             found = gradients(_in_verbs(sweep), arrays[:own], wanted[:own], cotangents[:2])
             return (*found, *(None for _ in arrays[own:]))
 
         return self.xp.differentiable(both, pull, tuple(operand.array for operand in operands))
+
+    @property
+    def _connects(self) -> bool:
+        """Whether what questions on the way come to has gradients by the way."""
+        return self.kernel == "compiled"
 
     def gradients(self, value: Operand, cotangents: Sequence[Any], wanted: Sequence[bool]) -> tuple:
         """What the cotangents of output and log-sum-exp give for query, key, value and the rules' arrays, by blocks."""
@@ -160,7 +168,9 @@ class Problem:
         return self._answers(questions, self.xp.differentiable(run, pull, arrays))
 
     def known(self, questions: Sequence[Question], extras: Sequence[Operand], results: Sequence[Array]) -> list[Any]:
-        """What is known to come of questions, as the caller counts axes, with the gradients that `ask` would give."""
+        """What came of questions on the way, as the caller counts axes, with the gradients that `ask` would give."""
+        if self._connects:
+            return self._answers(questions, results)
         run, pull, operands = self._asking(questions, extras)
         arrays = tuple(operand.array for operand in operands)
         return self._answers(questions, self.xp.tied(results, run, pull, arrays))
@@ -211,4 +221,5 @@ def _widest(questions: Sequence[Question]) -> int:
 
 def _in_verbs(sweep: Sweep) -> Sweep:
     """An attention to be differentiated."""
-    return replace(sweep, function=replace(sweep.function, in_verbs=True))  # type: ignore[type-var]
+    function: Any = sweep.function
+    return replace(sweep, function=function.differentiated())

@@ -85,11 +85,15 @@ def _answers(xp: Backend, questions: Sequence[Question], tile: Tile, extras: Ite
 class AttendAndAsk:
     """`Attend`, and questions about the same tile: one product and one softmax less than apart.
 
-    What the questions take follows the operands of the attention.
+    What the questions take follows the operands of the attention. Answers have no gradients, unless it is
+    differentiated.
     """
 
     attend: Attend
     questions: tuple[Question, ...]
+
+    def differentiated(self) -> AttendAndAsk:
+        return replace(self, attend=self.attend.differentiated())
 
     def __call__(self, xp: Backend, operands: Sequence[Array], where: Where, masked: bool) -> list[Array]:
         own, extras = operands[: self.attend.operands], iter(operands[self.attend.operands :])
@@ -98,7 +102,8 @@ class AttendAndAsk:
         largest, rest = tile.softmax.largest, tile.softmax.rest
         output = xp.where(rest[..., None] == -math.inf, 0.0, output)
         answers = _answers(xp, self.questions, tile, extras)
-        return [output, in_parts(xp, largest, rest), *(xp.stop_gradient(piece) for piece in answers)]
+        kept = answers if self.attend.in_verbs else (xp.stop_gradient(piece) for piece in answers)
+        return [output, in_parts(xp, largest, rest), *kept]
 
 
 def _by_query(layout: Layout, dtype: str, *features: int) -> Output:

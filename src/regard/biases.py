@@ -20,7 +20,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+
 from regard import _check
+from regard._backends import numpy
 from regard._backends.protocol import Array, Backend
 from regard._layout import Layout, Operand
 from regard._rules import Form, Where
@@ -79,6 +82,20 @@ class BiasForm(Form, Protocol):
 
     def added(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array: ...
 
+    def gradients(self, where: Where, leaves: Sequence[Any], of_tile: np.ndarray) -> list[np.ndarray]:
+        """Those of its arrays from that of a tile, of NumPy, before what is the same for several is summed."""
+
+
+def _by_distance(where: Where, of_tile: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of a tile `(..., t, s)` along its diagonals, and how far behind the query their keys are."""
+    *lead, rows, keys = of_tile.shape
+    # Of rows from below, each a place further to the right than the one before it, since a row is a number too short.
+    wide = np.zeros((*lead, rows, rows + keys), of_tile.dtype)
+    wide[..., :keys] = of_tile[..., ::-1, :]
+    sums = wide.reshape(*lead, -1)[..., :-rows].reshape(*lead, rows, rows + keys - 1).sum(-2)
+    lowest = where.keys[0, 0] - where.queries[-1, 0] - where.shift
+    return lowest + np.arange(rows + keys - 1, dtype=np.int32), sums
+
 
 @dataclass(frozen=True)
 class Values:
@@ -90,6 +107,9 @@ class Values:
 
     def added(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array:
         return leaves[0]
+
+    def gradients(self, where: Where, leaves: Sequence[Any], of_tile: np.ndarray) -> list[np.ndarray]:
+        return [of_tile]
 
     def __str__(self) -> str:
         return "array(...)"
@@ -107,6 +127,10 @@ class Alibi:
         slopes = leaves[0]
         distance = xp.abs(where.queries + where.shift - where.keys)
         return -slopes * xp.cast(distance, xp.dtype_name(slopes))
+
+    def gradients(self, where: Where, leaves: Sequence[Any], of_tile: np.ndarray) -> list[np.ndarray]:
+        distances, sums = _by_distance(where, of_tile)
+        return [-(sums @ np.abs(distances).astype(sums.dtype))[..., None, None]]
 
     def __str__(self) -> str:
         return "alibi(...)"
@@ -130,6 +154,12 @@ class Relative:
         sizes = xp.shape(table)[:-3]
         flat = xp.reshape(table, (*sizes, xp.shape(table)[-1]))
         return xp.take(flat, buckets, len(sizes))
+
+    def gradients(self, where: Where, leaves: Sequence[Any], of_tile: np.ndarray) -> list[np.ndarray]:
+        distances, sums = _by_distance(where, of_tile)
+        [table] = leaves
+        buckets = self._bucket(numpy, distances, table.shape[-1], table)
+        return [numpy.segment_sum(sums, buckets, table.shape[-1], -1)[..., None, None, :]]
 
     def _bucket(self, xp: Backend, distance: Array, buckets: int, table: Array) -> Array:
         """T5's bucket of each distance (positions, key minus query)."""
@@ -167,6 +197,10 @@ class Sum:
     def added(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array:
         first, second = leaves[: self.first.leaves], leaves[self.first.leaves :]
         return self.first.added(xp, where, first) + self.second.added(xp, where, second)
+
+    def gradients(self, where: Where, leaves: Sequence[Any], of_tile: np.ndarray) -> list[np.ndarray]:
+        first, second = leaves[: self.first.leaves], leaves[self.first.leaves :]
+        return self.first.gradients(where, first, of_tile) + self.second.gradients(where, second, of_tile)
 
     def __str__(self) -> str:
         return f"{self.first} + {self.second}"

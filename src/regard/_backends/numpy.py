@@ -246,7 +246,9 @@ def from_memory(array: Any) -> Any:
     return array
 
 
-def into(left: Any, right: Any, result: Any) -> None:
+def into(left: Any, right: Any, result: Any, add: bool = False) -> None:
+    if add:
+        raise NotImplementedError("NumPy has no gradients")
     np.matmul(left, right, out=result)
 
 

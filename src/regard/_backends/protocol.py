@@ -108,7 +108,8 @@ class InMemory(Backend, Protocol):
     """What a framework offers beside, whose arrays lie in a processor's own memory; for the compiled pass."""
 
     def from_memory(self, array: Any) -> Array: ...  # an array of NumPy as one of the framework, without a copy
-    def into(self, left: Any, right: Any, result: Any) -> None: ...  # a product of arrays of NumPy, in one thread
+    # A product of arrays of NumPy, in one thread; to be added, also where one result is for several of them.
+    def into(self, left: Any, right: Any, result: Any, add: bool = False) -> None: ...
     def threads(self) -> int: ...  # how many there may be
     def one_thread_each(
         self,

@@ -371,12 +371,15 @@ def from_memory(array: Any) -> Any:
     return torch.from_numpy(array)
 
 
-def into(left: Any, right: Any, result: Any) -> None:
+def into(left: Any, right: Any, result: Any, add: bool = False) -> None:
     """One by one: PyTorch's product of several makes what is expanded whole, and copies its result."""
     one, two, product = (torch.from_numpy(array) for array in (left, right, result))
-    two = two.expand(*product.shape[:-2], *two.shape[-2:])
-    for index in np.ndindex(*product.shape[:-2]):
-        torch.mm(one[index], two[index], out=product[index])
+    two, product = (array.expand(*one.shape[:-2], *array.shape[-2:]) for array in (two, product))
+    for index in np.ndindex(*one.shape[:-2]):
+        if add:
+            torch.addmm(product[index], one[index], two[index], out=product[index])
+        else:
+            torch.mm(one[index], two[index], out=product[index])
 
 
 def threads() -> int:

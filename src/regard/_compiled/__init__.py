@@ -9,7 +9,8 @@ The contract:
 - `compile()` compiles the loops, once on a machine. A library call compiles only what `kernel="compiled"` asks for.
 
 `units` cuts a sweep into pieces of work, `threads` shares them out, `tiles` evaluates a block by the `loops`, `answers`
-has the questions, and `store` knows what is compiled. Only `loops`, and what imports them, import Numba.
+has the questions, `gradients` a block's gradients, and `store` knows what is compiled. Only `loops`, and what imports
+them, import Numba.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from regard._backends.protocol import Array
+from regard._blockwise import Pullback
 from regard._compiled import store
 from regard._compiled.store import compile
 
@@ -42,9 +44,10 @@ def run(sweep: Any, operands: Sequence[Array]) -> tuple[Array, ...] | None:
     arrays = [xp.concrete(operand) for operand in operands]
     if any(array is None for array in arrays):
         return None
-    from regard._compiled import tiles
+    from regard._compiled import gradients, tiles
 
-    evaluate = tiles.evaluator(sweep.function)
+    differentiates = isinstance(sweep.function, Pullback)
+    evaluate = (gradients if differentiates else tiles).evaluator(sweep.function)
     if evaluate is None:
         return None
     return tuple(xp.from_memory(result) for result in tiles.swept(sweep, evaluate, arrays))

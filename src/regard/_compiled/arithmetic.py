@@ -28,6 +28,11 @@ _SIGNLESS, _SIGNLESS_64 = INT(0x7FFFFFFF), LONG(0x7FFFFFFFFFFFFFFF)
 SMALLEST, SMALLEST_64 = FLOAT(-87.0), -708.0  # below it exp is taken for 0
 
 
+def smallest(dtype):
+    """The logarithm of the smallest number that `exponential` gives."""
+    return SMALLEST if dtype == np.float32 else SMALLEST_64
+
+
 @njit(fastmath={"contract"})
 def _exp_32(x):
     """exp(x) for x from SMALLEST to 0; NaN of NaN."""

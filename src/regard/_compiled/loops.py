@@ -62,6 +62,86 @@ def _largest_of(row):
 
 
 @loop
+def gradient(tile, cotangent, given, left, right, rows, own, smallest, factor, mean):
+    """Scores S become exp(S - m), and what is known of the gradient of weights that of scores.
+
+    With p the weights and x = S - m, g_ij = cotangent_ij (if it is given) + sum_r left_ri right_rj + rows[1] x_ij
+    + rows[2] |own_i - j|; the gradient is p (g - sum_j p g + rows[0]). At the largest, g has rows[3] more, the gradient
+    rows[4], in equal parts where several are. Shapes: `left (r, L, t)`, `right (r, L, s)`, `rows (5, L, t)`. 1 over
+    the sum of exp(S - m) goes to `factor`, sum_j p g to `mean`, both `(L, t)`, and 0 in a row of which all is -inf.
+    """
+    leads, height, width = tile.shape
+    zero = tile.dtype.type(0)
+    for lead in range(leads):
+        for i in range(height):
+            row, g = tile[lead, i], cotangent[lead, i]
+            if not given:
+                g[:] = 0
+            for r in range(left.shape[0]):
+                _add_product(g, left[r, lead, i], right[r, lead])
+            if rows[2, lead, i] != 0:
+                _add_distance(g, rows[2, lead, i], np.int32(own[i]))
+            best = _largest_of(row)
+            total, found = _with_exponentials(row, g, zero if best == -np.inf else best, rows[1, lead, i], smallest)
+            if total == 0:
+                g[:] = 0
+                factor[lead, i], mean[lead, i] = zero, zero
+                continue
+            factor[lead, i], mean[lead, i] = 1 / total, (found + rows[3, lead, i]) / total
+            scale, less = factor[lead, i], mean[lead, i] - rows[0, lead, i]
+            for j in range(width):
+                g[j] = scale * row[j] * (g[j] - less)
+            most = scale * rows[3, lead, i] + rows[4, lead, i]
+            if most != 0:
+                _add_to_largest(row, g, most)
+
+
+@loop
+def _add_product(g, a, b):
+    for j in range(g.shape[0]):
+        g[j] += a * b[j]
+
+
+@loop
+def _add_distance(g, a, place):
+    for j in range(g.shape[0]):
+        g[j] += a * abs(np.int32(place - np.int32(j)))
+
+
+@loop
+def _with_exponentials(row, g, m, factor, smallest):
+    """A row S becomes e = exp(S - m), and g has factor (S - m) more; the sums of e and of e g."""
+    zero = row.dtype.type(0)
+    total, found = 0.0, 0.0
+    for start in range(0, row.shape[0], PIECE):
+        part, beside = row[start : start + PIECE], g[start : start + PIECE]
+        e_here, eg_here = zero, zero
+        for j in range(part.shape[0]):
+            x = part[j] - m
+            y = smallest if x < smallest else x
+            e = exponential(y)
+            e = zero if x < smallest else e
+            full = beside[j] + factor * y
+            part[j], beside[j] = e, full
+            e_here += e
+            eg_here += e * full
+        total += e_here
+        found += eg_here
+    return total, found
+
+
+@loop
+def _add_to_largest(row, g, most):
+    """Adds a number to g in equal parts, where exp(S - m) is 1."""
+    count = 0
+    for j in range(row.shape[0]):
+        count += row[j] >= 1
+    for j in range(row.shape[0]):
+        if row[j] >= 1:
+            g[j] += most / count
+
+
+@loop
 def column_sums(tile, factor, sums):
     """sum_i factor_i tile_ij, `(L, s)`."""
     leads, rows, width = tile.shape
@@ -204,13 +284,18 @@ def rectangle_maxima(tile, factor, of_row, edges, maxima):
                     into[column] = here
 
 
+PLACES = np.zeros(2, np.int32)
+
+
 def warm(dtype):
     """Compiles all loops for a type, or loads them."""
     tile, rows, smallest = np.zeros((1, 2, 3), dtype), np.ones((1, 2), dtype), dtype.type(-80)
     softmax(tile, smallest, rows.copy(), rows.copy(), rows.copy())
+    several = np.zeros((5, 1, 2), dtype)
+    gradient(tile, tile.copy(), True, several, np.zeros((5, 1, 3), dtype), several, PLACES, smallest, rows, rows.copy())
     column_sums(tile, rows, np.zeros((1, 3), dtype))
     first_largest(tile, np.zeros((1, 2), np.int32))
-    distances(tile, rows, np.zeros(2, np.int32), rows.copy())
+    distances(tile, rows, PLACES, rows.copy())
     largest(tile, rows, np.zeros((1, 2, 2), dtype), np.zeros((1, 2, 2), np.int32))
     for rectangles in (rectangle_sums, rectangle_maxima):
-        rectangles(tile, rows, np.zeros(2, np.int32), np.array([0, 2, 3], np.int32), np.zeros((1, 1, 2), dtype))
+        rectangles(tile, rows, PLACES, np.array([0, 2, 3], np.int32), np.zeros((1, 1, 2), dtype))

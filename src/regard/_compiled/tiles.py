@@ -15,7 +15,7 @@ from regard._compiled import answers, arithmetic, loops, threads, units
 from regard._questions import Ask, AttendAndAsk
 from regard._rules import Where
 
-Product = Callable[[np.ndarray, np.ndarray, np.ndarray], None]  # a matrix product into its third argument
+Product = Callable[..., None]  # a matrix product into its third argument, see `InMemory.into`
 
 
 @dataclass
@@ -81,29 +81,22 @@ def evaluator(function: Any) -> Any:
 def swept(sweep: Any, evaluate: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The results of a sweep over all its blocks."""
     arrays = [_ready(array) for array in arrays]
-    outputs = sweep.outputs
-    results = [
-        np.full(each.shape, each.before, each.dtype_name)
-        if units.summed(each)
-        else np.empty(each.shape, each.dtype_name)
-        for each in outputs
-    ]
+    results = units.Results(sweep.outputs, sweep.grid)
 
     def work(unit: units.Unit) -> None:
         room = Room(sweep.xp.into, Memory())
         given = units.Along(units.leading(arrays, sweep.operand_axes, unit.blocks[0]), sweep.operand_axes)
-        targets = units.Along(unit.targets, [output.axes for output in outputs])
+        targets = results.targets(unit)
+        there = units.Along(targets, [output.axes for output in sweep.outputs])
         with verbs.quiet():
             for block in unit.blocks:
                 where = block.where(verbs, arrays[0], sweep.grid.shift)
                 pieces = evaluate(given.cut(block), where, block.masked, room)
-                units.put(outputs, targets.cut(block), pieces)
+                units.put(sweep.outputs, there.cut(block), pieces)
+        results.add(unit, targets)
 
-    found = units.units(sweep.grid, outputs, results)
-    threads.each(sweep.xp, work, found)
-    for unit in found:
-        units.gather(outputs, results, unit)
-    return results
+    threads.each(sweep.xp, work, units.units(sweep.grid, arrays[0].itemsize))
+    return results.arrays
 
 
 def _ready(array: np.ndarray) -> np.ndarray:
@@ -160,12 +153,11 @@ def tile_of(
     scores: Scores, operands: Sequence[np.ndarray], where: Where, masked: bool, room: Room, share: np.ndarray | None
 ) -> Tile:
     """The softmax of a block's scores."""
-    found = _scores(scores, operands, where, masked, room)
+    found, _ = scores_of(scores, operands, where, masked, room)
     *lead, rows, keys = found.shape
     largest, total, moment = (np.empty((*lead, rows, 1), found.dtype) for _ in range(3))
     flat = [array.reshape(-1, rows) for array in (largest, total, moment)]
-    smallest = arithmetic.SMALLEST if found.dtype == np.float32 else arithmetic.SMALLEST_64
-    loops.softmax(found.reshape(-1, rows, keys), smallest, *flat)
+    loops.softmax(found.reshape(-1, rows, keys), arithmetic.smallest(found.dtype), *flat)
     empty = total == 0
     total = np.where(empty, 1, total)
     log_sum = np.where(empty, -math.inf, np.log(total))
@@ -175,22 +167,27 @@ def tile_of(
     return Tile(found, largest, empty, factor, log_sum, moment, share, where, room)
 
 
-def _scores(scores: Scores, operands: Sequence[np.ndarray], where: Where, masked: bool, room: Room) -> np.ndarray:
-    """`Scores`, in memory that is used again."""
+def scores_of(
+    scores: Scores, operands: Sequence[np.ndarray], where: Where, masked: bool, room: Room, bend: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`Scores`, in memory that is used again; with `bend` beside them the derivative of softcap, where there is one."""
     query, key, *leaves = operands[: scores.operands]
     *lead, repeats, rows, _, width = query.shape
     *key_lead, _, _, keys, _ = key.shape
     left = (query * query.dtype.type(scores.scale)).reshape(*lead, repeats * rows, width)
     into = room.memory.take("scores", (*lead, repeats * rows, keys), query.dtype)
     room.matmul(left, key.reshape(*key_lead, keys, width).swapaxes(-1, -2), into)
-    found = into.reshape(*lead, repeats, rows, keys)
+    found, bent = into.reshape(*lead, repeats, rows, keys), None
     if scores.softcap is not None:
         np.divide(found, scores.softcap, out=found)
         np.tanh(found, out=found)
+        if bend:
+            bent = np.multiply(found, found, out=room.memory.take("bend", found.shape, found.dtype))
+            np.subtract(1, bent, out=bent)
         np.multiply(found, scores.softcap, out=found)
     if scores.bias is not None:
         np.add(found, scores.bias.added(verbs, where, leaves[: scores.bias.leaves]), out=found, casting="same_kind")
     visible = scores.visible(verbs, leaves, where) if masked else None
     if visible is not None:
         np.copyto(found, -math.inf, where=~visible)
-    return found
+    return found, bent

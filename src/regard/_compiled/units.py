@@ -1,16 +1,18 @@
 """A sweep cut into units of work: each some leading indices and consecutive rows, block after block in one thread.
 
-What varies along keys alone is summed over rows. A unit that has all rows of its leading indices adds to the result
-itself; one that shares them with others has sums of its own, which are added in order in the end. So results do not
-depend on which thread was faster, nor on how many there are.
+What varies along keys alone is summed over rows, and gradients of what several heads share over heads. A unit that has
+all that is summed adds to the result itself; one that shares it with others has sums of its own, which are added in the
+order of the units as they come. So results do not depend on which thread was faster, nor on how many there are.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,16 +28,16 @@ MUCH = 1 << 19  # scores
 
 @dataclass
 class Unit:
-    """Blocks of the same leading indices, and the arrays that their results go to, one for each output."""
+    """Blocks of the same leading indices."""
 
     blocks: list[Block]
-    targets: list[np.ndarray]
     shared: bool  # whether other units have rows of the same leading indices
+    number: int
 
 
-def units(grid: Any, outputs: Sequence[Output], results: Sequence[np.ndarray]) -> list[Unit]:
+def units(grid: Any, itemsize: int) -> list[Unit]:
     """The units of a sweep."""
-    budget = TILE // results[0].itemsize
+    budget = TILE // itemsize
     much = sum(math.prod(block.sizes) for block in grid.blocks) > MUCH
     pieces = [
         piece
@@ -43,13 +45,11 @@ def units(grid: Any, outputs: Sequence[Output], results: Sequence[np.ndarray]) -
         for piece in _by_lead(list(blocks), budget, PARTS if much else 1)
     ]
     parts = -(-PARTS // len(pieces)) if much else 1
-    found = []
+    found: list[Unit] = []
     for blocks in pieces:
-        rows = [row for block in blocks for row in _by_rows(block, budget)]
-        several = _split(rows, parts)
+        several = _split([row for block in blocks for row in _by_rows(block, budget)], parts)
         for some in several:
-            targets = [_target(*both, some[0], len(several) > 1) for both in zip(outputs, results, strict=True)]
-            found.append(Unit(some, targets, len(several) > 1))
+            found.append(Unit(some, len(several) > 1, len(found)))
     return found
 
 
@@ -99,13 +99,6 @@ def _split(blocks: list[Block], parts: int) -> list[list[Block]]:
     return [blocks[start:stop] for start, stop in itertools.pairwise(edges)]
 
 
-def _target(output: Output, result: np.ndarray, block: Block, shared: bool) -> np.ndarray:
-    """The part of a result with the leading indices of a block; where it is shared, as large an array of its own."""
-    lead = len(block.starts) - 3
-    part = result[block.index((*output.axes[:lead], False, False, False))]
-    return np.full_like(part, output.before) if shared and summed(output) else part
-
-
 def summed(output: Output) -> bool:
     """Whether rows are put together in an output, by sum or maximum."""
     return not output.axes[-2]
@@ -141,19 +134,60 @@ def leading(arrays: Sequence[np.ndarray], axes: Sequence[tuple[bool, ...]], bloc
     return [array[block.index((*along[:lead], False, False, False))] for array, along in zip(arrays, axes, strict=True)]
 
 
-def put(outputs: Sequence[Output], there: Sequence[np.ndarray], pieces: Sequence[np.ndarray]) -> None:
-    """Puts the results of a block where they belong."""
+def put(outputs: Sequence[Output], there: Sequence[np.ndarray], pieces: Sequence[Any]) -> None:
+    """Puts the results of a block where they belong; what is no array knows how it gets there."""
     for output, place, piece in zip(outputs, there, pieces, strict=True):
-        if not summed(output):
+        if not isinstance(piece, np.ndarray):
+            piece.add_to(place)
+        elif not summed(output):
             place[...] = piece
         else:
             merge(output, place, piece)
 
 
-def gather(outputs: Sequence[Output], results: Sequence[np.ndarray], unit: Unit) -> None:
-    """Adds the sums of a unit that shares its leading indices to the results."""
-    lead = len(unit.blocks[0].starts) - 3
-    for output, result, target in zip(outputs, results, unit.targets, strict=True):
-        if unit.shared and summed(output):
-            there = result[unit.blocks[0].index((*output.axes[:lead], False, False, False))]
-            merge(output, there, target)
+class Results:
+    """What comes out of a sweep, and the sums of units that are yet to be added."""
+
+    def __init__(self, outputs: Sequence[Output], grid: Any) -> None:
+        self._outputs = outputs
+        self._lead = [spans[-1][0] + spans[-1][1] for spans in grid.lead_spans]
+        self.arrays = [self._empty(output) for output in outputs]
+        self._waiting: dict[int, tuple[Unit, list[np.ndarray]]] = {}
+        self._next = 0
+        self._adding = threading.Lock()
+
+    def _empty(self, output: Output) -> np.ndarray:
+        """Memory for a result; what each unit writes its own part of may hold anything."""
+        parted = output.axes[-2] and not output.axes[-1] and not self._meet(output, [1] * len(self._lead))
+        whole = np.empty if parted else partial(np.full, fill_value=output.before)
+        return whole(output.shape, dtype=output.dtype_name)
+
+    def _meet(self, output: Output, sizes: Sequence[int]) -> bool:
+        """Whether parts of an output with so many leading indices are to be put together."""
+        each = zip(output.axes, sizes, self._lead, strict=False)
+        return any(not varies and size < total for varies, size, total in each)
+
+    def _own(self, output: Output, unit: Unit) -> bool:
+        """Whether a unit has an array of its own for an output."""
+        return (unit.shared and summed(output)) or self._meet(output, unit.blocks[0].sizes)
+
+    def targets(self, unit: Unit) -> list[np.ndarray]:
+        """The parts of the results with the leading indices of a unit, or as large arrays of its own."""
+        found = []
+        for output, part in zip(self._outputs, self._parts(unit), strict=True):
+            found.append(np.full_like(part, output.before) if self._own(output, unit) else part)
+        return found
+
+    def _parts(self, unit: Unit) -> list[np.ndarray]:
+        return leading(self.arrays, [output.axes for output in self._outputs], unit.blocks[0])
+
+    def add(self, unit: Unit, targets: list[np.ndarray]) -> None:
+        """Adds what a unit has of its own, when all units before it have come."""
+        with self._adding:
+            self._waiting[unit.number] = unit, targets
+            while self._next in self._waiting:
+                each, own = self._waiting.pop(self._next)
+                for output, part, target in zip(self._outputs, self._parts(each), own, strict=True):
+                    if self._own(output, each):
+                        merge(output, part, target)
+                self._next += 1
