@@ -6,7 +6,7 @@ import fnmatch
 import numbers
 import re
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from regard.errors import DtypeError, OutOfRangeError, UnsupportedError
 from regard.models.seen import Seen
@@ -41,6 +41,41 @@ def compiled(what: str) -> UnsupportedError:
         f"watch: need the model as it was before torch.compile, torch.jit or the like; got {what}; watch the model "
         "that was compiled, and call that."
     )
+
+
+class Recorder(Protocol):
+    """What a library's module owes to `watch`: a class of this kind, and `is_model(value)`, which knows its models.
+
+    `recorder(model, layers, heads, values)` records one `with`. It finds the place where the library hands on query
+    and key, asks `layers.runs(name)` for each, and appends to its `seen` what `regard.attention.make_problem` makes of
+    query, key, mask, bias and scale. Of it this is promised, for each of which `tests/models/contract.py` has a test
+    that all adapters pass:
+
+    - The model answers the same to the bit, watched or not.
+    - `seen` has an entry for each attention, in call order, by the name of the module that it belongs to.
+    - Weights are `(B, H, T, S)`: the model's own, with its masks, biases and scale, before dropout.
+    - What is kept is query, key and masks: of twice the length it is twice as much, and the weights are not in
+      it.
+    - `layers` and `heads` choose, by number, from the end too, by name and by pattern; what did not run is
+      refused.
+    - A `with` in which no attention was seen ends with an UnsupportedError.
+    - What ran as attention and could not be seen is named in `seen.unseen`.
+    - After a `with`, whatever happened inside, nothing of the model is replaced, hooked or added.
+    - Each `with` has a `Seen` of its own, also one inside the other.
+    - A `with` sees what its own thread runs, and no other.
+    - With `values=True`, `relevance` answers by the gradients of a backward pass; without one, it says so.
+    """
+
+    seen: Seen
+
+    def start(self) -> Seen:
+        """Begin, and return what is filled."""
+
+    def stop(self) -> None:
+        """End, whatever happened inside."""
+
+    def check(self) -> None:
+        """Behind a `with` without an error: raise if nothing was seen, or a layer that was asked for did not run."""
 
 
 class Layers:

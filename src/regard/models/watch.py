@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from regard.errors import DtypeError
-from regard.models.recording import Layers, compiled, listed
+from regard.models.recording import Layers, Recorder, compiled, listed
 from regard.models.seen import Seen
 
 
@@ -97,10 +97,10 @@ class _Running(threading.local):
     """The recorders of each `with` that this thread is inside of, the innermost last."""
 
     def __init__(self) -> None:
-        self.recorders: list[Any] = []
+        self.recorders: list[Recorder] = []
 
 
-def _recorder(model: Any) -> Callable[..., Any]:
+def _recorder(model: Any) -> Callable[..., Recorder]:
     """What records a model of this framework."""
     if "keras" in sys.modules:  # before PyTorch, whose modules Keras' layers are on its PyTorch backend
         from regard.models import keras
