@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from test_architecture import SOURCE, files, imports_of, layer_of  # noqa: E402
 
 PICTURE = ROOT / "docs" / "images" / "imports.svg"
-CORE = {8: "attention, weights, masks, biases", 9: "inner modules"}  # layers of single files
+CORE = {9: "attention, weights, masks, biases", 10: "inner modules"}  # layers of single files
 SIDE, LEFT, TOP = 34, 256, 168
 STYLE = """\
 text { font: 14px sans-serif; fill: #222 } .paper { fill: #fff } .own { fill: #e3e3e3 } .line { stroke: #ddd }

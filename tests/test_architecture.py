@@ -15,6 +15,7 @@ LAYERS = [
     ("regard", "regard.__main__"),
     ("regard.cli",),
     ("regard.commands",),
+    ("regard.exploring",),
     ("regard.finetuning", "regard.finetune"),
     ("regard.inspection",),
     ("regard.looking",),
@@ -27,20 +28,20 @@ LAYERS = [
 ]
 # Modules beside those of the plan, by the layer that they belong to.
 BESIDE = {
-    "regard._questions": 9,
-    "regard._indexing": 9,
-    "regard._problem": 9,
-    "regard._kernels": 9,
-    "regard._rules": 9,
-    "regard._layout": 9,
-    "regard._tensors": 9,
-    "regard._asking": 9,
-    "regard._tiles": 9,
-    "regard._transposed": 9,
-    "regard._digits": 9,
-    "regard._escapes": 9,
-    "regard._files": 9,
-    "regard._compiled": 9,
+    "regard._questions": 10,
+    "regard._indexing": 10,
+    "regard._problem": 10,
+    "regard._kernels": 10,
+    "regard._rules": 10,
+    "regard._layout": 10,
+    "regard._tensors": 10,
+    "regard._asking": 10,
+    "regard._tiles": 10,
+    "regard._transposed": 10,
+    "regard._digits": 10,
+    "regard._escapes": 10,
+    "regard._files": 10,
+    "regard._compiled": 10,
 }
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
 FRAMEWORKS = {

@@ -19,18 +19,20 @@ from regard.weights import AttentionWeights
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from regard.exploring.explore import explore
     from regard.finetuning.check import check
     from regard.finetuning.export import export
     from regard.finetuning.runs.run import evaluate, predict
     from regard.finetuning.training.conduct import finetune
 
-# These stand on transformers, datasets and more (`pip install "regard[finetune]"`): imported when asked for.
-_FINE_TUNING = {
-    "check": "check",
-    "evaluate": "runs.run",
-    "export": "export",
-    "finetune": "training.conduct",
-    "predict": "runs.run",
+# These stand on other packages (`pip install "regard[finetune]"`, `regard[explore]`): imported when asked for.
+_LATER = {
+    "check": "finetuning.check",
+    "evaluate": "finetuning.runs.run",
+    "explore": "exploring.explore",
+    "export": "finetuning.export",
+    "finetune": "finetuning.training.conduct",
+    "predict": "finetuning.runs.run",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "compile",
     "errors",
     "evaluate",
+    "explore",
     "export",
     "finetune",
     "masks",
@@ -53,10 +56,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _FINE_TUNING:
+    if name not in _LATER:
         raise AttributeError(f"module 'regard' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"regard.finetuning.{_FINE_TUNING[name]}"), name)
+    return getattr(importlib.import_module(f"regard.{_LATER[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_FINE_TUNING]
+    return [*globals(), *_LATER]

@@ -46,11 +46,12 @@ def compile() -> None:
     """
     if not installed():
         raise UnsupportedError("compile: need Numba; got none; pip install 'regard[fast]'.")
-    from regard._compiled import loops
+    from regard._compiled import lines, loops
 
     for dtype in TYPES:
         if not ready(dtype):
             loops.warm(np.dtype(dtype))
+            lines.warm(np.dtype(dtype))
             _loaded.add(dtype)
             _remember(_mark(dtype))
 

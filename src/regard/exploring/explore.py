@@ -1,0 +1,85 @@
+"""`regard.explore`: a page of attention maps on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+import webbrowser
+from collections.abc import Sequence
+from typing import Any
+
+from regard.exploring.atlas import Atlas
+from regard.exploring.views import View, view_of
+
+
+class Explorer:
+    """A page that is served until it is closed.
+
+    Attributes:
+        address: where the page is, with its secret: whoever knows it, on this machine, sees the page.
+        atlas: the maps.
+    """
+
+    def __init__(self, views: Sequence[View], port: int = 0) -> None:
+        from regard.exploring.server import Server
+
+        self.atlas = Atlas(views)
+        self._server = Server(self.atlas, port)
+        self.address = self._server.address
+
+    def wait(self) -> None:
+        """Until somebody presses Ctrl-C."""
+        self._server.wait()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.close()
+
+    def __enter__(self) -> Explorer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Explorer({self.address})"
+
+
+def explore(
+    given: Any, tokens: Sequence[str] | None = None, *, against: Any = None, example: int = 0, title: str = "",
+    port: int = 0, browser: bool | None = None,
+) -> Explorer:  # fmt: skip
+    """Open a page on which every map of attention can be zoomed into, up to each weight.
+
+    Args:
+        given: Weights `(..., H, T, S)`; what `regard.watch` saw; or a model's `outputs.attentions`.
+        tokens: One for each key, where queries are as many for each of them too.
+        against: The same of another model, or of the same, for the same tokens.
+        example: Of a batch.
+        title: What the page calls it.
+        port: Default one that is free.
+        browser: Whether to open a browser; default where there is a display.
+
+    Returns:
+        An `Explorer`: its `address`, `wait()` and `close()`.
+
+    Raises:
+        UnsupportedError: No weights.
+        ShapeError: Tokens of another number than keys.
+        ConfigError: The port is in use.
+    """
+    views = [view_of(given, tokens, example, title)]
+    if against is not None:
+        views.append(view_of(against, tokens, example, f"{title} (against)".strip()))
+    explorer = Explorer(views, port)
+    show(explorer.address, browser)
+    return explorer
+
+
+def show(address: str, browser: bool | None) -> bool:
+    """Open the page in a browser where there is a display; return whether it was."""
+    if browser is None:
+        browser = sys.platform in ("darwin", "win32") or bool(
+            os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+        )
+    return browser and webbrowser.open(address)

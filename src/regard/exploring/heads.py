@@ -1,0 +1,117 @@
+"""One head's attention with NumPy's arrays, whatever framework it came from: which of its weights may be seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from regard import _plan
+from regard._backends import numpy as verbs
+from regard._backends import to_numpy
+from regard._blockwise import Block, in_parts, weights_of
+from regard._compiled import store
+from regard._compiled.units import Along
+from regard._layout import Operand
+from regard._problem import Problem
+from regard._questions import Entropy, Tile
+from regard.weights import AttentionWeights
+
+
+class Head:
+    """The rows of one head, `(T, S)`: of query, key and rules in the type that is computed in."""
+
+    def __init__(self, weights: AttentionWeights) -> None:
+        """Of weights `(T, S)`."""
+        self.problem = in_numpy(weights._problem)
+        self.queries, self.keys = self.problem.layout.queries, self.problem.layout.keys
+        # Rules of models write "not seen" as the lowest number of their type, to which a score is added.
+        given = self.problem.given
+        self.lowest = 0.9 * float(np.finfo("float16" if given == "float16" else "float32").min)
+
+    @property
+    def dtype(self) -> Any:
+        return np.dtype(self.problem.dtype)
+
+    @property
+    def compiled(self) -> bool:
+        return store.installed() and store.ready(self.problem.dtype)
+
+    def limits(self, start: int, size: int) -> _plan.Rows:
+        """Which keys some rows may see at most, and whether a mask is within."""
+        return _plan._seen(self.problem.layout, start, size, self.problem.scores.mask, self._known, 1)
+
+    @cached_property
+    def _known(self) -> list:
+        leaves = self.problem.mask_leaves
+        return _plan._shares(leaves, [leaf.array for leaf in leaves], ((0, 1),))
+
+    @cached_property
+    def _along(self) -> Along:
+        operands = self.problem.operands
+        return Along([each.array for each in operands], [each.axes for each in operands])
+
+    def scores(self, rows: range, keys: range) -> tuple[np.ndarray, Any]:
+        """Scores `(t, s)`, -inf where a mask is, and where they lie."""
+        block = Block((0, 0, rows.start, keys.start), (1, 1, len(rows), len(keys)), True)
+        given = self._along.cut(block)
+        where = block.where(verbs, given[0], self.problem.layout.shift)
+        with verbs.quiet():
+            return self.problem.scores(verbs, given, where, True)[0, 0], where
+
+    def weights(self, rows: range, keys: range, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The weights of some rows and keys, and which of them are seen, `(t, s)`."""
+        scores, _ = self.scores(rows, keys)
+        with verbs.quiet():
+            found = weights_of(verbs, scores, parts[rows.start : rows.stop, None])
+        return found, scores > self.lowest
+
+    def complete(self, rows: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The same of all keys; the log-sum-exp in parts `(t, 2)`, and the entropy `(t,)`."""
+        scores, where = self.scores(rows, range(self.keys))
+        left, given = None, self.problem.share
+        if given is not None:
+            left = np.broadcast_to(given.array, self.problem.rows_shape)[0, 0, rows.start : rows.stop]
+        with verbs.quiet():
+            tile = Tile.of(verbs, scores, where, left)
+            parts = in_parts(verbs, tile.softmax.largest, tile.log_sum())[:, 0]
+            return tile.weights, scores > self.lowest, parts, Entropy()(verbs, tile, ())[0][:, 0]
+
+
+class Dense:
+    """A head whose weights are all there, `(T, S)`: where one is 0, nothing is known to be seen."""
+
+    compiled = False
+
+    def __init__(self, weights: np.ndarray) -> None:
+        self.queries, self.keys = weights.shape
+        self.dtype = np.dtype(np.float64 if weights.dtype == np.float64 else np.float32)
+        self._weights = weights
+
+    def weights(self, rows: range, keys: range, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = self._weights[rows.start : rows.stop, keys.start : keys.stop].astype(self.dtype)
+        return found, found != 0
+
+    def complete(self, rows: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        found, seen = self.weights(rows, range(self.keys), np.empty(0))
+        entropy = -(found * np.log(np.where(seen, found, 1))).sum(-1)
+        return found, seen, np.zeros((len(rows), 2), self.dtype), entropy
+
+
+def in_numpy(problem: Problem) -> Problem:
+    """The same problem with arrays of NumPy."""
+
+    def moved(operand: Operand) -> Operand:
+        array = to_numpy(operand.array)
+        return Operand(array if array.dtype.kind in "biu" else array.astype(problem.dtype, copy=False), operand.axes)
+
+    return replace(
+        problem,
+        xp=verbs,
+        query=moved(problem.query),
+        key=moved(problem.key),
+        leaves=tuple(map(moved, problem.leaves)),
+        share=None if problem.share is None else moved(problem.share),
+    )
