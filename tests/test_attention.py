@@ -6,6 +6,7 @@ import pytest
 import cases
 import checks
 import frameworks
+import oracle
 import regard
 
 
@@ -205,3 +206,90 @@ def test_the_framework_decides_nothing_but_the_framework():
     answers = [backend.numpy(attend(case, backend).output) for backend in frameworks.ALL.values()]
     for answer in answers[1:]:
         np.testing.assert_allclose(answer, answers[0], rtol=2e-5, atol=2e-6)
+
+
+# --- few scores of NumPy's, in one tile -------------------------------------------------------------------------------
+
+PLAIN = {
+    "one row": ((1, 3), (1, 3)),
+    "two axes": ((5, 8), (7, 8)),
+    "heads": ((2, 3, 13, 8), (2, 3, 7, 8)),
+    "five axes": ((2, 1, 3, 11, 5), (2, 1, 3, 17, 5)),
+    "turned": ((3, 8, 13), (3, 8, 7)),
+    "enough to compile": ((1, 4, 127, 8), (1, 4, 131, 8)),
+    "enough to compile, turned": ((4, 8, 127), (4, 8, 131)),
+}
+
+
+def plain_arrays(name, dtype="float32"):
+    arrays = [cases.numbers(*shape, seed=seed).astype(dtype) for seed, shape in enumerate(PLAIN[name])]
+    arrays.append(cases.numbers(*PLAIN[name][1], seed=5).astype(dtype))
+    return [array.swapaxes(-1, -2) for array in arrays] if "turned" in name else arrays
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_few_scores_are_computed_in_one_tile(name, dtype):
+    query, key, value = plain_arrays(name, dtype)
+    output, weights = regard.attention(query, key, value)
+    assert callable(weights._made_of)  # nothing was laid out
+    assert weights.kernel == ("compiled" if "compile" in name else "blockwise")
+    assert weights.reason == "not fused: NumPy, which has no fused kernel"
+    dense = oracle.attention(query, key, value)
+    rounding = 60 * np.finfo(dtype).eps
+    for found, expected in (
+        (output, dense.output),
+        (weights.dense(), dense.weights),
+        (weights.logsumexp, dense.logsumexp),
+        (weights.entropy(), dense.entropy()),
+    ):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, expected, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"causal": True},
+        {"mask": regard.masks.causal()},
+        {"softcap": 2.0},
+        {"kernel": "blockwise"},
+        {"ask": ("entropy",)},
+        {"dropout": 0.5, "seed": 1},
+    ],
+    ids=str,
+)
+def test_what_is_not_plain_goes_the_long_way(change):
+    assert not callable(regard.attention(*plain_arrays("heads"), **change).weights._made_of)
+
+
+@pytest.mark.parametrize("name", ["heads", "enough to compile"])
+def test_numbers_that_are_not_finite_in_one_tile(name):
+    query, key, value = plain_arrays(name)
+    query[..., 1, 0], key[..., 3, 1], value[..., 2, 1] = np.nan, -np.inf, np.inf
+    with np.errstate(all="raise"):
+        output, weights = regard.attention(query, key, value)
+        long = regard.attention(query, key, value, kernel="blockwise")
+    np.testing.assert_allclose(output, long.output, rtol=2e-5, atol=2e-6)
+    np.testing.assert_allclose(weights.logsumexp, long.weights.logsumexp, rtol=2e-5, atol=2e-6)
+
+
+def test_large_scores_in_one_tile_keep_their_logarithms():
+    """A log-sum-exp in one number would lose them."""
+    query, key, value = plain_arrays("heads", "float64")
+    query, key, value = (array.astype(np.float32) for array in (query * 1e4, key * 1e3, value))
+    output, weights = regard.attention(query, key, value)
+    dense = oracle.attention(query, key, value)
+    np.testing.assert_allclose(weights.dense().sum(-1), 1, rtol=1e-6)
+    np.testing.assert_allclose(weights @ value, output, rtol=1e-5, atol=1e-6)
+    assert (weights.argmax() == dense.weights.argmax(-1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("other", [np.float16, np.dtype(">f4"), np.longdouble], ids=str)
+def test_other_types_go_the_long_way(other):
+    query, key, value = (array.astype(other) for array in plain_arrays("heads"))
+    try:
+        found = regard.attention(query, key, value).weights
+    except regard.errors.DtypeError:
+        return
+    assert not callable(found._made_of)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from regard import _compiled
 from regard._asking import Asked
 from regard._backends.protocol import Array, Backend
+from regard._blockwise import Attend, Scores
 from regard._layout import Operand
 from regard._problem import Problem
 from regard._questions import Question
 from regard.errors import UnsupportedError
 
+ONE_TILE = 1 << 19  # scores, from which on it pays to share them out
 NAMES = ("auto", "fused", "blockwise", "compiled")
 
 
@@ -45,13 +50,60 @@ def choose(asked: str, problem: Problem, value: Operand, drop: Any, asks: bool =
         )
     if asked == "fused" or (obstacle is None and not asks):
         return Choice("fused", reason(asked, problem.xp))
-    against = _compiled.obstacle(problem, value, drop) or _compiled.reluctance(problem)
+    against = _compiled.obstacle(problem, value, drop) or _compiled.reluctance(
+        math.prod(problem.layout.space), problem.dtype
+    )
+    if against is not None and obstacle is None:
+        return Choice("fused", reason(asked, problem.xp))
+    return _unfused(obstacle, against)
+
+
+def _unfused(obstacle: str | None, against: str | None) -> Choice:
+    """The compiled pass or blocks, by what speaks against the former; `obstacle` kept the fused kernel from it."""
     if against is None:
         return Choice("compiled", "questions on the way" if obstacle is None else f"not fused: {obstacle}")
-    if obstacle is None:
-        return Choice("fused", reason(asked, problem.xp))
     hint = f"; {against}" if against == _compiled.NOT_YET else ""
     return Choice("blockwise", f"not fused: {obstacle}{hint}")
+
+
+def at_once(xp: Any, query: Array, key: Array, value: Array, scale: float | None) -> tuple[Array, Array, Choice] | None:
+    """Output `(..., T, E)`, log-sum-exp in parts `(..., T, 2)` and the kernel, of few plain scores of NumPy; else None.
+
+    Without blocks and all that plans them, which takes longer than such an attention.
+    """
+    if not _in_one_tile(query, key, value):
+        return None
+    *lead, rows, width = query.shape
+    against = _compiled.reluctance(math.prod(lead) * rows * key.shape[-2], query.dtype.name)
+    choice = _unfused(xp.fused_obstacle(None, None), against)
+    factor = 1 / math.sqrt(width) if scale is None else scale
+    operands = query.reshape(*lead, 1, rows, 1, width), key[..., None, None, :, :], value[..., None, None, :, :]
+    nowhere: Any = None  # no rule asks where the tile lies
+    with xp.quiet():
+        if choice.name == "compiled":
+            output, parts = _compiled.at_once(*operands, factor)
+        else:
+            output, parts = Attend(Scores(factor))(xp, operands, nowhere, False)
+    return output.reshape(*lead, rows, -1), parts.reshape(*lead, rows, 2), choice
+
+
+def _in_one_tile(query: Array, key: Array, value: Array) -> bool:
+    """Whether these are arrays of NumPy, of one type and the same heads, that fit together in one tile."""
+    if not type(query) is type(key) is type(value) is np.ndarray or not query.dtype == key.dtype == value.dtype:
+        return False
+    if (
+        query.dtype.str[1:] not in ("f4", "f8")
+        or not query.dtype.isnative
+        or not query.ndim == key.ndim == value.ndim > 1
+    ):
+        return False
+    *lead, rows, width = query.shape
+    return (
+        (*lead, width) == (*key.shape[:-2], key.shape[-1])
+        and key.shape[:-1] == value.shape[:-1]
+        and 0 not in query.shape + key.shape + value.shape
+        and math.prod(lead) * rows * key.shape[-2] < ONE_TILE
+    )
 
 
 def _compiled_choice(problem: Problem, value: Operand, drop: Any) -> Choice:

@@ -151,16 +151,20 @@ def attention(
 
 
 def _at_once(query: Any, key: Any, value: Any, causal: bool, scale: float | None, kernel: str) -> Attention | None:
-    """The short way, for short inputs: the fused kernel first, and all else when the weights are asked about."""
+    """The short way, for short inputs: the output first, and all else when the weights are asked about."""
     xp = backend_of(query)
     if xp is None:
         return None
-    found = xp.plain(query, key, value, causal, scale, functools.partial(_by_blocks, xp, causal, scale))
+    found: Any = xp.plain(query, key, value, causal, scale, functools.partial(_by_blocks, xp, causal, scale))
+    if found is not None:
+        found = (*found, _kernels.Choice("fused", _kernels.reason(kernel, xp)))
+    elif kernel == "auto" and not causal:
+        found = _kernels.at_once(xp, query, key, value, scale)
     if found is None:
         return None
-    output, logsumexp = found
+    output, logsumexp, chosen = found
     later = functools.partial(_afterwards, xp, query, key, value, causal, scale, logsumexp, xp.has_gradient(output))
-    return Attention(output, AttentionWeights(later, None, "fused", _kernels.reason(kernel, xp)))
+    return Attention(output, AttentionWeights(later, None, chosen.name, chosen.reason))
 
 
 def _by_blocks(xp: Backend, causal: bool, scale: float | None, query: Array, key: Array, value: Array) -> Array:
@@ -178,7 +182,7 @@ def _afterwards(
         query, key, value = (xp.stop_gradient(array) for array in (query, key, value))
     with xp.recording():
         problem, _ = make_problem(xp, query, key, value, causal=causal, scale=scale)
-    return problem, _kernels.exact(problem, xp.reshape(logsumexp, (*problem.rows_shape, 1)))
+    return problem, _kernels.exact(problem, xp.reshape(logsumexp, (*problem.rows_shape, -1)))
 
 
 def make_problem(

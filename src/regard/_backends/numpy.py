@@ -35,7 +35,11 @@ def is_array(value: Any) -> bool:
 
 
 def dtype_name(array: Any) -> str:
-    return array.dtype.name
+    dtype = array.dtype
+    return _NAMES.get(dtype) or _NAMES.setdefault(dtype, dtype.name)
+
+
+_NAMES: dict[Any, str] = {}  # NumPy makes a name anew each time, which takes longer than most of what is done with it
 
 
 def device_name(array: Any) -> str:

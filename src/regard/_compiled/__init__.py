@@ -4,8 +4,9 @@ The contract:
 
 - `run(sweep, operands)` gives the results of a sweep as arrays of its framework, or None where the framework's own way
   is to be gone. They are those that that way gives, to rounding.
-- `obstacle(problem, value, drop)` says why an attention cannot be computed so, or None; `reluctance(problem)` why it
-  had better not be now.
+- `at_once(query, key, value, scale)` gives output and log-sum-exp of plain scores in one tile.
+- `obstacle(problem, value, drop)` says why an attention cannot be computed so, or None; `reluctance(scores, dtype)` why
+  it had better not be now.
 - `compile()` compiles the loops, once on a machine. A library call compiles only what `kernel="compiled"` asks for.
 
 `units` cuts a sweep into pieces of work, `threads` shares them out, `tiles` evaluates a block by the `loops`, `answers`
@@ -24,10 +25,11 @@ from regard._blockwise import Pullback
 from regard._compiled import store
 from regard._compiled.store import compile
 
-__all__ = ["compile", "obstacle", "reluctance", "run"]
+__all__ = ["at_once", "compile", "obstacle", "reluctance", "run"]
 
 FRAMEWORKS = ("numpy", "torch")
 NOT_YET = "not compiled yet, see regard.compile"
+NOT_HERE = "no Numba; pip install 'regard[fast]'"
 FEWEST = 1 << 16  # scores, below which the way through Python takes the time
 
 
@@ -53,6 +55,13 @@ def run(sweep: Any, operands: Sequence[Array]) -> tuple[Array, ...] | None:
     return tuple(xp.from_memory(result) for result in tiles.swept(sweep, evaluate, arrays))
 
 
+def at_once(query: Array, key: Array, value: Array, scale: float) -> tuple[Array, Array]:
+    """Output and log-sum-exp of plain scores in one tile, all in block space."""
+    from regard._compiled import tiles
+
+    return tiles.at_once(query, key, value, scale)
+
+
 def obstacle(problem: Any, value: Any, drop: Any) -> str | None:
     """What keeps the pass from computing an attention, or None."""
     xp = problem.xp
@@ -66,14 +75,16 @@ def obstacle(problem: Any, value: Any, drop: Any) -> str | None:
     if any(xp.concrete(array) is None for array in arrays):
         return "arrays that are not in the processor's memory, or not known yet"
     if not store.installed():
-        return "no Numba; pip install 'regard[fast]'"
+        return NOT_HERE
     if problem.scores.mask is not None and problem.spoiled(value):
         return "values that are not finite, under a mask"
     return None
 
 
-def reluctance(problem: Any) -> str | None:
+def reluctance(scores: int, dtype: str) -> str | None:
     """What speaks against the pass where nobody asked for it by name, or None."""
-    if math.prod(problem.layout.space) < FEWEST:
+    if scores < FEWEST:
         return "few scores"
-    return None if store.ready(problem.dtype) else NOT_YET
+    if not store.installed():
+        return NOT_HERE
+    return None if store.ready(dtype) else NOT_YET

@@ -99,6 +99,13 @@ def swept(sweep: Any, evaluate: Any, arrays: Sequence[np.ndarray]) -> list[np.nd
     return results.arrays
 
 
+def at_once(query: np.ndarray, key: np.ndarray, value: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Output and log-sum-exp of plain scores in one tile."""
+    nowhere: Any = None  # no rule asks where the tile lies
+    tile = tile_of(Scores(scale), (query, _ready(key)), nowhere, False, Room(verbs.into, Memory()), None)
+    return tile.output(_ready(value)), tile.log_sum_exp()
+
+
 def _ready(array: np.ndarray) -> np.ndarray:
     """An array as BLAS takes it: numbers of a row side by side."""
     flat = array.dtype.kind == "f" and array.ndim > 1
@@ -138,11 +145,14 @@ class Tile:
         *lead, repeats, rows, keys = self.exponentials.shape
         *value_lead, several, _, _, width = values.shape
         each, folded = (several, rows) if several > 1 else (1, repeats * rows)
-        into = self.room.memory.take("output", (*lead, each, folded, width), self.exponentials.dtype)
+        into = np.empty((*lead, each, folded, width), self.exponentials.dtype)  # not `memory`: a result, put away later
         left = self.exponentials.reshape(*lead, each, folded, keys)
         self.room.matmul(left, values.reshape(*value_lead, several, keys, width), into)
-        found = into.reshape(*lead, repeats, rows, 1, width) * self.factor[..., None]
-        return np.where(self.empty[..., None], 0, found) if self.empty.any() else found
+        found = into.reshape(*lead, repeats, rows, 1, width)
+        found *= self.factor[..., None]
+        if self.empty.any():
+            np.copyto(found, 0, where=self.empty[..., None])
+        return found
 
     def log_sum_exp(self) -> np.ndarray:
         """In parts, see `_blockwise.in_parts`."""
@@ -174,7 +184,9 @@ def scores_of(
     query, key, *leaves = operands[: scores.operands]
     *lead, repeats, rows, _, width = query.shape
     *key_lead, _, _, keys, _ = key.shape
-    left = (query * query.dtype.type(scores.scale)).reshape(*lead, repeats * rows, width)
+    left = room.memory.take("query", query.shape, query.dtype)
+    np.multiply(query, query.dtype.type(scores.scale), out=left)
+    left = left.reshape(*lead, repeats * rows, width)
     into = room.memory.take("scores", (*lead, repeats * rows, keys), query.dtype)
     room.matmul(left, key.reshape(*key_lead, keys, width).swapaxes(-1, -2), into)
     found, bent = into.reshape(*lead, repeats, rows, keys), None
