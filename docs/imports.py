@@ -2,32 +2,31 @@
 
 import sys
 from collections import Counter
-from itertools import permutations
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from test_architecture import SOURCE, files, imports_of, layer_of  # noqa: E402
+from test_architecture import LAYERS, SOURCE, files, imports_of, layer_of  # noqa: E402
 
 PICTURE = ROOT / "docs" / "images" / "imports.svg"
-CORE = {9: "attention, weights, masks, biases", 10: "inner modules"}  # layers of single files
-SIDE, LEFT, TOP = 34, 256, 168
+# Layers that are more than one package, by one of their modules.
+NAMES = {
+    "regard.finetuning.check": "finetuning.conduct, check, measure",
+    "regard.finetuning.config": "finetuning.config, prepared, protocols",
+    "regard.attention": "attention, weights, masks, biases",
+    "regard._plan": "inner modules",
+}
+SIDE, LEFT, TOP = 34, 290, 168
 STYLE = """\
 text { font: 14px sans-serif; fill: #222 } .paper { fill: #fff } .own { fill: #e3e3e3 } .line { stroke: #ddd }
-.down { fill: #2a6f97 } .within { fill: #8fb8d0 } .up { fill: #d1495b }"""
+.down { fill: #2a6f97 } .up { fill: #d1495b }"""
 
 
 def room_of(module):
-    """The room that a module lies in: one of finetuning's, another package, or a layer of single files."""
-    parts = module.split(".")
-    layer = layer_of(module)
-    if layer in CORE:
-        return CORE[layer]
-    if "finetuning" in parts:
-        inner = ".".join(parts[1:3])
-        return inner if (SOURCE / inner.replace(".", "/")).is_dir() else "finetuning"
-    return parts[1] if len(parts) > 1 else "regard"
+    """What a module's layer is called."""
+    return rooms()[layer_of(module)]
 
 
 def edges(source=SOURCE):
@@ -42,22 +41,17 @@ def edges(source=SOURCE):
     return {pair: count for pair, count in found.items() if pair[0] != pair[1]}
 
 
-def rooms(found):
-    """The rooms from the top to the ground; those of finetuning in the order in which the fewest imports go up."""
-    layers = {room_of(name): layer_of(name) for _, name in files(SOURCE)}
-    inner = [room for room in sorted(layers) if room.startswith("finetuning")]
-
-    def upward(order):
-        return sum(found.get((order[low], order[high]), 0) for low in range(len(order)) for high in range(low))
-
-    order = min(permutations(inner), key=upward)
-    return sorted(layers, key=lambda room: (layers[room], order.index(room) if room in order else 0))
+@cache
+def rooms():
+    """The rooms from the top to the ground: a package each, or some single files."""
+    named = {layer_of(module): name for module, name in NAMES.items()}
+    return [named.get(layer, members[0].removeprefix("regard.")) for layer, members in enumerate(LAYERS)]
 
 
 def picture():
     """The matrix as SVG: a row imports from the columns; below the diagonal would be up."""
     found = edges()
-    names = rooms(found)
+    names = rooms()
     size = SIDE * len(names)
     wide, high = LEFT + size + 60, TOP + size + 20
     marks = [f'<rect class="paper" width="{wide}" height="{high}"/>']
@@ -83,8 +77,7 @@ def headings(name, place, size):
 def cell(importer, imported, names):
     """That one room imports from another, dark where it goes down."""
     row, column = names.index(importer), names.index(imported)
-    both = importer.startswith("finetuning") and imported.startswith("finetuning")
-    kind = "down" if row < column else "within" if both else "up"
+    kind = "down" if row < column else "up"
     x, y = LEFT + column * SIDE + 3, TOP + row * SIDE + 3
     return (
         f'<rect class="{kind}" x="{x}" y="{y}" width="{SIDE - 6}" height="{SIDE - 6}" rx="4">'

@@ -10,39 +10,41 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "regard"
 
-# From the top to the ground: a module may import from its own layer and from those below it.
+# From the top to the ground: a module may import from its own layer and from those below it. A layer holds the modules
+# and packages that it names, and what is in them, but for what is named in another.
 LAYERS = [
     ("regard", "regard.__main__"),
     ("regard.cli",),
     ("regard.commands",),
     ("regard.exploring",),
-    ("regard.finetuning", "regard.finetune"),
+    tuple(
+        f"regard.finetuning.{name}"
+        for name in ("conduct", "check", "measure", "search", "export", "probes", "push", "template")
+    ),
+    ("regard.finetuning.reporting",),
+    ("regard.finetuning.frameworks",),
+    ("regard.finetuning.tasks",),
+    ("regard.finetuning.training",),
+    ("regard.finetuning.runs",),
+    ("regard.finetuning.data",),
+    ("regard.finetuning",),
     ("regard.inspection",),
     ("regard.looking",),
     ("regard.models",),
     ("regard.nn",),
     ("regard.attention", "regard.weights", "regard.masks", "regard.biases"),
-    ("regard._check", "regard._plan", "regard._blockwise"),
+    tuple(
+        f"regard._{name}"
+        for name in (
+            *("check", "plan", "blockwise", "questions", "indexing", "problem", "kernels", "rules", "layout"),
+            *("tensors", "asking", "tiles", "transposed", "digits", "escapes", "files", "compiled"),
+        )
+    ),
     ("regard._backends",),
     ("regard.errors",),
 ]
-# Modules beside those of the plan, by the layer that they belong to.
-BESIDE = {
-    "regard._questions": 10,
-    "regard._indexing": 10,
-    "regard._problem": 10,
-    "regard._kernels": 10,
-    "regard._rules": 10,
-    "regard._layout": 10,
-    "regard._tensors": 10,
-    "regard._asking": 10,
-    "regard._tiles": 10,
-    "regard._transposed": 10,
-    "regard._digits": 10,
-    "regard._escapes": 10,
-    "regard._files": 10,
-    "regard._compiled": 10,
-}
+# Doors: what a package's own file says of all that are in it, a protocol and a list of names, is known below them.
+DOORS = {"regard.finetuning.tasks": "regard.finetuning", "regard.finetuning.frameworks": "regard.finetuning"}
 # A framework, the word that the name of a file must hold to import it, and where it may be imported anyway.
 FRAMEWORKS = {
     "torch": "torch",
@@ -97,13 +99,13 @@ def imports_of(path, name):
 
 def layer_of(name):
     """The number of a module's layer, the highest number at the ground; None where the plan does not know it."""
-    for beside, layer in BESIDE.items():
-        if name == beside or name.startswith(beside + "."):
-            return layer
-    for layer, members in enumerate(LAYERS):
-        if name in members or any(name.startswith(member + ".") for member in members if member != "regard"):
-            return layer
-    return None
+    known = {member: layer for layer, members in enumerate(LAYERS) for member in members}
+    if name == "regard":
+        return known[name]
+    name = DOORS.get(name, name)
+    while name not in known:
+        name = name.rpartition(".")[0]
+    return None if name == "regard" else known[name]
 
 
 def within(name, packages):
@@ -228,13 +230,16 @@ def test_every_module_of_the_plan_has_a_layer():
 
 
 def package(tmp_path, **modules):
-    """A package named regard with some modules, `a__b` for `a/b.py`."""
+    """A package named regard with some modules, `a__b` or `a/b` for `a/b.py`."""
     source = tmp_path / "regard"
     for name, text in {"__init__": "", **modules}.items():
-        path = source / (name.replace("__", "/") + ".py" if name != "__init__" else "__init__.py")
+        path = source / f"{name if '/' in name or name == '__init__' else name.replace('__', '/')}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return source
+
+
+FINE_TUNED = {"finetuning/tasks/__init__": "", "finetuning/tasks/targets/classes": "", "finetuning/run": ""}
 
 
 @pytest.mark.parametrize(
@@ -251,11 +256,17 @@ def package(tmp_path, **modules):
         ("inspection/plots", "from regard.finetuning.runs.run import Run"),
         ("finetuning/run", "from regard.commands import shared"),
         ("commands/shared", "from regard.cli import app"),
+        ("finetuning/data/splits", "from regard.finetuning.tasks.targets import classes"),
+        ("finetuning/data/writing", "def late():\n    from regard.finetuning.runs import locks"),
+        ("finetuning/training/repeats", "from regard.finetuning.check import prepare"),
+        ("finetuning/tasks/__init__", "from regard.finetuning.tasks.targets import classes"),
+        ("finetuning/prepared", "from regard.finetuning.training.speed import Speed"),
         ("unplanned", ""),
     ],
 )
 def test_an_import_that_goes_up_is_found(tmp_path, module, text):
-    source = package(tmp_path, masks="", _blockwise="", weights="", inspection__measure="", **{module: text})
+    known = {"masks": "", "_blockwise": "", "weights": "", "inspection/measure": "", **FINE_TUNED}
+    source = package(tmp_path, **known | {module: text})
     assert len(list(upward_imports(source))) == 1
 
 
@@ -270,13 +281,16 @@ def test_an_import_that_goes_up_is_found(tmp_path, module, text):
         ("cli", "from regard.finetuning import run"),
         ("cli", "from regard.commands import shared"),
         ("commands/shared", "from regard.finetuning import run"),
+        ("finetuning/training/train", "from regard.finetuning.tasks import get_task"),
+        ("finetuning/tasks/targets/classes", "from regard.finetuning.training import precision"),
+        ("finetuning/conduct", "from regard.finetuning.training import precision"),
     ],
 )
 def test_an_import_that_goes_down_passes(tmp_path, module, text):
     assert (
         list(
             upward_imports(
-                package(tmp_path, masks="", errors="", finetuning__run="", **{"commands__shared": "", module: text})
+                package(tmp_path, **{"masks": "", "errors": "", **FINE_TUNED, "commands/shared": "", module: text})
             )
         )
         == []

@@ -10,7 +10,7 @@ import pytest
 
 from regard import _files
 from regard.errors import DataError
-from regard.finetuning.runs.locks import alone
+from regard.finetuning.locks import alone
 
 
 def names(folder):

@@ -21,9 +21,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from regard.exploring.explore import explore
     from regard.finetuning.check import check
+    from regard.finetuning.conduct import finetune
     from regard.finetuning.export import export
     from regard.finetuning.runs.run import evaluate, predict
-    from regard.finetuning.training.conduct import finetune
 
 # These stand on other packages (`pip install "regard[finetune]"`, `regard[explore]`): imported when asked for.
 _LATER = {
@@ -31,7 +31,7 @@ _LATER = {
     "evaluate": "finetuning.runs.run",
     "explore": "exploring.explore",
     "export": "finetuning.export",
-    "finetune": "finetuning.training.conduct",
+    "finetune": "finetuning.conduct",
     "predict": "finetuning.runs.run",
 }
 

@@ -120,7 +120,7 @@ def make_values(model, folder, output):
 @pytest.fixture(scope="session")
 def finished(tiny, tables, tmp_path_factory):
     """One finished run, to look at and not to change."""
-    from regard.finetuning.training.conduct import finetune
+    from regard.finetuning.conduct import finetune
 
     return finetune(make_values(tiny, tables, tmp_path_factory.mktemp("runs") / "finished"), quiet=True)
 

@@ -13,12 +13,12 @@ from transformers import ResNetConfig, RTDetrResNetConfig
 from models.families import ENCODERS, IMAGE, IMAGES, PAIR, PAIRS, TEXT, TOKENS, WAV2VEC2, WHISPER, make
 from regard.errors import ConfigError
 from regard.finetuning.check import check
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Adapter
 from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import Spec
 from regard.finetuning.training import adapters
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.interrupts import Interrupted
 
 ATTENDING = {**TEXT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}

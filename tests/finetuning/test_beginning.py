@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from regard.errors import RegardError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.runs.beginning import BEFORE, put_aside, put_back, recover, replacing
 from regard.finetuning.runs.run import STATE
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.interrupts import Interrupted
 
 

@@ -12,10 +12,10 @@ from torchmetrics.functional.classification import binary_calibration_error, mul
 
 from conftest import make_values, sentences, write_csv
 from regard.errors import ConfigError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.export import export
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks.targets import calibration
-from regard.finetuning.training.conduct import finetune
 
 RNG = np.random.default_rng(7)
 

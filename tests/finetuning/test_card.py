@@ -17,6 +17,7 @@ from huggingface_hub import ModelCard
 
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.push import _renamed, push
 from regard.finetuning.reporting.facts import best_step
@@ -25,7 +26,6 @@ from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import TASKS
 from regard.finetuning.tasks.targets import one_label
 from regard.finetuning.template import write_template
-from regard.finetuning.training.conduct import finetune
 from regard.inspection.report.card import Origin, _header, _rows, model_card
 from regard.inspection.report.content import Calibration, ClassScore, Metric, Report, Source
 

@@ -326,7 +326,7 @@ def test_the_speed_follows_from_the_size_of_the_model_and_the_data(values, monke
 
 
 def test_durations_are_told_in_units_that_a_person_reads():
-    from regard.finetuning.training.speed import Speed
+    from regard.finetuning.prepared import Speed
 
     for seconds, told in ((3.2, "3 s"), (119, "119 s"), (120, "2 min"), (3 * 3600, "3 h")):
         assert str(Speed(1000, 50.0, seconds)).startswith(f"about {told} of training: 1,000 tokens at some 50 a second")

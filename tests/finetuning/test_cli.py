@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from conftest import sentences, write_csv
 from regard import __version__
 from regard.cli import app
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.tables import read_table
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import TASKS
-from regard.finetuning.training.conduct import finetune
 
 REGARD = [sys.executable, "-m", "regard.cli"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
@@ -266,7 +266,7 @@ def test_ctrl_c_before_training_writes_nothing(config, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("regard.finetuning.training.conduct.prepare", interrupted)
+    monkeypatch.setattr("regard.finetuning.conduct.prepare", interrupted)
     result = run("finetune", config)
     assert result.exit_code == 130
     assert result.stderr == "regard: interrupted before anything was written\n"

@@ -15,13 +15,13 @@ from conftest import make_values, sentences, write_csv
 from regard._files import read_json, write_json
 from regard.cli import app
 from regard.errors import ConfigError, DataError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.measure import keep_draws
 from regard.finetuning.reporting.compare import compare
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import Score, get_task
 from regard.finetuning.tasks.targets import one_label
 from regard.finetuning.tasks.texts import text_classification as task
-from regard.finetuning.training.conduct import finetune
 
 RNG = np.random.default_rng(3)
 

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from conftest import answer_without_numbers, write_csv
 from regard.cli import app
 from regard.errors import RegardError
-from regard.finetuning.data import stream
 from regard.finetuning.finite import Witness, require_finite
 from regard.finetuning.frameworks import torch as framework
+from regard.finetuning.runs import stream
 from regard.looking.transformers.watching import answer_of
 
 WANTED = (

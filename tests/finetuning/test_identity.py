@@ -10,6 +10,8 @@ import pytest
 from conftest import make_values, sentences, write_csv
 from regard._files import read_json, write_json
 from regard.errors import ConfigError, DataError
+from regard.finetuning import conduct
+from regard.finetuning.conduct import finetune
 from regard.finetuning.config import find_model
 from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
@@ -17,9 +19,8 @@ from regard.finetuning.runs import run as run_module
 from regard.finetuning.runs.inputs import describe_data, describe_model, describe_named, require_same_inputs
 from regard.finetuning.runs.run import STATE, Run, evaluate, predict, require_unchanged, rewrite
 from regard.finetuning.runs.seals import describe
-from regard.finetuning.training import checkpoints, conduct, train
+from regard.finetuning.training import checkpoints, train
 from regard.finetuning.training.adapters import load_adapter
-from regard.finetuning.training.conduct import finetune
 
 
 def refusal(function, *args, error=(ConfigError, DataError), **options):

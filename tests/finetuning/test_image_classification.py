@@ -15,12 +15,12 @@ from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
 from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.tasks.pictures import image_classification as task
 from regard.finetuning.tasks.pictures import shared
-from regard.finetuning.training.conduct import finetune
 from regard.looking.pictures import open_picture
 
 SCRATCH = {"layers": 2, "width": 32, "heads": 4, "image": 8, "patch": 2}

@@ -20,6 +20,7 @@ from regard.cli import app
 from regard.commands.finetune import what_next
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run, evaluate, is_pretrained
@@ -27,7 +28,6 @@ from regard.finetuning.tasks import Made
 from regard.finetuning.tasks.pictures import generated
 from regard.finetuning.tasks.pictures import image_generation as task
 from regard.finetuning.tasks.pictures.denoiser import Denoiser
-from regard.finetuning.training.conduct import finetune
 
 REPOSITORY = Path(__file__).parents[2]
 SCRATCH = {"layers": 2, "width": 32, "heads": 2, "image": 8, "patch": 2, "channels": 1}

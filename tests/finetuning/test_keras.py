@@ -20,13 +20,13 @@ from conftest import make_values, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import framework_of, get_framework
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import TASKS, get_task
 from regard.finetuning.tasks.targets import one_label
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.interrupts import Interrupted
 
 # NumPy's, of Keras' own saving on TensorFlow.
@@ -429,7 +429,7 @@ def test_rows_that_fill_a_batch_do_not_change_the_others(trained):
 OTHER = """
 import json, sys
 import torch
-from regard.finetuning.training.conduct import finetune
+from regard.finetuning.conduct import finetune
 from regard.finetuning.frameworks import framework_of
 run = finetune(json.loads(sys.argv[1]), quiet=True)
 looked = framework_of(run.model).read(run.model, run.processor, "a superb film")

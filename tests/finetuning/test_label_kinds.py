@@ -14,11 +14,11 @@ from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error
 from conftest import BAD, GOOD, PLAIN
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks.targets import label_sets, numbers, one_label
 from regard.finetuning.tasks.texts import text_classification as task
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.validation import Tally
 
 RNG = np.random.default_rng(11)

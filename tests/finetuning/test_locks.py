@@ -13,14 +13,14 @@ import yaml
 
 from processes import start
 from regard.errors import ConfigError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.data.writing import TableWriter
-from regard.finetuning.runs.locks import alone
-from regard.finetuning.training.conduct import finetune
+from regard.finetuning.locks import alone
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from regard.finetuning.runs.locks import alone
+from regard.finetuning.locks import alone
 with alone(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

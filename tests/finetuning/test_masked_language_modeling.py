@@ -15,15 +15,16 @@ from typer.testing import CliRunner
 from conftest import PLAIN, answer_without_numbers, sentences, write_csv
 from regard.cli import app
 from regard.errors import ConfigError, DataError
+from regard.finetuning import conduct
 from regard.finetuning.check import check
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.tables import read_table
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import evaluate
 from regard.finetuning.tasks.texts import masked_language_modeling as task
 from regard.finetuning.tasks.texts import masking
-from regard.finetuning.training import checkpoints, conduct, train
-from regard.finetuning.training.conduct import finetune
+from regard.finetuning.training import checkpoints, train
 from regard.finetuning.training.sampler import LengthSampler
 from regard.finetuning.training.trainer import StepTrainer
 

@@ -7,9 +7,9 @@ from safetensors.torch import load_file
 
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.check import prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.runs.run import ATTENTION
 from regard.finetuning.training import monitor
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.trainer import StepTrainer
 from regard.inspection.history import MEASURES, History
 

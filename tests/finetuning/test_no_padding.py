@@ -24,6 +24,7 @@ from transformers import (
 from conftest import sentences, write_csv
 from regard.errors import ConfigError
 from regard.finetuning.check import check
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run
@@ -31,7 +32,6 @@ from regard.finetuning.tasks.pictures import shared
 from regard.finetuning.tasks.speech import recognizers
 from regard.finetuning.tasks.texts import sequences, tokenizing
 from regard.finetuning.tasks.texts import text_classification as task
-from regard.finetuning.training.conduct import finetune
 
 END = "<|endoftext|>"
 SIZES = {

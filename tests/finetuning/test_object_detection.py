@@ -13,13 +13,13 @@ from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.tables import read_table
 from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.tasks.pictures import average_precision
 from regard.finetuning.tasks.pictures import boxes as boxing
 from regard.finetuning.tasks.pictures import object_detection as task
-from regard.finetuning.training.conduct import finetune
 from regard.models.watch import watch
 
 WIDTH, HEIGHT = 48, 32

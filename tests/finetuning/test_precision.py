@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 import regard
-from regard.finetuning.training.conduct import finetune
+from regard.finetuning.conduct import finetune
 from regard.finetuning.training.precision import SHORT, ShortAttention, choose_precision
 from regard.finetuning.training.trainer import StepTrainer
 

@@ -17,10 +17,10 @@ from safetensors.torch import load_file
 
 from processes import ENVIRONMENT
 from regard.errors import ConfigError
+from regard.finetuning.conduct import finetune
+from regard.finetuning.runs import processes
 from regard.finetuning.runs.run import ATTENTION, Run
-from regard.finetuning.training import processes
 from regard.finetuning.training.checkpoints import last_checkpoint
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.sampler import LengthSampler, SharedBatches
 from regard.finetuning.training.trainer import StepTrainer
 

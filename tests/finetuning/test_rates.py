@@ -6,8 +6,8 @@ from transformers import BertForSequenceClassification, TrainingArguments
 
 from regard._files import read_json
 from regard.errors import ConfigError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.rates import layer_rates
 from regard.finetuning.training.trainer import StepTrainer
 

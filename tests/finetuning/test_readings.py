@@ -10,8 +10,8 @@ import pyarrow.parquet
 import pytest
 
 from regard.errors import ConfigError, DataError
+from regard.finetuning.check import read_splits
 from regard.finetuning.configure import load_config
-from regard.finetuning.data.splits import read_splits
 from regard.finetuning.tasks import get_task
 from regard.finetuning.tasks.targets import one_label, readings
 from regard.finetuning.tasks.texts import text_classification as task

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import load_file
 
 from regard._files import read_json
+from regard.finetuning.conduct import finetune
 from regard.finetuning.training import repeats
-from regard.finetuning.training.conduct import finetune
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 
 from processes import ENVIRONMENT, kill
 from regard.errors import DataError, RegardError
+from regard.finetuning.conduct import finetune
 from regard.finetuning.runs.run import ATTENTION, STATE
 from regard.finetuning.training import checkpoints, train
 from regard.finetuning.training.checkpoints import last_checkpoint, room_on_disk
-from regard.finetuning.training.conduct import finetune
 
 STEP = "transformers:Trainer.training_step"
 WRITING = "transformers:Trainer._save_optimizer_and_scheduler"  # the weights are on the disk, the rest is not

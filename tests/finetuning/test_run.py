@@ -10,19 +10,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import regard.finetuning.training.conduct as conduct
+import regard.finetuning.conduct as conduct
 from conftest import make_values, write_csv
 from regard.errors import ConfigError, DataError, RegardError
 from regard.finetuning.check import check
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
-from regard.finetuning.data.stream import predict_file
 from regard.finetuning.export import export
 from regard.finetuning.push import push
 from regard.finetuning.reporting.compare import compare
 from regard.finetuning.runs.run import Run, evaluate, predict
+from regard.finetuning.runs.stream import predict_file
 from regard.finetuning.search import search
 from regard.finetuning.training import reload
-from regard.finetuning.training.conduct import finetune
 
 
 def refusal(function, *args, error=ConfigError, **options):

@@ -12,15 +12,16 @@ from typer.testing import CliRunner
 from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError
+from regard.finetuning import conduct
 from regard.finetuning.check import check, prepare
 from regard.finetuning.configure import load_config
-from regard.finetuning.data.stream import predict_file
 from regard.finetuning.export import export
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run, evaluate
+from regard.finetuning.runs.stream import predict_file
 from regard.finetuning.tasks.speech import recognizers, recordings, transcripts
 from regard.finetuning.tasks.speech import speech_recognition as task
-from regard.finetuning.training import conduct, interrupts, watcher
+from regard.finetuning.training import interrupts, watcher
 from regard.looking.sounds import open_sound, read_sound
 
 SCRATCH = {"layers": 1, "width": 32, "heads": 2}

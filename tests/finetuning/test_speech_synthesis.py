@@ -18,6 +18,7 @@ import regard
 from conftest import answer_without_numbers, run_programs
 from regard.cli import app
 from regard.errors import ConfigError, DataError, UnsupportedError
+from regard.finetuning import conduct
 from regard.finetuning.check import check, prepare
 from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
@@ -25,7 +26,7 @@ from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.tasks.speech import measures, speakers, vocoders
 from regard.finetuning.tasks.speech import speech_synthesis as task
 from regard.finetuning.tasks.speech.synthesizer import SpeechT5ForTextToSpeech, masses
-from regard.finetuning.training import conduct, interrupts, watcher
+from regard.finetuning.training import interrupts, watcher
 from regard.looking.transformers.voices import SeenAttention, speak
 
 REPOSITORY = Path(__file__).parents[2]

@@ -13,9 +13,10 @@ from datasets import Dataset
 from PIL import Image
 
 from regard.errors import DataError
+from regard.finetuning.check import read_splits
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.columns import normalize
-from regard.finetuning.data.splits import belonging_together, read_splits, set_aside, told_of_no_test
+from regard.finetuning.data.splits import belonging_together, set_aside, told_of_no_test
 from regard.inspection.report.content import Finding
 
 WORDS = ["film", "plot", "music", "scene", "actor", "story", "light", "sound", "voice", "colour"]

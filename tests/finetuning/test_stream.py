@@ -6,10 +6,10 @@ import tracemalloc
 import pytest
 
 from regard.errors import DataError
-from regard.finetuning.data import stream
-from regard.finetuning.data.stream import predict_file
 from regard.finetuning.data.tables import read_table
+from regard.finetuning.runs import stream
 from regard.finetuning.runs.run import Run
+from regard.finetuning.runs.stream import predict_file
 
 
 @pytest.fixture

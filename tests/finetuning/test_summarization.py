@@ -9,9 +9,9 @@ from datasets import Dataset
 from typer.testing import CliRunner
 
 from regard.cli import app
+from regard.finetuning.conduct import finetune
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks.texts import summarization as task
-from regard.finetuning.training.conduct import finetune
 
 TOOLS = ["editor", "player", "viewer", "server", "parser"]
 THINGS = ["music", "text", "mail", "video", "font"]

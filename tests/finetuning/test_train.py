@@ -10,9 +10,9 @@ from transformers.trainer_utils import set_seed
 
 from conftest import GOOD, write_csv
 from regard.finetuning.check import prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.tasks.texts import text_classification as task
-from regard.finetuning.training.conduct import finetune
 from regard.finetuning.training.validation import Tally
 
 SCORES = [0.3, 0.5, 0.9, 0.8, 0.7, 0.6]

@@ -15,6 +15,7 @@ from conftest import answer_without_numbers
 from regard.cli import app
 from regard.errors import ConfigError, DataError
 from regard.finetuning.check import check, prepare
+from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.data.tables import read_table
 from regard.finetuning.export import export
@@ -22,7 +23,6 @@ from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.tasks.texts import pairs as pair_files
 from regard.finetuning.tasks.texts import translation as task
-from regard.finetuning.training.conduct import finetune
 from regard.looking.transformers.look import look
 
 WORDS = {"the": "der", "red": "rote", "dog": "hund", "cat": "kater", "sees": "sieht", "eats": "frisst", "a": "ein"}

@@ -25,8 +25,8 @@ def finetune(
     """Check the data, fine-tune, measure beside baselines, and write a report."""
     loaded = load(config, overrides)
     silence()
-    from regard.finetuning.training.conduct import finetune as run_it
-    from regard.finetuning.training.processes import is_first
+    from regard.finetuning.conduct import finetune as run_it
+    from regard.finetuning.runs.processes import is_first
 
     try:
         run = run_it(loaded, resume=resume, overwrite=overwrite, quiet=quiet)

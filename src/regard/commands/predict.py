@@ -86,7 +86,7 @@ def _stem(table: Path) -> str:
 
 def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None, str | None], draw: bool) -> None:
     from regard.commands.inputs import empty_rows
-    from regard.finetuning.data.stream import predict_file
+    from regard.finetuning.runs.stream import predict_file
 
     column, sheet = named
     require_workbook(table, sheet)
@@ -102,8 +102,8 @@ def _predict_table(run: Any, table: Path, target: Path, named: tuple[str | None,
 def _predict_into(run: Any, items: list[str], output: Path, draw: bool) -> None:
     """Predict for inputs as for the rows of a table that holds them."""
     from regard.finetuning.data.columns import FILES
-    from regard.finetuning.data.stream import predict_file
     from regard.finetuning.data.writing import write_jsonl
+    from regard.finetuning.runs.stream import predict_file
 
     column = run.config.data.columns[run.input]
     values = [str(Path(item).absolute()) for item in items] if run.input in FILES else items
@@ -118,8 +118,8 @@ def _predict_into(run: Any, items: list[str], output: Path, draw: bool) -> None:
 def _predict_items(run: Any, items: list[str], output: Path | None, draw: bool) -> None:
     """Predict for inputs, and print a line for each; of several files, with the name of each before it."""
     from regard.finetuning.data.columns import FILES
-    from regard.finetuning.data.stream import drawn
     from regard.finetuning.data.tables import SUFFIXES
+    from regard.finetuning.runs.stream import drawn
     from regard.finetuning.tasks import Made
 
     predictions = drawn(run, items, run.predict(items, progress=len(items) > MANY), draw)

@@ -94,7 +94,7 @@ def _fault(error: Exception) -> str:
 
 def _tell(error: str) -> None:
     """Print an error, once where several processes have the same one."""
-    from regard.finetuning.training.processes import is_first
+    from regard.finetuning.runs.processes import is_first
 
     if is_first():
         say(f"regard: {printable(error)}", err=True)

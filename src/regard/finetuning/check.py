@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.configure import load_config
-from regard.finetuning.data.splits import read_splits, told_of_no_test
+from regard.finetuning.data.splits import PARTS, Splits, read_files, told_of_groups, told_of_no_test, with_fraction
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.loading import loading
-from regard.finetuning.tasks import bases, get_task
-from regard.finetuning.training.speed import predict_speed
-
-if TYPE_CHECKING:
-    pass
 from regard.finetuning.prepared import Check, Prepared
+from regard.finetuning.tasks import Task, bases, get_task
+from regard.finetuning.tasks.targets.classes import require_few
+from regard.finetuning.training.speed import predict_speed
 
 
 def check(config: Config | dict[str, Any] | str | Path) -> Check:
@@ -62,3 +60,33 @@ def prepare(config: Config) -> Prepared:
     ]
     rows = {name: len(split) for name, split in splits.items()}
     return Prepared(config, sources, splits, encoded, processor, Check(findings, rows, spec))
+
+
+def read_splits(config: Config) -> Splits:
+    """Read the files of the configuration, and set the fractions aside that it asks for."""
+    task = get_task(config.task)
+    splits = _as_written(read_files(config, task.FORMATS, task.parts), task)
+    for name in PARTS:
+        if isinstance(getattr(splits.config.data, name), float):
+            splits = _with_fraction(splits, name, task)
+    return replace(splits, findings=splits.findings + told_of_groups(splits.tables, splits.config))
+
+
+def _as_written(splits: Splits, task: Task) -> Splits:
+    """Bring cells that can be written in several ways into the task's one way."""
+    if not (task.reading and task.read):
+        return splits
+    reading, findings = task.reading(splits.tables["train"], splits.config)
+    read, data = task.read, splits.config.data
+    tables = {name: read(table, reading, str(getattr(data, name))) for name, table in splits.tables.items()}
+    return replace(splits, tables=tables, reading=reading, findings=splits.findings + findings, whole=tables)
+
+
+def _with_fraction(splits: Splits, name: str, task: Task) -> Splits:
+    """Set rows aside by what they are to the task: which are alike, and which labels they have."""
+    train, config = splits.tables["train"], splits.config
+    alike = [task.alike(value) for value in train[next(iter(task.COLUMNS))]]
+    strata = task.strata(train, config) if task.strata else None
+    if strata:
+        require_few(len({label for row in strata for label in row}), config.data.train)
+    return with_fraction(splits, name, alike, strata)

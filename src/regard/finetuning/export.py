@@ -19,9 +19,9 @@ import numpy as np
 from regard._files import as_folder, require_no_link, sweep, whole
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.locks import alone
 from regard.finetuning.probes import Batch, probes
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.runs.locks import alone
 from regard.finetuning.runs.run import CARD, Run
 from regard.finetuning.tasks import get_task
 from regard.models.unpad import pad

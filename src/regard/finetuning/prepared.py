@@ -7,11 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 from regard.finetuning.config import Config
 from regard.finetuning.tasks import Encoded, Spec
-from regard.finetuning.training.speed import Speed
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Speed:
+    """A guess how long training will take.
+
+    Attributes:
+        tokens: real tokens in all steps.
+        tokens_per_second: how fast training goes through them.
+        seconds: for all steps, without validations.
+    """
+
+    tokens: int
+    tokens_per_second: float
+    seconds: float
+
+    def __str__(self) -> str:
+        rate = f"{self.tokens:,} tokens at some {self.tokens_per_second:,.0f} a second"
+        told = f"about {_duration(self.seconds)} of training: {rate}"
+        return f"{told}, guessed from the model's size and one matrix product on this machine"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds:.0f} s"
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from regard.finetuning.check import prepare
 from regard.finetuning.config import Config, Range
 from regard.finetuning.configure import load_config
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.locks import LOCK, alone
 from regard.finetuning.progress import Display
-from regard.finetuning.runs.locks import LOCK, alone
 from regard.finetuning.runs.run import CONFIG, STATE, drop_weights
 from regard.finetuning.runs.seals import require_own
 from regard.finetuning.tasks import get_task

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
+from regard.finetuning.data import duplicates
 from regard.finetuning.data.columns import GROUP, take_columns
 from regard.finetuning.data.spreadsheets import SHEET, told_of_sheets
-from regard.finetuning.data.tables import Part, read_rows, read_table
-from regard.finetuning.tasks import Spec, Task, duplicates, get_task
-from regard.finetuning.tasks.targets.classes import require_few
+from regard.finetuning.data.tables import Formats, read_rows, read_table
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from regard.finetuning.tasks import Part, Spec
 
 PARTS = ("train", "validation", "test")
 Strata = Sequence[Sequence[str]]
@@ -45,31 +46,28 @@ class Splits:
     whole: dict[str, Dataset]
 
 
-def read_splits(config: Config) -> Splits:
-    """Read the files of the configuration, and set the fractions aside that it asks for."""
-    task = get_task(config.task)
-    config, own, findings = _with_own_parts(config, task)
+def read_files(config: Config, formats: Formats, parts: Callable[[Path], dict[str, Part]] | None) -> Splits:
+    """Read the files of the configuration; what it asks for as a fraction is not there yet.
+
+    Args:
+        formats: what else than tables holds rows; see `regard.finetuning.tasks.Task.FORMATS`.
+        parts: finds the parts that a data set names its own.
+    """
+    config, own, findings = _with_own_parts(config, parts)
     sources = {name: getattr(config.data, name) for name in PARTS}
-    tables = {name: _read(source, own.get(name), config) for name, source in sources.items() if isinstance(source, str)}
-    reading: dict[str, Any] = {}
-    if task.reading and task.read:
-        reading, found = task.reading(tables["train"], config)
-        findings += found
-        read = task.read
-        tables = {name: read(table, reading, str(sources[name])) for name, table in tables.items()}
-    whole = dict(tables)
-    for offset, (name, source) in enumerate(sources.items()):
-        if isinstance(source, float):
-            tables[name], found = _set_aside(tables, name, source, config, config.seed + offset)
-            findings += found
-    tables = {name: tables[name] for name in PARTS if name in tables}
-    findings = [*_told_of_sheets(sources.values(), config), *findings]
-    return Splits(tables, reading, findings + _group_findings(tables, config), config, whole)
+    tables = {
+        name: _read(source, own.get(name), config, formats)
+        for name, source in sources.items()
+        if isinstance(source, str)
+    }
+    return Splits(tables, {}, [*_told_of_sheets(sources.values(), config), *findings], config, tables)
 
 
-def _with_own_parts(config: Config, task: Task) -> tuple[Config, dict[str, Part], list[Finding]]:
+def _with_own_parts(
+    config: Config, parts: Callable[[Path], dict[str, Part]] | None
+) -> tuple[Config, dict[str, Part], list[Finding]]:
     """Take the parts that a data set brings with it, where the configuration names no file."""
-    own = task.parts(Path(config.data.train)) if task.parts and Path(config.data.train).exists() else {}
+    own = parts(Path(config.data.train)) if parts and Path(config.data.train).exists() else {}
     own = {name: part for name, part in own.items() if name == "train" or not isinstance(_source(config, name), str)}
     if not own:
         return config, {}, []
@@ -86,8 +84,7 @@ def _source(config: Config, name: str) -> str | float | None:
     return getattr(config.data, name)
 
 
-def _read(source: str, own: Part | None, config: Config) -> Dataset:
-    formats = get_task(config.task).FORMATS
+def _read(source: str, own: Part | None, config: Config, formats: Formats) -> Dataset:
     table = read_rows(own.rows(), own.path) if own else read_table(source, formats, config.data.sheet)
     return take_columns(table, config.data.columns, source, config.data.group)
 
@@ -103,15 +100,18 @@ def _told_of_sheets(sources: Iterable[str | float | None], config: Config) -> li
     return [Finding("warning", f"{each}; set data.sheet if that is not what was meant") for each in told]
 
 
-def _set_aside(
-    tables: dict[str, Dataset], name: str, fraction: float, config: Config, seed: int
-) -> tuple[Dataset, list[Finding]]:
-    """Take rows out of the training table."""
-    task, train = get_task(config.task), tables["train"]
-    units = belonging_together(_ties(train, config, task))
-    strata = task.strata(train, config) if task.strata else None
-    if strata:
-        require_few(len({label for row in strata for label in row}), config.data.train)
+def with_fraction(splits: Splits, name: str, alike: Sequence[Hashable | None], strata: Strata | None) -> Splits:
+    """Set the rows of a part aside, of which the configuration says the fraction.
+
+    Args:
+        splits: what was read.
+        name: of the part.
+        alike: for each row of the training table, what ties it to others, none of which are parted; None to none.
+        strata: likewise, what the part shall hold as often as the rest.
+    """
+    config, train = splits.config, splits.tables["train"]
+    fraction, seed = getattr(config.data, name), config.seed + PARTS.index(name)
+    units = belonging_together([alike, groups_of(train)] if config.data.group else [alike])
     aside = set_aside(units, fraction, seed, strata)
     if not aside or len(aside) == len(train):
         what = f"different values in column '{config.data.group}'" if config.data.group else "different rows"
@@ -120,14 +120,10 @@ def _set_aside(
             f"add rows, or name a file in data.{name}."
         )
     taken = set(aside)
-    tables["train"] = train.select([row for row in range(len(train)) if row not in taken])
-    return train.select(aside), _rare(name, fraction, aside, strata)
-
-
-def _ties(table: Dataset, config: Config, task: Task) -> list[Sequence[Hashable | None]]:
-    """Return what ties rows together: what they are to a model, and their group."""
-    ties: list[Sequence[Hashable | None]] = [[task.alike(value) for value in table[next(iter(task.COLUMNS))]]]
-    return [*ties, groups_of(table)] if config.data.group else ties
+    rest = train.select([row for row in range(len(train)) if row not in taken])
+    tables = splits.tables | {"train": rest, name: train.select(aside)}
+    tables = {part: tables[part] for part in PARTS if part in tables}
+    return replace(splits, tables=tables, findings=splits.findings + _rare(name, fraction, aside, strata))
 
 
 def groups_of(table: Dataset) -> list[str | None]:
@@ -253,7 +249,7 @@ def _rare(name: str, fraction: float, aside: Sequence[int], strata: Strata | Non
     return [Finding("warning", f"{told}; they are learned and not measured: add rows, or name a file in data.{name}")]
 
 
-def _group_findings(tables: dict[str, Dataset], config: Config) -> list[Finding]:
+def told_of_groups(tables: dict[str, Dataset], config: Config) -> list[Finding]:
     """Say how many groups there are, and which are on two sides."""
     if not config.data.group:
         return []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,14 +34,6 @@ Reader = Callable[[Path], Iterator[dict[str, Any]]]
 
 Formats = dict[str, Reader]
 """A file's ending, or "" for a folder -> what yields its rows."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part that a data set names its own: where it lies, and what yields its rows."""
-
-    path: Path
-    rows: Callable[[], Iterator[dict[str, Any]]]
 
 
 def read_table(path: str | Path, formats: Formats | None = None, sheet: str | None = None) -> Dataset:

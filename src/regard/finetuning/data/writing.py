@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from regard._escapes import as_json
 from regard._files import require_no_link, sweep, whole
 from regard.errors import DataError
-from regard.finetuning.runs.locks import alone
+from regard.finetuning.locks import alone
 
 if TYPE_CHECKING:
     pass

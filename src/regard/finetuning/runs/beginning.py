@@ -12,11 +12,11 @@ from regard._files import is_leftover, read_json, remove, write_json, write_text
 from regard.errors import ConfigError
 from regard.finetuning.config import Config
 from regard.finetuning.configure import load_config
+from regard.finetuning.locks import LOCK, alone
+from regard.finetuning.runs import processes
 from regard.finetuning.runs.inputs import describe_model, describe_rows, require_same_inputs
-from regard.finetuning.runs.locks import LOCK, alone
 from regard.finetuning.runs.run import CONFIG, MODEL, STATE, WRITING
 from regard.finetuning.runs.seals import require_own
-from regard.finetuning.training import processes
 
 if TYPE_CHECKING:
     from regard.finetuning.prepared import Prepared

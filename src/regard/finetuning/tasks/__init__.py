@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from regard.finetuning.config import Config, Section
-    from regard.finetuning.data.tables import Part
     from regard.finetuning.progress import Display
     from regard.inspection.report.content import Finding
 
@@ -74,6 +73,14 @@ class Score:
     interval: tuple[float, float] | None = None
     higher_is_better: bool = True
     draws: np.ndarray | None = field(default=None, compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part that a data set names its own: where it lies, and what yields its rows."""
+
+    path: Path
+    rows: Callable[[], Iterator[dict[str, Any]]]
 
 
 @dataclass(frozen=True)

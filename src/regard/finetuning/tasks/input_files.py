@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
-from regard.finetuning.data.tables import Part
+from regard.finetuning.tasks import Part
 
 
 def require_file(cell: Any, path: str, number: int, what: str) -> None:

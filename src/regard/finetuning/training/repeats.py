@@ -12,11 +12,11 @@ from regard._files import read_json, write_json
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Display
+from regard.finetuning.runs import processes
 from regard.finetuning.runs.beginning import has_begun
 from regard.finetuning.runs.run import METRICS, MODEL, STATE, Run, drop_weights, require_unchanged
 from regard.finetuning.runs.seals import describe
 from regard.finetuning.tasks import get_task
-from regard.finetuning.training import processes
 from regard.finetuning.training.calibration import settle
 
 FOLDER = "repeats"

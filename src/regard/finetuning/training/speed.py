@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from regard.finetuning.config import Config
+from regard.finetuning.prepared import Speed
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.training.precision import choose_precision
 
 SHARE = 0.6
 """Of the speed of a matrix product alone that training reaches: MiniLM on two cores, without padding."""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A guess.
-
-    Attributes:
-        tokens: real tokens in all steps.
-        tokens_per_second: how fast training goes through them.
-        seconds: for all steps, without validations.
-    """
-
-    tokens: int
-    tokens_per_second: float
-    seconds: float
-
-    def __str__(self) -> str:
-        rate = f"{self.tokens:,} tokens at some {self.tokens_per_second:,.0f} a second"
-        told = f"about {_duration(self.seconds)} of training: {rate}"
-        return f"{told}, guessed from the model's size and one matrix product on this machine"
 
 
 def predict_speed(config: Config, lengths: list[int]) -> Speed | None:
@@ -79,10 +59,3 @@ def peak(precision: str, size: int = 1024) -> float:
         (matrix @ matrix)[0, 0].item()
         times.append(time.perf_counter() - start)
     return 2 * size**3 / min(times)
-
-
-def _duration(seconds: float) -> str:
-    for unit, name in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * unit:
-            return f"{seconds / unit:.0f} {name}"
-    return f"{seconds:.0f} s"

@@ -17,10 +17,11 @@ from regard.finetuning.config import Config
 from regard.finetuning.loading import loading
 from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Display, quiet_transformers
+from regard.finetuning.runs import processes
 from regard.finetuning.runs.beginning import begin
 from regard.finetuning.runs.run import STATE
 from regard.finetuning.tasks import get_task
-from regard.finetuning.training import adapters, processes
+from regard.finetuning.training import adapters
 from regard.finetuning.training.checkpoints import last_checkpoint
 from regard.finetuning.training.interrupts import Interrupted, saving_on_interrupt
 from regard.finetuning.training.monitor import as_for_predictions, watch_training

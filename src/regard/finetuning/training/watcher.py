@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from regard._digits import digits
 from regard.errors import RegardError
 from regard.finetuning.progress import Advance, Display
-from regard.finetuning.training import processes
+from regard.finetuning.runs import processes
 
 
 class Watcher(TrainerCallback):

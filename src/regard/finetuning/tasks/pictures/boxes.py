@@ -11,8 +11,7 @@ from typing import Any
 
 from regard.errors import DataError
 from regard.finetuning.data.headers import each_once, require_own_names
-from regard.finetuning.data.tables import Part
-from regard.finetuning.tasks import input_files
+from regard.finetuning.tasks import Part, input_files
 from regard.inspection.report.content import Finding
 
 Box = list[float]

@@ -11,10 +11,11 @@ import numpy as np
 from pydantic import PositiveInt
 
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import duplicates
 from regard.finetuning.finite import require_finite
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, Template, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Prediction, Score, Spec, Template, bases, input_files
 from regard.finetuning.tasks.pictures import shared
 from regard.finetuning.tasks.targets import calibration, classes, intervals, one_label
 from regard.inspection.report.content import Example, Finding, Picture

@@ -14,9 +14,10 @@ from pydantic import PositiveFloat, PositiveInt
 
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import duplicates
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import BY_LOSS, Encoded, Made, Prediction, Score, Spec, Template, duplicates, input_files
+from regard.finetuning.tasks import BY_LOSS, Encoded, Made, Prediction, Score, Spec, Template, input_files
 from regard.finetuning.tasks.pictures import generated, shared
 from regard.finetuning.tasks.targets import classes, intervals
 from regard.inspection.report.content import Finding, Picture

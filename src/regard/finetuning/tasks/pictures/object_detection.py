@@ -13,21 +13,10 @@ from pydantic import Field
 from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
-from regard.finetuning.data.tables import Part
+from regard.finetuning.data import duplicates
 from regard.finetuning.finite import require_all
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import (
-    BY_LOSS,
-    Encoded,
-    Made,
-    Prediction,
-    Score,
-    Spec,
-    Template,
-    bases,
-    duplicates,
-    input_files,
-)
+from regard.finetuning.tasks import BY_LOSS, Encoded, Made, Part, Prediction, Score, Spec, Template, bases, input_files
 from regard.finetuning.tasks.pictures import average_precision, detectors, shared, yolo
 from regard.finetuning.tasks.pictures import boxes as boxing
 from regard.finetuning.tasks.targets import classes

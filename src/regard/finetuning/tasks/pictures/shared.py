@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regard.errors import ConfigError, DataError
-from regard.finetuning.data.tables import Part
 from regard.finetuning.progress import quiet_transformers
-from regard.finetuning.tasks import Encoded, bases, input_files
+from regard.finetuning.tasks import Encoded, Part, bases, input_files
 from regard.finetuning.tasks.targets import classes
 from regard.inspection.report.content import Finding
 from regard.looking.pictures import PICTURES, open_picture

@@ -14,8 +14,7 @@ from regard.errors import DataError
 from regard.finetuning.configure import load_yaml, yaml_problem
 from regard.finetuning.data.headers import require_own_names
 from regard.finetuning.data.lines import read_lines
-from regard.finetuning.data.tables import Part
-from regard.finetuning.tasks import input_files
+from regard.finetuning.tasks import Part, input_files
 from regard.finetuning.tasks.pictures.boxes import FORMS, Object
 from regard.looking.pictures import PICTURES, picture_size
 

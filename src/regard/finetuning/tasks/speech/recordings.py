@@ -12,9 +12,9 @@ import numpy as np
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
+from regard.finetuning.data import duplicates
 from regard.finetuning.data.lines import read_lines
-from regard.finetuning.data.tables import Part
-from regard.finetuning.tasks import BY_LOSS, duplicates, input_files
+from regard.finetuning.tasks import BY_LOSS, Part, input_files
 from regard.finetuning.tasks.targets import classes
 from regard.inspection.report.content import Finding
 from regard.looking.sounds import OTHER_SOUNDS, SOUNDS, open_sound

@@ -13,11 +13,12 @@ from pydantic import Field, PositiveFloat
 
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section, find_model
+from regard.finetuning.data import duplicates
 from regard.finetuning.data.columns import normalize
 from regard.finetuning.finite import require_all
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Template, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Made, Prediction, Score, Template, bases, input_files
 from regard.finetuning.tasks.speech import measures, recordings, speakers, transcripts, vocoders
 from regard.finetuning.tasks.texts import tokenizing, wording
 from regard.inspection.report.content import Finding, Picture, Sound

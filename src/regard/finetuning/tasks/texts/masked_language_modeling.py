@@ -14,13 +14,14 @@ from pydantic import Field
 from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import duplicates
 from regard.finetuning.data.columns import take_columns
 from regard.finetuning.data.lines import read_lines
 from regard.finetuning.data.spreadsheets import told_of_sheets
-from regard.finetuning.data.tables import Formats, Part, read_table
+from regard.finetuning.data.tables import Formats, read_table
 from regard.finetuning.finite import require_finite
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import BY_LOSS, Encoded, Prediction, Score, Spec, Template, bases, duplicates, input_files
+from regard.finetuning.tasks import BY_LOSS, Encoded, Part, Prediction, Score, Spec, Template, bases, input_files
 from regard.finetuning.tasks.targets import classes, intervals, one_label
 from regard.finetuning.tasks.texts import masking, scratch, tokenizing, wording
 from regard.finetuning.training.padding import as_configured

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 
 from regard.errors import DataError
 from regard.finetuning.config import Config
+from regard.finetuning.data import duplicates
 from regard.finetuning.data.headers import require_own_names
 from regard.finetuning.data.lines import read_lines
-from regard.finetuning.data.tables import Part
-from regard.finetuning.tasks import duplicates, input_files
+from regard.finetuning.tasks import Part, input_files
 from regard.finetuning.tasks.targets import classes
 from regard.inspection.report.content import Finding
 

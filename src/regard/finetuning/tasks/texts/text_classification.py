@@ -14,11 +14,12 @@ from pydantic import Field
 from regard._digits import digits
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
+from regard.finetuning.data import duplicates
 from regard.finetuning.data.columns import put_column
 from regard.finetuning.data.tables import Formats
 from regard.finetuning.frameworks import framework_of
 from regard.finetuning.progress import Display, quiet_transformers
-from regard.finetuning.tasks import Encoded, Prediction, Score, Template, bases, duplicates, input_files
+from regard.finetuning.tasks import Encoded, Prediction, Score, Template, bases, input_files
 from regard.finetuning.tasks.targets import calibration, classes, label_sets, numbers, one_label, readings
 from regard.finetuning.tasks.texts import tokenizing, wording
 from regard.inspection.report.content import Finding, TokenAttention

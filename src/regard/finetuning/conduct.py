@@ -16,10 +16,10 @@ from regard.finetuning.frameworks import get_framework
 from regard.finetuning.measure import finish
 from regard.finetuning.prepared import Prepared
 from regard.finetuning.progress import Clock, Display
+from regard.finetuning.runs import processes
 from regard.finetuning.runs.beginning import has_begun, only_writer, replacing, require_free, require_resumable
 from regard.finetuning.runs.inputs import describe_data, describe_named, require_same_rows
 from regard.finetuning.runs.run import ADAPTER, ATTENTION, MODEL, STATE, Run, require_unchanged
-from regard.finetuning.training import processes
 from regard.finetuning.training.checkpoints import room_on_disk
 from regard.finetuning.training.interrupts import Interrupted
 from regard.finetuning.training.repeats import train_others
