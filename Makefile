@@ -4,7 +4,7 @@
 #   make lint      style, errors and types               make bench      measure speed and memory
 #   make docs      run the notebooks, and build site/   make test-browser   the report in a real browser
 #   make picture   draw the figures of docs/images/ that come from code and pages
-#   make gallery   the pictures of docs/gallery.md, from real runs of examples/
+#   make gallery   the pictures of docs/gallery.md and of reports, from real runs of examples/ and runs/demo
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
 
 PYTHON ?= python3
@@ -88,7 +88,7 @@ picture: $(VENV)/.test
 	$(BIN)/python docs/imports.py
 	$(BIN)/python docs/ways.py
 
-gallery: $(VENV)/.test
+gallery: $(VENV)/.test browser
 	$(BIN)/python docs/gallery.py $(CHOSEN)
 
 docs: $(VENV)/.docs

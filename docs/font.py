@@ -1,9 +1,9 @@
-"""Makes stylesheets/chinese.woff: the Chinese characters of navigation, start page and headings, of Noto Sans SC.
+"""Makes stylesheets/chinese.woff: the Chinese characters of navigation, start page and notebooks, of Noto Sans SC.
 
     python docs/font.py NotoSansSC-Regular.otf
 
-The font is Adobe's and Google's, under the SIL Open Font License 1.1: https://openfontlicense.org. What else stands in
-Chinese on a page has the reader's own fonts.
+The font is Adobe's and Google's, under the SIL Open Font License 1.1: https://openfontlicense.org. Readers who have
+Chinese fonts see their own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ CHINESE = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
 def characters() -> set[str]:
     """Every Chinese character that must be there whatever fonts a reader has."""
     notebooks = [json.loads(path.read_text(encoding="utf-8")) for path in DOCS.glob("notebooks/*.ipynb")]
-    lines = [line for notebook in notebooks for cell in notebook["cells"] for line in cell["source"]]
+    cells = ["".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"]]
     texts = [path.read_text(encoding="utf-8") for path in (DOCS.parent / "mkdocs.yml", DOCS / "index.md")]
-    return {*CHINESE.findall("".join([*texts, *(line for line in lines if line.startswith(("#", "[")))]))}
+    return {*CHINESE.findall("".join([*texts, *cells]))}
 
 
 if __name__ == "__main__":

@@ -1,14 +1,17 @@
-"""The pictures of gallery.md, from real runs of examples/. `make gallery` runs it; names choose some of them."""
+"""The pictures of gallery.md and of reports, from real runs of examples/. `make gallery` runs it; names choose some."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, which
 from typing import NamedTuple
+
+from PIL import Image, ImageChops
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -32,6 +35,25 @@ GALLERY = {
 }
 
 
+class Page(NamedTuple):
+    """A page of the demo's run: what is looked at, or the report; the part that is shown, and how high it is."""
+
+    sentence: str | None
+    section: str | None
+    height: int
+
+
+DEMO = ROOT / "runs" / "demo"
+PAGES = {
+    "report-top": Page(None, None, 1065),
+    "report-attention": Page(
+        "Not a masterpiece, but a warm, clever film that I would gladly see again.", "attention", 1600
+    ),
+}
+WIDTH = 1100
+QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=3000")
+
+
 def draw(names: list[str]) -> None:
     """Run what is chosen, each program once, in a folder that is gone afterwards; data that are there are used."""
     with tempfile.TemporaryDirectory() as temporary:
@@ -48,5 +70,52 @@ def draw(names: list[str]) -> None:
                     copyfile(folder / GALLERY[name].picture, IMAGES / f"gallery-{name}.png")
 
 
+def photograph(names: list[str]) -> None:
+    """Photograph pages of the demo's run in a browser; a run that is there is used, else it is made."""
+    browser = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        sys.exit("gallery: need Chromium or Chrome for pictures of reports; found neither; install one.")
+    if not (DEMO / "report.html").is_file():
+        subprocess.run([sys.executable, "examples/sentiment/get_data.py"], cwd=ROOT, check=True)
+        regard("finetune", "examples/sentiment/demo.yaml")
+    with tempfile.TemporaryDirectory() as temporary:
+        for name in names:
+            sentence, section, height = PAGES[name]
+            page = Path(temporary) / f"{name}.html"
+            if sentence is None:
+                copyfile(DEMO / "report.html", page)
+            else:
+                regard("look", str(DEMO), sentence, "--output", str(page))
+            if section:
+                page.write_text(only(section, page.read_text(encoding="utf-8")), encoding="utf-8")
+            place = f"--screenshot={page.with_suffix('.png')}"
+            profile = f"--user-data-dir={Path(temporary) / 'profile'}"
+            command = [browser, *QUIET, profile, f"--window-size={WIDTH},{height}", place, page.as_uri()]
+            subprocess.run(command, check=True, capture_output=True)
+            trimmed(Image.open(page.with_suffix(".png"))).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def regard(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-c", "from regard.cli import main; main()", *arguments], cwd=ROOT, check=True)
+
+
+def only(section: str, page: str) -> str:
+    """A page of which one section is shown; its policy, which allows no other style than its own, is left out."""
+    kept = f"section:not(#{section}):not(:has(#{section}))"
+    beside = f"section:has(#{section}) > :not(#{section})"
+    style = f"<style>header, nav, footer, {kept}, {beside} {{ display: none !important }}</style></head>"
+    return re.sub(r"<meta http-equiv=.Content-Security-Policy.[^>]*>", "", page).replace("</head>", style, 1)
+
+
+def trimmed(picture: Image.Image) -> Image.Image:
+    """Without the empty ground below what is shown, in few colours."""
+    picture = picture.convert("RGB")
+    ground = Image.new("RGB", picture.size, picture.getpixel((0, picture.height - 1)))
+    box = ImageChops.difference(picture, ground).getbbox() or (0, 0, *picture.size)
+    return picture.crop((0, 0, picture.width, min(picture.height, box[3] + 24))).quantize(256)
+
+
 if __name__ == "__main__":
-    draw(sys.argv[1:] or [*GALLERY])
+    asked = sys.argv[1:] or [*GALLERY, *PAGES]
+    draw([name for name in asked if name not in PAGES])
+    photograph([name for name in asked if name in PAGES])

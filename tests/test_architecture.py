@@ -62,7 +62,7 @@ FRAMEWORKS = {
     "sentence_transformers": "sentence_transformers",
 }
 COMPANIONS = {"transformers": {"torch"}, "timm": {"torch"}, "diffusers": {"torch"}}  # a library and what it stands on
-FINE_TUNING = ("regard.finetuning", "regard.finetune")
+FINE_TUNING = ("regard.finetuning",)
 PLOTTING = ("regard.inspection.plots", "regard.inspection.report")
 
 LOADERS = {"from_pretrained", "from_config", "pipeline"}  # what may run code that comes with a model

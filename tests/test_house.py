@@ -186,3 +186,20 @@ def test_the_gallery_shows_what_its_script_draws():
     shown = re.findall(r"images/gallery-(\w+)\.png", (DOCS / "gallery.md").read_text(encoding="utf-8"))
     assert sorted(shown) == sorted(drawn)
     assert [each.program for each in drawn.values() if not (ROOT / "examples" / each.program).is_file()] == []
+
+
+def test_pages_of_reports_are_photographed_by_the_script():
+    made = loaded(DOCS / "gallery.py")
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *DOCS.rglob("*.md")))
+    assert {*re.findall(r"images/(report-[\w-]+)\.png", pages)} == {*made.PAGES}
+    page = '<head><meta http-equiv="Content-Security-Policy" content="x"></head><section id="attention">'
+    shown = made.only("attention", page)
+    assert "Content-Security-Policy" not in shown
+    assert shown.index("display: none") < shown.index("</head>")
+
+
+def test_a_photograph_ends_where_its_page_does():
+    made = loaded(DOCS / "gallery.py")
+    picture = made.Image.new("RGB", (40, 400), "white")
+    picture.paste("black", (5, 10, 20, 100))
+    assert made.trimmed(picture).size == (40, 124)

@@ -98,7 +98,7 @@ def test_the_spread_of_repeats_is_told():
 SOURCE = Path(words.__file__).parents[1]
 COMMANDS = {
     "finetuning/conduct.py": "finetune",
-    "finetuning/stream.py": "predict",
+    "finetuning/runs/stream.py": "predict",
     "commands/finetune.py": "",
     "commands/look.py": "look",
     "commands/compare.py": "compare",
@@ -168,9 +168,15 @@ def test_settings_that_sentences_name_exist():
     assert wrong == []
 
 
+def test_files_of_commands_are_there():
+    assert [name for name in COMMANDS if not (SOURCE / name).is_file()] == []
+
+
 def test_an_option_of_another_command_is_found(tmp_path):
     (tmp_path / "commands").mkdir()
-    (tmp_path / "finetuning").mkdir()
-    (tmp_path / "finetuning" / "stream.py").write_text('raise ValueError(f"{x}: got a run; go on with --overwrite.")')
-    assert list(named_options(tmp_path)) == [("finetuning/stream.py", "predict", "--overwrite")]
+    (tmp_path / "finetuning" / "runs").mkdir(parents=True)
+    (tmp_path / "finetuning" / "runs" / "stream.py").write_text(
+        'raise ValueError(f"{x}: got a run; go on with --overwrite.")'
+    )
+    assert list(named_options(tmp_path)) == [("finetuning/runs/stream.py", "predict", "--overwrite")]
     assert "--overwrite" not in options_of(typer.main.get_command(app).commands["predict"])
