@@ -205,6 +205,7 @@ def question_programs(length: int, width: int, dtype: str):
 
     with torch.no_grad():
         yield "4 questions", asked, dense if fits(query, 4) else None, "dense weights"
+        yield "4 questions on the way", all_on_the_way, dense if fits(query, 4) else None, "dense weights"
         yield "output+questions", asked, fused, "the output alone"
         yield "output+3 on the way", on_the_way, fused, "the output alone"
         yield "output+4, top and map", all_on_the_way, fused, "the output alone"
@@ -328,8 +329,8 @@ def watching(extent: str) -> list[dict]:
 
 def questions(quick: bool) -> list[dict]:
     lengths = {
-        "4 questions": 4096, "output+questions": 8192, "output+3 on the way": 4096, "output+4, top and map": 4096,
-        "window of 256": 16384,
+        "4 questions": 4096, "4 questions on the way": 4096, "output+questions": 8192, "output+3 on the way": 4096,
+        "output+4, top and map": 4096, "window of 256": 16384,
     }  # fmt: skip
     return [
         compare("torch", what, length, 64, "float32", *those)

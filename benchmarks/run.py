@@ -32,6 +32,7 @@ TARGETS = [
     ("tensorflow", "forward", 2048, 1.1),
     ("numpy", "forward", 2048, 1.8),
     ("torch", "4 questions", 4096, 3.0),
+    ("torch", "4 questions on the way", 4096, 6.0),
     ("torch", "output+questions", 8192, 0.4),
     ("torch", "output+3 on the way", 4096, 1 / 1.35),
     ("torch", "output+4, top and map", 4096, 1 / 1.8),
