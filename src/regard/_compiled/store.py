@@ -36,7 +36,7 @@ def ready(dtype: str) -> bool:
 
 
 def compile() -> None:
-    """Compile the loops that answer questions about attention, which takes some seconds, once on a machine.
+    """Compile the loops that answer questions about attention and those of int8, which takes some seconds, once.
 
     Numba keeps them on disk. Without this, `regard.attention` goes without them, unless `kernel="compiled"` asks for
     them by name: then those that it needs are compiled on the way. `regard look` does it by itself, and says so.
@@ -46,12 +46,13 @@ def compile() -> None:
     """
     if not installed():
         raise UnsupportedError("compile: need Numba; got none; pip install 'regard[fast]'.")
-    from regard._compiled import lines, loops
+    from regard._compiled import integers, lines, loops
 
     for dtype in TYPES:
         if not ready(dtype):
             loops.warm(np.dtype(dtype))
             lines.warm(np.dtype(dtype))
+            integers.warm()
             _loaded.add(dtype)
             _remember(_mark(dtype))
 

@@ -13,6 +13,7 @@ from regard._escapes import printable
 from regard.commands.shared import (
     RunFolder,
     Sheet,
+    compile_once,
     print_json,
     print_table,
     require_workbook,
@@ -24,6 +25,15 @@ from regard.commands.shared import (
 )
 from regard.errors import ConfigError
 
+MOST = 0.02
+"""As `regard.predict` has it, which costs an import."""
+Quantize = Annotated[
+    str | None, typer.Option("--quantize", metavar="KIND", help="int8: linear layers in whole numbers, faster on CPUs")
+]
+MaxLoss = Annotated[
+    float,
+    typer.Option("--max-loss", metavar="SHARE", help="refuse what makes the first measure worse by more; inf: any"),
+]
 MANY = 8
 """More inputs than this are worth a progress bar."""
 
@@ -48,6 +58,8 @@ def predict(
     sheet: Sheet = None,
     text: Annotated[bool, typer.Option("--text", help="each input is a text, whatever it looks like")] = False,
     draw: Annotated[bool, typer.Option("--draw", help="also write each picture with the objects found in it")] = False,
+    quantize: Quantize = None,
+    max_loss: MaxLoss = MOST,
 ) -> None:
     """Predict for texts, pictures or sounds, or for every row of a file in its order."""
     from regard.commands.inputs import sort
@@ -58,6 +70,10 @@ def predict(
     opened = Run.load(run)
     items, tables = sort(inputs, opened, text)
     targets = _targets(tables, output, alone=not items)
+    if quantize is not None:
+        compile_once("int8")
+        opened = opened.quantized(quantize, max_loss=max_loss, progress=True)
+        say(f"int8: {opened.loss or 'not measured'}", err=True)
     for table, target in targets.items():
         _predict_table(opened, table, target, (column, sheet), draw)
     if items and output and output.suffix.lower() in SUFFIXES:

@@ -139,12 +139,12 @@ def silence() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def compile_once() -> None:
-    """Compile what answers questions about attention, where that is to be done yet, and say so."""
+def compile_once(what: str = "what answers questions about attention") -> None:
+    """Compile the loops, where that is to be done yet, and say so, and what for."""
     from regard._compiled import store
 
     if store.waiting():
-        say("compiling what answers questions about attention: some seconds, once on this machine", err=True)
+        say(f"compiling {what}: some seconds, once on this machine", err=True)
         store.compile()
 
 

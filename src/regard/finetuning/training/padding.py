@@ -19,7 +19,9 @@ SAMPLE = 8
 """Rows that are read to see whether all are of one size."""
 
 
-def batches(answer: Callable[[list[int]], np.ndarray], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+def batches(
+    answer: Callable[[list[int]], np.ndarray], lengths: Sequence[int], tokens: int, alike: bool = False
+) -> list[list[int]]:
     """Return the numbers of rows in batches of like length; of one length, if the model reads padding.
 
     Most models with a mask read none. Convolutions, pooling over positions and attention by landmarks do, as in
@@ -30,13 +32,36 @@ def batches(answer: Callable[[list[int]], np.ndarray], lengths: Sequence[int], t
         answer: gives the numbers that a model answers a batch with, of rows by their numbers.
         lengths: tokens of each row.
         tokens: tokens of a batch at most.
+        alike: have batches of one length, and do not ask.
     """
-    alike = batches_by_length(lengths, tokens, mixed=False)
+    uniform = batches_by_length(lengths, tokens, mixed=False)
     mixed = batches_by_length(lengths, tokens)
-    if len(alike) <= len(mixed) + PROBE:
-        return alike
+    if alike or len(uniform) <= len(mixed) + PROBE:
+        return uniform
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    return alike if reads_padding(answer, order[0], order[-1]) else mixed
+    return uniform if reads_padding(answer, order[0], order[-1]) else mixed
+
+
+def is_rounded(model: Any) -> bool:
+    """Tell whether a model rounds inside, and computes padding, beside which sums are rounded otherwise before."""
+    if not getattr(model, "_regard_int8", False):
+        return False
+    from regard.models.transformers.unpad import is_model, is_unpadded
+
+    return not (is_model(model) and not model.config.is_encoder_decoder and is_unpadded(model))
+
+
+def runs_side_by_side(model: Any) -> bool:
+    """Tell whether threads may call a model at once: one without padding on a CPU, in which no call changes anything.
+
+    Operators that are short beside the wait for each other's threads are faster so, and far faster where another
+    program runs beside.
+    """
+    from regard.models.transformers.unpad import POSITIONS, is_model, is_unpadded
+
+    if not is_model(model) or model.device.type != "cpu" or model.config.model_type not in POSITIONS:
+        return False
+    return is_unpadded(model)
 
 
 def reads_padding(answer: Callable[[list[int]], np.ndarray], short: int, long: int) -> bool:

@@ -17,6 +17,7 @@ from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.tasks import Spec, bases
 from regard.finetuning.tasks.speech import transcripts
+from regard.finetuning.training.padding import is_rounded
 
 Kind = Literal["ctc", "writer"]
 SCRATCH = {"wav2vec2": "ctc", "whisper": "writer"}
@@ -324,7 +325,8 @@ def hear(model: Any, processor: Any, sounds: Sequence[Any]) -> list[str | None]:
     from regard.looking.transformers.writing import write_down
 
     model.eval()  # as for predictions, whatever it is in the middle of
-    if len({len(sound) for sound in sounds}) > 1 and sees_padding(model):
+    alone = sees_padding(model) or (is_rounded(model) and is_spelling(processor))
+    if alone and len({len(sound) for sound in sounds}) > 1:
         return [text for sound in sounds for text in hear(model, processor, [sound])]
     batch = prepare(processor, sounds).to(model.device)
     with torch.inference_mode(), quiet_transformers():

@@ -16,7 +16,7 @@ from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import BY_LOSS, Encoded, Prediction, Spec, bases, input_files
 from regard.finetuning.tasks.texts import pairs, scratch, tokenizing, wording
-from regard.finetuning.training.padding import as_configured, batches
+from regard.finetuning.training.padding import as_configured, batches, is_rounded
 from regard.inspection.report.content import Finding, Picture, Table
 
 if TYPE_CHECKING:
@@ -230,7 +230,7 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
         return logits.float().numpy(force=True)
 
     with torch.inference_mode(), quiet_transformers(), display.bar("write", len(texts)) as advance:
-        for numbers in batches(begin, [len(ids) for ids in encodings], batch_tokens):
+        for numbers in batches(begin, [len(ids) for ids in encodings], batch_tokens, is_rounded(model)):
             witness = Witness(len(numbers))
             ids = as_configured(model).generate(**batch(numbers), logits_processor=[witness])
             finite |= dict(zip(numbers, witness.finite, strict=True))

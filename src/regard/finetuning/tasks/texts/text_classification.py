@@ -22,6 +22,7 @@ from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import Encoded, Prediction, Score, Template, bases, input_files
 from regard.finetuning.tasks.targets import calibration, classes, label_sets, numbers, one_label, readings
 from regard.finetuning.tasks.texts import tokenizing, wording
+from regard.finetuning.training.padding import is_rounded, runs_side_by_side
 from regard.inspection.report.content import Finding, TokenAttention
 
 if TYPE_CHECKING:
@@ -262,7 +263,9 @@ def _logits(
     """Return the model's logits of each text, and how many of its tokens were cut off."""
     texts = [input_files.text_of(text, f"input {number}") for number, text in enumerate(inputs, start=1)]
     encodings, lengths = tokenizing.tokenize(processor, texts, processor.model_max_length)
-    logits = tokenizing.compute(partial(framework_of(model).logits, model), processor, encodings, display, what)
+    answer = partial(framework_of(model).logits, model)
+    how = {"alike": is_rounded(model), "threads": runs_side_by_side(model)}
+    logits = tokenizing.compute(answer, processor, encodings, display, what, **how)
     return np.asarray(logits), [length - len(ids) for length, ids in zip(lengths, encodings, strict=True)]
 
 

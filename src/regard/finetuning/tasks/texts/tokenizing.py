@@ -159,7 +159,14 @@ def _ids(tokenizer: Any, texts: list[str], as_target: bool, **options: Any) -> E
 
 
 def compute(
-    answer: Callable[[Any], np.ndarray], tokenizer: Any, encodings: Encodings, display: Display, label: str
+    answer: Callable[[Any], np.ndarray],
+    tokenizer: Any,
+    encodings: Encodings,
+    display: Display,
+    label: str,
+    *,
+    alike: bool = False,
+    threads: bool = False,
 ) -> np.ndarray:
     """Answer for each text, in batches of like length, whatever is beside it.
 
@@ -169,6 +176,8 @@ def compute(
         encodings: the token numbers of each text.
         display: shows the progress.
         label: what the progress bar is called.
+        alike: only texts of one length are in a batch.
+        threads: batches are answered side by side, in as many threads as PyTorch has.
 
     Returns:
         The rows in the order of the texts.
@@ -182,12 +191,30 @@ def compute(
         return _answer(answer, tokenizer, [encodings[n] for n in numbers])
 
     with display.bar(label, len(encodings)) as advance:
-        for numbers in batches(answer_rows, [len(ids) for ids in encodings], BATCH_TOKENS):
-            rows |= dict(zip(numbers, answer_rows(numbers), strict=True))
+
+        def work(numbers: list[int]) -> None:
+            rows.update(zip(numbers, answer_rows(numbers), strict=True))
             advance(len(numbers))
+
+        _each(work, batches(answer_rows, [len(ids) for ids in encodings], BATCH_TOKENS, alike), threads)
     found = np.stack([rows[n] for n in range(len(encodings))]) if rows else np.zeros((0, 0))
     require_finite(found)
     return found
+
+
+def _each(work: Callable[[list[int]], None], batches: list[list[int]], threads: bool) -> None:
+    """Do the work on all batches, side by side if they may be."""
+    if not threads:
+        for numbers in batches:
+            work(numbers)
+        return
+    import torch
+
+    from regard._backends import torch as backend
+    from regard._compiled.threads import each
+
+    with torch.random.fork_rng([]):  # threads would put back each other's
+        each(backend, work, batches)
 
 
 def _answer(answer: Callable[[Any], np.ndarray], tokenizer: Any, encodings: Encodings) -> np.ndarray:

@@ -1,0 +1,142 @@
+"""What quantising costs: the run's own measures, on its validation rows, before and after."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from regard._digits import digits
+from regard._files import read_json, write_json
+from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
+from regard.finetuning.progress import Display
+from regard.finetuning.tasks.targets.intervals import percentiles
+
+if TYPE_CHECKING:
+    from regard.finetuning.tasks import Score
+
+KINDS = ("int8",)
+MOST = 0.02
+"""How much worse the first measure may become, as a share of what it was, unless told otherwise."""
+FILE = "int8.json"
+"""Where a run keeps what was measured; measured again when its model is another."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The first measure of a task, of the model as it was trained and of the quantised one.
+
+    Attributes:
+        measure: its name.
+        before: its value as trained.
+        after: its value quantised.
+        difference: the 95 % interval of after less before, over resamples of the same rows; None if it has none.
+        higher_is_better: whether more of it is.
+        rows: the validation rows that it was measured on.
+    """
+
+    measure: str
+    before: float
+    after: float
+    difference: tuple[float, float] | None
+    higher_is_better: bool
+    rows: int
+
+    @property
+    def share(self) -> float:
+        """How much worse it is, as a share of what it was; below 0 where it is better."""
+        worse = self.before - self.after if self.higher_is_better else self.after - self.before
+        return worse / abs(self.before) if self.before else math.inf * worse if worse else 0.0
+
+    def __str__(self) -> str:
+        told = f"{self.measure.replace('_', ' ')} {digits(self.after)} on {self.rows:,} validation rows"
+        told += f", {digits(self.before)} as trained"
+        bounds = " to ".join(map(digits, self.difference or ()))
+        return told + (f" (95 % interval of the difference {bounds})" if bounds else "")
+
+
+def require_kind(who: str, kind: Any, most: Any) -> None:
+    """Raise ConfigError unless there is such a kind of quantising, and a limit that is one."""
+    if kind not in KINDS:
+        raise ConfigError(f"{who}: need quantize to be {' or '.join(KINDS)}, or left out; got {kind!r}; correct it.")
+    if isinstance(most, bool) or not isinstance(most, int | float) or not most >= 0:
+        raise ConfigError(f"{who}: need max_loss to be a number from 0 on; got {most!r}; correct it.")
+
+
+def settle(run: Any, made: Any, most: float, who: str, display: Display) -> Loss | None:
+    """Return what it costs that a run is `made` of a quantised model, measured once for a model.
+
+    Args:
+        run: a run.
+        made: the same with a quantised model.
+        most: how much worse the first measure may become, as a share of what it was; inf measures nothing.
+        who: asks for it, as errors shall name it.
+        display: shows how far the measuring is.
+
+    Raises:
+        DataError: the rows to measure on are not there.
+        RegardError: it costs more than `most`.
+    """
+    if math.isinf(most):
+        return None
+    loss = _remembered(run)
+    if loss is None:
+        loss = _measured(run, made, who, display)
+        _remember(run, loss)
+    require_little(loss, most, who)
+    return loss
+
+
+def require_torch(run: Any, who: str) -> None:
+    """Raise UnsupportedError for a run whose layers are not PyTorch's."""
+    if run.config.framework != "torch":
+        raise UnsupportedError(
+            f"{who}: need a run of framework torch for int8; got '{run.config.framework}'; leave out quantize."
+        )
+
+
+def require_little(loss: Loss, most: float, who: str) -> None:
+    """Raise RegardError for a loss beyond the limit."""
+    if not loss.share <= most:
+        raise RegardError(
+            f"{who}: need int8 to lose at most {most:g} of the {loss.measure.replace('_', ' ')}; got {loss}; leave out "
+            "quantize, or raise max_loss."
+        )
+
+
+def _measured(run: Any, made: Any, who: str, display: Display) -> Loss:
+    from regard.finetuning.data.splits import read_splits
+
+    try:
+        split = read_splits(run.config).tables["validation"]
+    except RegardError as error:
+        raise DataError(
+            f"{who}: need the run's validation rows, to measure what int8 loses; got none ({str(error).rstrip('.')}); "
+            "put them back, or set max_loss to inf."
+        ) from error
+    before, after = (_scored(each, split, display) for each in (run, made))
+    name, first = next(iter(before.items()))
+    then = after[name]
+    drawn = (first.draws, then.draws)
+    interval = None if drawn[0] is None or drawn[1] is None else percentiles(drawn[1] - drawn[0])
+    return Loss(name, first.value, then.value, interval, first.higher_is_better, len(split))
+
+
+def _scored(run: Any, split: Any, display: Display) -> dict[str, Score]:
+    return run.task.measure(split, run.respond(split[run.task.INPUT], display), run.spec)
+
+
+def _remembered(run: Any) -> Loss | None:
+    """What was measured of this model before."""
+    with suppress(DataError, TypeError, KeyError):
+        known = read_json(run.path / FILE) if (run.path / FILE).is_file() else {}
+        if run.state.get("files") and known.get("files") == run.state["files"]:
+            found = known["loss"]
+            return Loss(**found | {"difference": found["difference"] and tuple(found["difference"])})
+    return None
+
+
+def _remember(run: Any, loss: Loss) -> None:
+    with suppress(OSError):  # a run that cannot be written to is measured each time
+        write_json(run.path / FILE, {"files": run.state.get("files"), "loss": asdict(loss)})

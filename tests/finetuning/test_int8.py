@@ -1,0 +1,264 @@
+"""Linear layers in int8: as near as rounding allows, each row alone as beside others, refused where it costs much."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import regard
+from models.families import ENCODERS, PAIRS, make
+from regard._compiled import store
+from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
+from regard.finetuning.int8 import linear, loss
+from regard.finetuning.int8.linear import Int8Linear, quantize
+from regard.finetuning.int8.loss import Loss
+from regard.finetuning.runs.run import Run
+
+HALF = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def refusal(function, *args, error=ConfigError, **options):
+    with pytest.raises(error) as caught:
+        function(*args, **options)
+    return str(caught.value)
+
+
+def layer(inputs=37, outputs=23, bias=True):
+    torch.manual_seed(0)
+    return nn.Linear(inputs, outputs, bias=bias).requires_grad_(False)
+
+
+def given(rows=19, inputs=37):
+    """Rows of very unlike sizes, one of zeros."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(rows, inputs)) * 10.0 ** rng.uniform(-4, 4, size=(rows, 1))
+    values[3] = 0
+    return torch.from_numpy(values).float()
+
+
+def compiled(monkeypatch, wanted):
+    monkeypatch.setattr(store, "ready", lambda dtype: wanted)
+
+
+@pytest.mark.parametrize("kind", HALF)
+@pytest.mark.parametrize("loops", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_is_as_near_as_its_rounding_allows(monkeypatch, kind, loops, bias):
+    """Each number is off by half a step at most: a row's largest, and an output's largest weight, over 127."""
+    compiled(monkeypatch, loops)
+    plain, rows = layer(bias=bias), given().to(HALF[kind])
+    found = Int8Linear(plain)(rows)
+    x, w = rows.double().numpy(), plain.weight.double().numpy()
+    exact = x @ w.T + (plain.bias.double().numpy() if bias else 0)
+    s, t = np.abs(x).max(1, keepdims=True) / 127, np.abs(w).max(1, keepdims=True) / 127
+    allowed = (
+        (s / 2) @ np.abs(w).sum(1, keepdims=True).T + np.abs(x).sum(1, keepdims=True) @ (t / 2).T + 37 * s @ t.T / 4
+    )
+    last = {"float32": 1e-5, "bfloat16": 2**-8}[kind] * (np.abs(exact) + allowed)
+    off = np.abs(found.double().numpy() - exact)
+    assert found.dtype == HALF[kind]
+    assert (off <= allowed + last).all()
+    assert (off > last).any()  # it is rounded indeed
+
+
+@pytest.mark.parametrize("kind", HALF)
+def test_a_row_is_the_same_to_the_bit_whatever_is_beside_it(kind):
+    quantized, rows = Int8Linear(layer()), given().to(HALF[kind])
+    together = quantized(rows)
+    assert all(torch.equal(quantized(row[None])[0], answer) for row, answer in zip(rows, together, strict=True))
+    assert torch.equal(quantized(rows[:, None])[:, 0], together)
+    assert quantized(rows[:0]).shape == (0, 23)
+
+
+@pytest.mark.parametrize("kind", HALF)
+def test_the_loops_round_as_plain_operations_do(monkeypatch, kind):
+    quantized, rows = Int8Linear(layer()), given().to(HALF[kind])
+    compiled(monkeypatch, True)
+    by_loops = quantized(rows)
+    compiled(monkeypatch, False)
+    plain = quantized(rows)
+    last = {"float32": 2**-22, "bfloat16": 2**-8}[kind]
+    assert torch.allclose(by_loops.float(), plain.float(), rtol=last, atol=last * float(quantized.bias.abs().max()))
+
+
+def test_threads_share_the_rows_and_change_nothing(monkeypatch):
+    quantized, rows = Int8Linear(layer()), given()
+    alone = quantized(rows)
+    monkeypatch.setattr(linear, "SHARED", 0)
+    monkeypatch.setattr(linear.backend, "threads", lambda: 3)
+    assert torch.equal(quantized(rows), alone)
+
+
+@pytest.mark.parametrize("loops", [True, False])
+@pytest.mark.parametrize("kind", HALF)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_stays_none_and_in_its_row(monkeypatch, loops, kind, bad):
+    compiled(monkeypatch, loops)
+    quantized, rows = Int8Linear(layer()), given().to(HALF[kind])
+    before = quantized(rows)
+    rows[5, 7] = bad
+    found = quantized(rows)
+    assert not found[5].isfinite().any()
+    others = torch.arange(len(rows)) != 5
+    assert torch.equal(found[others], before[others])
+
+
+def test_its_weights_can_be_looked_at():
+    plain = layer()
+    weight = Int8Linear(plain).weight
+    step = plain.weight.abs().amax(1, keepdim=True) / 127
+    assert weight.dtype == torch.float32
+    assert ((weight - plain.weight).abs() <= step / 2 + 1e-7).all()
+
+
+def spread(model):
+    """Weights large enough for scores and logits to tell."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4 if parameter.ndim > 1 else 1)
+    return model.eval()
+
+
+ALONE = [name for name in ENCODERS if name not in ("GPT2", "Llama", "Qwen2", "Gemma2")]
+
+
+@pytest.mark.parametrize("half", [True, False])
+@pytest.mark.parametrize("family", ALONE)
+def test_texts_answer_alone_as_beside_others_without_padding(monkeypatch, family, half):
+    """In an unpadded model nothing else is rounded by what is beside, so that answers are the same to the bit."""
+    monkeypatch.setattr(linear, "choose_precision", lambda wanted: "bfloat16" if half else "float32")
+    model = spread(make(family, ENCODERS[family], "ForSequenceClassification"))
+    before = torch.stack([parameter.float().abs().sum() for parameter in model.parameters()])
+    quantize(regard.unpad(model))
+    assert sum(isinstance(module, Int8Linear) for module in model.modules()) > 4
+    assert len(before) > len(list(model.parameters()))
+    rng = np.random.default_rng(0)
+    lengths = [31, 1, 7, 20, 7, 3]
+    ids = torch.zeros(len(lengths), 31, dtype=torch.long)
+    for row, length in zip(ids, lengths, strict=True):
+        row[:length] = torch.from_numpy(rng.integers(3, 50, length))
+    mask = (torch.arange(31) < torch.tensor(lengths)[:, None]).long()
+    with torch.inference_mode():
+        together = model(input_ids=ids, attention_mask=mask).logits.float()
+        for row, length, answer in zip(ids, lengths, together, strict=True):
+            alone = model(input_ids=row[None, :length], attention_mask=torch.ones(1, length, dtype=torch.long)).logits
+            torch.testing.assert_close(alone[0].float(), answer, rtol=2**-8 if half else 2e-6, atol=2e-6)
+    assert together.std() > 0.01
+
+
+@pytest.mark.parametrize("family", [*ALONE, *PAIRS])
+def test_a_quantised_model_answers_nearly_as_before(family):
+    head = "ForSequenceClassification" if family in ALONE else "ForConditionalGeneration"
+    model = make(family, {**ENCODERS, **PAIRS}[family], "MTModel" if family == "Marian" else head).eval()
+    inputs = {"input_ids": torch.arange(3, 20)[None], "attention_mask": torch.ones(1, 17, dtype=torch.long)}
+    if family in PAIRS:
+        inputs["decoder_input_ids"] = torch.arange(5, 9)[None]
+    with torch.inference_mode():
+        expected = model(**inputs).logits
+        found = quantize(model)(**inputs).logits.float()
+    assert not torch.equal(found, expected)
+    assert (found - expected).norm() < 0.1 * expected.norm()
+
+
+def test_nothing_to_quantise_is_told():
+    assert refusal(quantize, nn.Conv1d(3, 3, 3), error=UnsupportedError) == (
+        "predict: need a model with linear layers of 16 outputs or more for int8; got Conv1d without; leave out "
+        "quantize."
+    )
+
+
+def texts_of(run, count=60):
+    return [json.loads(line)["text"] for line in (run.path / "predictions.jsonl").read_text().splitlines()][:count]
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """The finished run, to write into."""
+    import shutil
+
+    return Run.load(shutil.copytree(finished.path, tmp_path / "run"))
+
+
+def test_predicting_in_int8_is_measured_once_and_each_row_is_alone(copy, monkeypatch):
+    quantized = copy.quantized()
+    assert (quantized.loss.measure, quantized.loss.rows, copy.loss) == ("accuracy", 40, None)
+    assert quantized.loss.before > 0.9
+    texts = texts_of(copy)
+    found = quantized.predict(texts)
+    assert found == [quantized.predict([text])[0] for text in texts]
+    assert found == regard.predict(copy, texts, quantize="int8")
+    plain = copy.predict(texts)
+    assert found != plain
+    assert sum(one["label"] == other["label"] for one, other in zip(found, plain, strict=True)) > 0.95 * len(texts)
+    monkeypatch.setattr(loss, "_measured", None)  # which is not called again
+    assert Run.load(copy.path).quantized().loss == quantized.loss
+
+
+def test_a_loss_that_is_told_is_that_of_the_validation_rows(copy, tables):
+    """Counted here once more."""
+    import csv
+
+    with (tables / "validation.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    quantized = copy.quantized()
+    for run, value in ((copy, quantized.loss.before), (quantized, quantized.loss.after)):
+        labels = [prediction["label"] for prediction in run.predict([row["sentence"] for row in rows])]
+        assert value == np.mean([label == row["sentiment"] for label, row in zip(labels, rows, strict=True)])
+
+
+def test_a_loss_beyond_the_limit_is_refused(copy):
+    kept = {"files": copy.state["files"], "loss": {
+        "measure": "accuracy", "before": 0.9, "after": 0.8, "difference": [-0.15, -0.05], "higher_is_better": True,
+        "rows": 40,
+    }}  # fmt: skip
+    (copy.path / "int8.json").write_text(json.dumps(kept))
+    assert refusal(regard.predict, copy, "film", quantize="int8", max_loss=0.1, error=RegardError) == (
+        "predict: need int8 to lose at most 0.1 of the accuracy; got accuracy 0.800 on 40 validation rows, 0.900 as "
+        "trained (95 % interval of the difference -0.150 to -0.050); leave out quantize, or raise max_loss."
+    )
+    assert copy.quantized(max_loss=0.12).loss.share == pytest.approx(1 / 9)
+    kept["files"] = {"model/config.json": {"bytes": 1, "sha256": "0"}}
+    (copy.path / "int8.json").write_text(json.dumps(kept))
+    assert copy.quantized(max_loss=0.12).loss.before > 0.9  # another model's, so measured
+
+
+def test_what_a_loss_is_worth():
+    def share(before, after, higher=True):
+        return Loss("it", before, after, None, higher, 1).share
+
+    assert share(0.8, 0.6) == pytest.approx(0.25)
+    assert share(0.8, 0.9) < 0
+    assert share(4.0, 5.0, higher=False) == pytest.approx(0.25)
+    assert (share(0.0, 0.0), share(0.0, 0.1, higher=False)) == (0, math.inf)
+
+
+def test_without_the_validation_rows_nothing_is_claimed(copy, tables):
+    text = (copy.path / "config.yaml").read_text().replace(str(tables / "validation.csv"), "/nowhere.csv")
+    (copy.path / "config.yaml").write_text(text)
+    run = Run.load(copy.path)
+    told = refusal(run.quantized, error=DataError)
+    assert told.startswith("predict: need the run's validation rows, to measure what int8 loses; got none (")
+    assert told.endswith("put them back, or set max_loss to inf.")
+    assert run.quantized(max_loss=math.inf).loss is None
+
+
+def test_what_cannot_be_asked_for(copy):
+    assert refusal(regard.predict, copy, "film", quantize="int4") == (
+        "predict: need quantize to be int8, or left out; got 'int4'; correct it."
+    )
+    assert refusal(copy.quantized, max_loss=-1) == (
+        "predict: need max_loss to be a number from 0 on; got -1; correct it."
+    )
+    assert refusal(copy.quantized, max_loss=math.nan) == (
+        "predict: need max_loss to be a number from 0 on; got nan; correct it."
+    )
+
+
+def test_keras_is_refused(copy):
+    vars(copy)["config"] = copy.config.model_copy(update={"framework": "jax"})
+    assert refusal(copy.quantized, error=UnsupportedError) == (
+        "predict: need a run of framework torch for int8; got 'jax'; leave out quantize."
+    )
