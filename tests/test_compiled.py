@@ -133,6 +133,26 @@ def test_the_number_of_threads_changes_no_bit_and_comes_back():
             np.testing.assert_array_equal(np.asarray(one), np.asarray(two))
 
 
+def test_threads_have_one_thread_each_and_work_begun_in_one_stays_there():
+    """In a new process, where no operator has run in them; work that waited for its own thread would never end."""
+    program = """
+import torch
+torch.set_num_threads(2)
+from regard._backends import torch as backend
+from regard._compiled.threads import each
+found = []
+def inner(_):
+    torch.ones(1 << 16).abs()
+    found.append(torch.get_num_threads())
+each(backend, lambda _: each(backend, inner, range(4)), range(4))
+torch.set_num_threads(3)  # a pool of its own
+each(backend, lambda _: (torch.set_num_threads(2), each(backend, inner, range(4)), torch.set_num_threads(1)), range(6))
+print(sorted(set(found[:16])), len(found), torch.get_num_threads())
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["[1]", "40", "3"], done.stderr
+
+
 @pytest.mark.parametrize("name", TWO)
 def test_several_threads_of_the_caller_get_what_one_gets(name):
     arrays = [frameworks.ALL[name].array(x) for x in inputs()]

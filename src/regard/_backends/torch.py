@@ -396,6 +396,7 @@ def settle(pool: Any, count: int) -> None:
     together = threading.Barrier(count + 1)
 
     def settled() -> None:
+        torch.get_num_threads()  # else the thread's first operator takes the number that all others have, after all
         torch.set_num_threads(1)  # of this thread, and of threads that begin before it is set again
         together.wait()
 

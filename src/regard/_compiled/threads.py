@@ -14,13 +14,16 @@ from typing import Any
 
 _pools: dict[tuple[str, int], ThreadPoolExecutor] = {}
 _making = threading.Lock()
+_here = threading.local()  # `works` in the threads of pools, which would wait for themselves
 
 
 def each(xp: Any, work: Callable[[Any], Any], units: Iterable[Any]) -> None:
-    """Does all the work: with one thread or one unit here; else in threads, which stop if this is interrupted."""
+    """Does all the work: with one thread or one unit here, and so in a thread that does such work already; else in
+    threads, which stop if this is interrupted.
+    """
     units = list(units)
     threads = min(xp.threads(), len(units))
-    if threads < 2:
+    if threads < 2 or getattr(_here, "works", False):
         for unit in units:
             work(unit)
         return
@@ -29,6 +32,7 @@ def each(xp: Any, work: Callable[[Any], Any], units: Iterable[Any]) -> None:
     taking = threading.Lock()
 
     def taken() -> None:
+        _here.works = True
         while not stopped.is_set():
             with taking:
                 unit = next(left, None)
