@@ -19,7 +19,7 @@ LAYERS = [
     ("regard.exploring",),
     tuple(
         f"regard.finetuning.{name}"
-        for name in ("conduct", "check", "measure", "search", "export", "probes", "push", "template")
+        for name in ("conduct", "check", "measure", "predict", "search", "export", "int8", "probes", "push", "template")
     ),
     ("regard.finetuning.reporting",),
     ("regard.finetuning.frameworks",),

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from regard.finetuning.check import check
     from regard.finetuning.conduct import finetune
     from regard.finetuning.export import export
-    from regard.finetuning.runs.run import evaluate, predict
+    from regard.finetuning.predict import predict
+    from regard.finetuning.runs.run import evaluate
 
 # These stand on other packages (`pip install "regard[finetune]"`, `regard[explore]`): imported when asked for.
 _LATER = {
@@ -32,7 +33,7 @@ _LATER = {
     "explore": "exploring.explore",
     "export": "finetuning.export",
     "finetune": "finetuning.conduct",
-    "predict": "finetuning.runs.run",
+    "predict": "finetuning.predict",
 }
 
 __all__ = [

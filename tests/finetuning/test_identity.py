@@ -15,9 +15,10 @@ from regard.finetuning.conduct import finetune
 from regard.finetuning.config import find_model
 from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
+from regard.finetuning.predict import predict
 from regard.finetuning.runs import run as run_module
 from regard.finetuning.runs.inputs import describe_data, describe_model, describe_named, require_same_inputs
-from regard.finetuning.runs.run import STATE, Run, evaluate, predict, require_unchanged, rewrite
+from regard.finetuning.runs.run import STATE, Run, evaluate, require_unchanged, rewrite
 from regard.finetuning.runs.seals import describe
 from regard.finetuning.training import checkpoints, train
 from regard.finetuning.training.adapters import load_adapter

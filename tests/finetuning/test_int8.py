@@ -183,9 +183,9 @@ def copy(finished, tmp_path):
 
 
 def test_predicting_in_int8_is_measured_once_and_each_row_is_alone(copy, monkeypatch):
-    quantized = copy.quantized()
-    assert (quantized.loss.measure, quantized.loss.rows, copy.loss) == ("accuracy", 40, None)
-    assert quantized.loss.before > 0.9
+    quantized, told = loss.quantized(copy)
+    assert (told.measure, told.rows) == ("accuracy", 40)
+    assert told.before > 0.9
     texts = texts_of(copy)
     found = quantized.predict(texts)
     assert found == [quantized.predict([text])[0] for text in texts]
@@ -194,7 +194,7 @@ def test_predicting_in_int8_is_measured_once_and_each_row_is_alone(copy, monkeyp
     assert found != plain
     assert sum(one["label"] == other["label"] for one, other in zip(found, plain, strict=True)) > 0.95 * len(texts)
     monkeypatch.setattr(loss, "_measured", None)  # which is not called again
-    assert Run.load(copy.path).quantized().loss == quantized.loss
+    assert loss.quantized(Run.load(copy.path))[1] == told
 
 
 def test_a_loss_that_is_told_is_that_of_the_validation_rows(copy, tables):
@@ -203,8 +203,8 @@ def test_a_loss_that_is_told_is_that_of_the_validation_rows(copy, tables):
 
     with (tables / "validation.csv").open() as file:
         rows = list(csv.DictReader(file))
-    quantized = copy.quantized()
-    for run, value in ((copy, quantized.loss.before), (quantized, quantized.loss.after)):
+    quantized, told = loss.quantized(copy)
+    for run, value in ((copy, told.before), (quantized, told.after)):
         labels = [prediction["label"] for prediction in run.predict([row["sentence"] for row in rows])]
         assert value == np.mean([label == row["sentiment"] for label, row in zip(labels, rows, strict=True)])
 
@@ -219,10 +219,10 @@ def test_a_loss_beyond_the_limit_is_refused(copy):
         "predict: need int8 to lose at most 0.1 of the accuracy; got accuracy 0.800 on 40 validation rows, 0.900 as "
         "trained (95 % interval of the difference -0.150 to -0.050); leave out quantize, or raise max_loss."
     )
-    assert copy.quantized(max_loss=0.12).loss.share == pytest.approx(1 / 9)
+    assert loss.quantized(copy, max_loss=0.12)[1].share == pytest.approx(1 / 9)
     kept["files"] = {"model/config.json": {"bytes": 1, "sha256": "0"}}
     (copy.path / "int8.json").write_text(json.dumps(kept))
-    assert copy.quantized(max_loss=0.12).loss.before > 0.9  # another model's, so measured
+    assert loss.quantized(copy, max_loss=0.12)[1].before > 0.9  # another model's, so measured
 
 
 def test_what_a_loss_is_worth():
@@ -239,26 +239,26 @@ def test_without_the_validation_rows_nothing_is_claimed(copy, tables):
     text = (copy.path / "config.yaml").read_text().replace(str(tables / "validation.csv"), "/nowhere.csv")
     (copy.path / "config.yaml").write_text(text)
     run = Run.load(copy.path)
-    told = refusal(run.quantized, error=DataError)
+    told = refusal(loss.quantized, run, error=DataError)
     assert told.startswith("predict: need the run's validation rows, to measure what int8 loses; got none (")
     assert told.endswith("put them back, or set max_loss to inf.")
-    assert run.quantized(max_loss=math.inf).loss is None
+    assert loss.quantized(run, max_loss=math.inf)[1] is None
 
 
 def test_what_cannot_be_asked_for(copy):
     assert refusal(regard.predict, copy, "film", quantize="int4") == (
         "predict: need quantize to be int8, or left out; got 'int4'; correct it."
     )
-    assert refusal(copy.quantized, max_loss=-1) == (
+    assert refusal(loss.quantized, copy, max_loss=-1) == (
         "predict: need max_loss to be a number from 0 on; got -1; correct it."
     )
-    assert refusal(copy.quantized, max_loss=math.nan) == (
+    assert refusal(loss.quantized, copy, max_loss=math.nan) == (
         "predict: need max_loss to be a number from 0 on; got nan; correct it."
     )
 
 
 def test_keras_is_refused(copy):
     vars(copy)["config"] = copy.config.model_copy(update={"framework": "jax"})
-    assert refusal(copy.quantized, error=UnsupportedError) == (
+    assert refusal(loss.quantized, copy, error=UnsupportedError) == (
         "predict: need a run of framework torch for int8; got 'jax'; leave out quantize."
     )

@@ -17,9 +17,10 @@ from regard.finetuning.check import check
 from regard.finetuning.conduct import finetune
 from regard.finetuning.configure import load_config
 from regard.finetuning.export import export
+from regard.finetuning.predict import predict
 from regard.finetuning.push import push
 from regard.finetuning.reporting.compare import compare
-from regard.finetuning.runs.run import Run, evaluate, predict
+from regard.finetuning.runs.run import Run, evaluate
 from regard.finetuning.runs.stream import predict_file
 from regard.finetuning.search import search
 from regard.finetuning.training import reload

@@ -71,15 +71,23 @@ def predict(
     items, tables = sort(inputs, opened, text)
     targets = _targets(tables, output, alone=not items)
     if quantize is not None:
-        compile_once("int8")
-        opened = opened.quantized(quantize, max_loss=max_loss, progress=True)
-        say(f"int8: {opened.loss or 'not measured'}", err=True)
+        opened = _quantized(opened, quantize, max_loss, "predict")
     for table, target in targets.items():
         _predict_table(opened, table, target, (column, sheet), draw)
     if items and output and output.suffix.lower() in SUFFIXES:
         _predict_into(opened, items, output, draw)
     elif items:
         _predict_items(opened, items, output, draw)
+
+
+def _quantized(run: Any, kind: str, most: float, who: str) -> Any:
+    """Quantise a run's model, and say what that costs."""
+    from regard.finetuning.int8.loss import quantized
+
+    compile_once(kind)
+    made, loss = quantized(run, kind, max_loss=most, who=who, progress=True)
+    say(f"{kind}: {loss or 'not measured'}", err=True)
+    return made
 
 
 def _targets(tables: list[Path], output: Path | None, alone: bool) -> dict[Path, Path]:

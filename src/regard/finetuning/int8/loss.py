@@ -11,6 +11,7 @@ from regard._digits import digits
 from regard._files import read_json, write_json
 from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
 from regard.finetuning.progress import Display
+from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks.targets.intervals import percentiles
 
 if TYPE_CHECKING:
@@ -64,31 +65,41 @@ def require_kind(who: str, kind: Any, most: Any) -> None:
         raise ConfigError(f"{who}: need max_loss to be a number from 0 on; got {most!r}; correct it.")
 
 
-def settle(run: Any, made: Any, most: float, who: str, display: Display) -> Loss | None:
-    """Return what it costs that a run is `made` of a quantised model, measured once for a model.
+def quantized(
+    run: Run, kind: str = "int8", *, max_loss: float = MOST, who: str = "predict", progress: bool = False
+) -> tuple[Run, Loss | None]:
+    """Return a run with a quantised model, and what that costs, measured once for a model.
 
     Args:
         run: a run.
-        made: the same with a quantised model.
-        most: how much worse the first measure may become, as a share of what it was; inf measures nothing.
+        kind: `int8`.
+        max_loss: how much worse the first measure may become, as a share of what it was; inf measures nothing.
         who: asks for it, as errors shall name it.
-        display: shows how far the measuring is.
+        progress: show progress bars.
 
     Raises:
+        ConfigError: there is no such kind, or the limit is none.
+        UnsupportedError: the run is not on PyTorch, or has nothing to quantise.
         DataError: the rows to measure on are not there.
-        RegardError: it costs more than `most`.
+        RegardError: it costs more than `max_loss`.
     """
-    if math.isinf(most):
-        return None
+    from regard.finetuning.int8.linear import quantize
+
+    require_kind(who, kind, max_loss)
+    require_torch(run, who)
+    made = Run(run.path)
+    quantize(made.model, who)
+    if math.isinf(max_loss):
+        return made, None
     loss = _remembered(run)
     if loss is None:
-        loss = _measured(run, made, who, display)
+        loss = _measured(run, made, who, Display(quiet=not progress))
         _remember(run, loss)
-    require_little(loss, most, who)
-    return loss
+    require_little(loss, max_loss, who)
+    return made, loss
 
 
-def require_torch(run: Any, who: str) -> None:
+def require_torch(run: Run, who: str) -> None:
     """Raise UnsupportedError for a run whose layers are not PyTorch's."""
     if run.config.framework != "torch":
         raise UnsupportedError(
@@ -105,8 +116,8 @@ def require_little(loss: Loss, most: float, who: str) -> None:
         )
 
 
-def _measured(run: Any, made: Any, who: str, display: Display) -> Loss:
-    from regard.finetuning.data.splits import read_splits
+def _measured(run: Run, made: Run, who: str, display: Display) -> Loss:
+    from regard.finetuning.check import read_splits
 
     try:
         split = read_splits(run.config).tables["validation"]
@@ -123,11 +134,11 @@ def _measured(run: Any, made: Any, who: str, display: Display) -> Loss:
     return Loss(name, first.value, then.value, interval, first.higher_is_better, len(split))
 
 
-def _scored(run: Any, split: Any, display: Display) -> dict[str, Score]:
+def _scored(run: Run, split: Any, display: Display) -> dict[str, Score]:
     return run.task.measure(split, run.respond(split[run.task.INPUT], display), run.spec)
 
 
-def _remembered(run: Any) -> Loss | None:
+def _remembered(run: Run) -> Loss | None:
     """What was measured of this model before."""
     with suppress(DataError, TypeError, KeyError):
         known = read_json(run.path / FILE) if (run.path / FILE).is_file() else {}
@@ -137,6 +148,6 @@ def _remembered(run: Any) -> Loss | None:
     return None
 
 
-def _remember(run: Any, loss: Loss) -> None:
+def _remember(run: Run, loss: Loss) -> None:
     with suppress(OSError):  # a run that cannot be written to is measured each time
         write_json(run.path / FILE, {"files": run.state.get("files"), "loss": asdict(loss)})

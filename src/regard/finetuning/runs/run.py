@@ -18,8 +18,6 @@ from regard.finetuning.configure import load_config
 from regard.finetuning.data.columns import FILES, take_columns
 from regard.finetuning.data.tables import read_table
 from regard.finetuning.frameworks import get_framework
-from regard.finetuning.int8 import loss as losses
-from regard.finetuning.int8.loss import MOST, Loss
 from regard.finetuning.loading import loading
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.inputs import MODELS, require_same_inputs
@@ -122,11 +120,6 @@ class Run:
         return model
 
     @cached_property
-    def loss(self) -> Loss | None:
-        """What quantising its model cost; None of the model as it was trained, or where nothing was measured."""
-        return None
-
-    @cached_property
     def processor(self) -> Any:
         """The tokenizer or the like that belongs to the model."""
         with loading("what prepares the inputs of a model", self.folder):
@@ -150,19 +143,6 @@ class Run:
         """Predict in the order of the inputs, and show how far it is."""
         return self.task.respond(self.model, self.processor, inputs, display)
 
-    def quantized(
-        self, kind: str = "int8", *, max_loss: float = MOST, who: str = "predict", progress: bool = False
-    ) -> Run:
-        """Return the run with its linear layers in int8; see `regard.predict`. Its `loss` says what that costs."""
-        losses.require_kind(who, kind, max_loss)
-        losses.require_torch(self, who)
-        from regard.finetuning.int8.linear import quantize
-
-        made = Run(self.path)
-        quantize(made.model, who)
-        vars(made)["loss"] = losses.settle(self, made, max_loss, who, Display(quiet=not progress))
-        return made
-
     def evaluate(
         self,
         data: str | Path,
@@ -183,41 +163,6 @@ class Run:
         self.task.inspect_held_out(split, str(data), spec)
         predictions = self.respond(split[self.task.INPUT], Display(quiet=not progress))
         return self.task.measure(split, predictions, spec)
-
-
-def predict(
-    run: Run | str | Path,
-    inputs: Sequence[Any] | str,
-    *,
-    progress: bool = False,
-    quantize: str | None = None,
-    max_loss: float = MOST,
-) -> list[Prediction]:
-    """Predict with a run.
-
-    Args:
-        run: a run, or its directory.
-        inputs: one input or several, such as texts.
-        progress: show a progress bar.
-        quantize: `int8` has the linear layers compute in whole numbers of eight bits, with a scale for each row of
-            their input, so that an answer does not depend on what is beside it.
-        max_loss: how much worse the run's first measure may become by that on its validation rows, as a share of what
-            it is; inf measures nothing. It is measured once, and kept in the run's `int8.json`.
-
-    Returns:
-        A prediction for each input, in order, also when there is but one. For text classification: `label`,
-        `probability`, `probabilities` of all labels, and `tokens_cut`, the number of tokens too many for the model.
-
-    Raises:
-        DataError: there is no such run, or an input is empty or none that the task reads; or the validation rows are
-            not there to measure on.
-        UnsupportedError: the run cannot be quantised.
-        RegardError: quantising costs more than `max_loss`.
-    """
-    run = Run.load(run)
-    if quantize is not None:
-        run = run.quantized(quantize, max_loss=max_loss, progress=progress)
-    return run.predict(inputs, progress=progress)
 
 
 def evaluate(run: Run | str | Path, data: str | Path, *, progress: bool = False) -> dict[str, Score]:
