@@ -1,6 +1,6 @@
 """The four frameworks behind one small face: make an array, read it back, compile, differentiate, and the plain verbs.
 
-torch is imported before tensorflow: the other order has crashed.
+torch is imported first: it and tensorflow load libraries of their own.
 """
 
 import contextlib

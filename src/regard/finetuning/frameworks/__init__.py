@@ -102,7 +102,7 @@ def _choose_backend(name: str) -> None:
 @contextmanager
 def _quietly() -> Iterator[None]:
     """Without what TensorFlow's libraries write to the error stream while they are loaded."""
-    import torch  # noqa: F401  (before TensorFlow: the other order has crashed)
+    import torch  # noqa: F401  (first: both load libraries of their own)
 
     if "tensorflow" in sys.modules:
         yield
