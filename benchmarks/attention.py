@@ -176,11 +176,14 @@ def numpy_programs(length: int, width: int, dtype: str):
 
 
 def question_programs(length: int, width: int, dtype: str):
-    """Four questions at once against dense weights and against the output alone; a window against full attention."""
+    """Four questions at once against dense weights and against the output alone; a window against full attention.
+
+    And a step of training whose loss has the mean entropy in it, against one whose loss has the output alone.
+    """
     import torch
     from torch.nn import functional
 
-    query, key, value = (torch.tensor(a) for a in arrays(length, width))
+    query, key, value, up = (torch.tensor(a) for a in arrays(length, width, 4))
 
     def asked():
         return regard.attention(query, key, value).weights.ask("entropy", "received", topk=8, pool=(64, 64))
@@ -203,6 +206,22 @@ def question_programs(length: int, width: int, dtype: str):
     def fused():
         return functional.scaled_dot_product_attention(query, key, value)
 
+    def step(loss):
+        def program():
+            inputs = [array.detach().requires_grad_() for array in (query, key, value)]
+            with torch.enable_grad():
+                loss(*inputs).backward()
+            return [array.grad for array in inputs]
+
+        return program
+
+    def with_entropy(*inputs):
+        output, weights = regard.attention(*inputs, ask=("entropy",))
+        return (output * up).sum() + 0.1 * weights.entropy().mean()
+
+    def without(*inputs):
+        return (functional.scaled_dot_product_attention(*inputs) * up).sum()
+
     with torch.no_grad():
         yield "4 questions", asked, dense if fits(query, 4) else None, "dense weights"
         yield "4 questions on the way", all_on_the_way, dense if fits(query, 4) else None, "dense weights"
@@ -210,6 +229,7 @@ def question_programs(length: int, width: int, dtype: str):
         yield "output+3 on the way", on_the_way, fused, "the output alone"
         yield "output+4, top and map", all_on_the_way, fused, "the output alone"
         yield "window of 256", window, fused, "full fused"
+        yield "step with entropy", step(with_entropy), step(without), "fused, output alone"
 
 
 def watch_programs(length: int, width: int, dtype: str):
@@ -330,7 +350,7 @@ def watching(extent: str) -> list[dict]:
 def questions(quick: bool) -> list[dict]:
     lengths = {
         "4 questions": 4096, "4 questions on the way": 4096, "output+questions": 8192, "output+3 on the way": 4096,
-        "output+4, top and map": 4096, "window of 256": 16384,
+        "output+4, top and map": 4096, "window of 256": 16384, "step with entropy": 4096,
     }  # fmt: skip
     return [
         compare("torch", what, length, 64, "float32", *those)

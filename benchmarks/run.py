@@ -37,6 +37,7 @@ TARGETS = [
     ("torch", "output+3 on the way", 4096, 1 / 1.35),
     ("torch", "output+4, top and map", 4096, 1 / 1.8),
     ("torch", "window of 256", 16384, 10.0),
+    ("torch", "step with entropy", 4096, 1 / 1.5),
     ("torch", "watch, 2 questions", 2048, 2.0),
     ("torch", "watch, recording", None, 0.95),
     ("torch", "unpad, inference, to padded", None, 3.0),
