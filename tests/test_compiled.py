@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import cases
 import checks
@@ -15,6 +16,7 @@ import frameworks
 import regard
 from regard import masks
 from regard._compiled import store, units
+from regard.cli import app
 
 TWO = ("numpy", "torch")
 EVERY = [pytest.param(name, case, id=f"{name}-{case}") for name in TWO for case in cases.ALL]
@@ -253,16 +255,32 @@ def test_without_numba_it_says_what_to_install(monkeypatch):
     assert regard.attention(*inputs()).weights.kernel == "blockwise"
 
 
-def test_the_command_line_says_that_it_compiles_and_only_then(monkeypatch, capsys):
-    from regard.commands import shared
-
+@pytest.mark.parametrize("command", [["finetune", "x.yaml"], ["search", "x.yaml"], ["look", "./nowhere", "a text"]])
+def test_commands_that_ask_compile_and_say_so_once(command, monkeypatch, tmp_path):
     done = []
     monkeypatch.setattr(store, "compile", lambda: done.append(True))
     monkeypatch.setattr(store, "waiting", lambda: not done)
-    shared.compile_once()
-    assert capsys.readouterr().err.startswith("compiling what answers questions about attention")
-    shared.compile_once()
-    assert capsys.readouterr().err == ""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(
+        "task: text-classification\nmodel: ./nowhere\ndata: {train: no.csv}\noutput: run\n"
+    )
+    told = [CliRunner().invoke(app, command).stderr for _ in range(2)]
+    assert told[0].startswith("compiling what answers questions about attention")
+    assert "compiling what" not in told[1]
+    assert done == [True]
+
+
+def test_commands_compile_nothing_for_a_mistake_and_say_nothing_when_quiet(monkeypatch, tmp_path):
+    done = []
+    monkeypatch.setattr(store, "compile", lambda: done.append(True))
+    monkeypatch.setattr(store, "waiting", lambda: not done)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.yaml").write_text(
+        "task: text-classification\nmodel: ./nowhere\ndata: {train: no.csv}\noutput: run\n"
+    )
+    CliRunner().invoke(app, ["finetune", "none.yaml"])
+    assert not done
+    assert "compiling what" not in CliRunner().invoke(app, ["finetune", "x.yaml", "--quiet"]).stderr
     assert done == [True]
 
 

@@ -39,7 +39,8 @@ def compile() -> None:
     """Compile the loops that answer questions about attention and those of int8, which takes some seconds, once.
 
     Numba keeps them on disk. Without this, `regard.attention` goes without them, unless `kernel="compiled"` asks for
-    them by name: then those that it needs are compiled on the way. `regard look` does it by itself, and says so.
+    them by name: then those that it needs are compiled on the way. `regard finetune`, `search` and `look` do it by
+    themselves, and say so.
 
     Raises:
         UnsupportedError: Numba is not installed.

@@ -9,7 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from regard._files import write_text
-from regard.commands.shared import ConfigFile, Overrides, load, print_json, print_table, say, silence
+from regard.commands.shared import (
+    ConfigFile,
+    Overrides,
+    compile_once,
+    load,
+    print_json,
+    print_table,
+    say,
+    silence,
+)
 from regard.errors import ConfigError
 
 
@@ -25,6 +34,7 @@ def finetune(
     """Check the data, fine-tune, measure beside baselines, and write a report."""
     loaded = load(config, overrides)
     silence()
+    compile_once(quiet=quiet)
     from regard.finetuning.conduct import finetune as run_it
     from regard.finetuning.runs.processes import is_first
 
@@ -44,6 +54,7 @@ def search(
     """Search for hyperparameters: train with many, and write the configuration that validates best."""
     loaded = load(config, overrides)
     silence()
+    compile_once(quiet=quiet)
     from regard._digits import digits
     from regard.finetuning.search import search as run_it
     from regard.finetuning.words import setting

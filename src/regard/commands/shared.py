@@ -139,12 +139,14 @@ def silence() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def compile_once(what: str = "what answers questions about attention") -> None:
+def compile_once(what: str = "what answers questions about attention", quiet: bool = False) -> None:
     """Compile the loops, where that is to be done yet, and say so, and what for."""
     from regard._compiled import store
+    from regard.finetuning.runs.processes import is_first
 
     if store.waiting():
-        say(f"compiling {what}: some seconds, once on this machine", err=True)
+        if is_first() and not quiet:
+            say(f"compiling {what}: some seconds, once on this machine", err=True)
         store.compile()
 
 
