@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from regard.commands.compare import compare
+from regard.commands.explore import explore
 from regard.commands.finetune import check, finetune, init, search
 from regard.commands.look import look
 from regard.commands.predict import evaluate, export, predict
@@ -58,7 +59,7 @@ def regard(
         os.environ[DEBUG] = "1"
 
 
-for _command in (finetune, search, check, predict, evaluate, compare, export, push, look, init):
+for _command in (finetune, search, check, predict, evaluate, compare, export, push, look, explore, init):
     app.command()(guarded(_command))
 
 

@@ -56,7 +56,7 @@ def look(
     paths = _outputs(Path(model) if Path(model).is_dir() else Path(), html, png, output)
     if method not in (None, *METHODS):
         raise ConfigError(f"look: need a method, one of {', '.join(METHODS)}; got '{method}'.")
-    opened, processor = _model(model)
+    opened, processor = load_model(model)
     looked = framework_of(opened).look(opened, processor, given, gradients=method == "relevance")
     chosen = None if start is None else position(looked.labels, start)
     mapped = method is None and not (layer is head is None) and chosen is None
@@ -124,7 +124,7 @@ def _print_look(seen: Any) -> None:
         say(f"Shares {seen.scale}.")
 
 
-def _model(name: str) -> tuple[Any, Any]:
+def load_model(name: str) -> tuple[Any, Any]:
     """Model and processor of a run, a checkpoint or a name."""
     from regard.finetuning.runs.run import STATE, Run
     from regard.looking.transformers import loading

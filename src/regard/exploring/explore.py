@@ -8,6 +8,7 @@ import webbrowser
 from collections.abc import Sequence
 from typing import Any
 
+from regard.errors import UnsupportedError
 from regard.exploring.atlas import Atlas
 from regard.exploring.views import View, view_of
 
@@ -21,8 +22,13 @@ class Explorer:
     """
 
     def __init__(self, views: Sequence[View], port: int = 0) -> None:
-        from regard.exploring.server import Server
-
+        try:
+            from regard.exploring.server import Server
+        except ModuleNotFoundError as error:
+            raise UnsupportedError(
+                f"explore: need Starlette and uvicorn; got an environment without {error.name}; pip install "
+                "'regard[explore]'."
+            ) from None
         self.atlas = Atlas(views)
         self._server = Server(self.atlas, port)
         self.address = self._server.address

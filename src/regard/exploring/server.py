@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 import anyio
+import uvicorn
 from anyio import to_thread
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -153,8 +154,6 @@ class Server:
 
     def __init__(self, atlas: Atlas, port: int = 0) -> None:
         """Raise ConfigError where the port is in use."""
-        import uvicorn
-
         self.atlas, self.token = atlas, secrets.token_urlsafe(24)
         self._socket = bound(port)
         self.port = self._socket.getsockname()[1]

@@ -24,6 +24,8 @@ export class Explorer {
     this.read(keepsAddress ? fromAddress(location.hash) : {});
     this.of("title").textContent = facts.views.map(({ title }) => title).filter(Boolean).join(" · ");
     this.maps = [];
+    // A page without a server has means and maxima alone.
+    for (const name of ["relative", "apart"]) this.of(name).closest("label, select").hidden = !!facts.offline;
     this.asking = new Asking(this);
     this.overview = new Overview({
       grid: this.of("grid"), progress: this.of("progress"), source, view, number: 0, onFail: (told) => this.trouble(told),
@@ -112,7 +114,7 @@ export class Explorer {
     this.options("profile-axis", [["query", say("row")], ["key", say("column")]], this.asking.axis);
     const bands = Object.keys(this.facts.views[0].axes[0].bands);
     this.options("band-kind", bands.map((name) => [name, name]), bands[0]);
-    this.of("shares-box").hidden = !bands.length;
+    this.of("shares-box").hidden = !bands.length || !!this.facts.offline;
     const others = this.facts.views.flatMap((view, source) => view.layers.flatMap((layer, at) => Array.from({ length: layer.heads },
       (_, head) => [`${source}.${at}.${head}`, `${this.facts.views.length > 1 ? `${view.title || source} ` : ""}${at}·${head}`])));
     this.options("compare", [["", say("none")], ...others], state.compare);
@@ -252,7 +254,7 @@ export class Explorer {
     const { state } = this;
     const named = this.named();
     const [source, layer] = named[0].map.split(".").map(Number);
-    const { shape, queries, keys } = this.facts.views[source].layers[layer];
+    const { shape, queries, keys, least } = this.facts.views[source].layers[layer];
     this.of("difference-box").hidden = !state.compare;
     while (this.maps.length > named.length) this.maps.pop().box.remove();
     while (this.maps.length < named.length) this.addMap();
@@ -260,7 +262,7 @@ export class Explorer {
     this.root.querySelector(".stage").classList.toggle("several", named.length > 1);
     named.forEach((each, at) => {
       this.maps[at].tracks = {};
-      this.maps[at].show({ ...each, shape, reduce: state.reduce, ratio: state.relative === "distance" && !each.both, both: !!each.both,
+      this.maps[at].show({ ...each, shape, least, reduce: state.reduce, ratio: state.relative === "distance" && !each.both, both: !!each.both,
         queries: this.axes[source][queries], keys: this.axes[source][keys] });
     });
     if (named.length > 1) requestAnimationFrame(() => this.follow(this.maps[0]));
@@ -421,7 +423,7 @@ export async function start(root, source, options) {
   return new Explorer(root, source, await source.about(), options);
 }
 
-const root = document.getElementById("explorer");
-if (root && !globalThis.regardPacked) {
-  start(root, new ServerSource()).then((explorer) => { globalThis.explorer = explorer; });
+const page = document.getElementById("explorer");
+if (page && page.dataset.packed !== "yes") {
+  start(page, new ServerSource()).then((explorer) => { globalThis.explorer = explorer; });
 }

@@ -75,14 +75,14 @@ export class Asking {
 
   /** The rank of the weight that is picked belongs into the sentence. */
   rank(values, { row, column }) {
-    const cell = this.explorer.sentence(this.view, { row, column });
-    if (Number.isNaN(values[column]) || this.view.levels.some((level) => level > 0)) {
-      this.of("sentence").textContent = cell;
+    const names = [row, shownToken(this.labels.query[row]), column, shownToken(this.labels.key[column])];
+    if (Number.isNaN(values[column])) {
+      this.of("sentence").textContent = say("hoverMasked", ...names);
       return;
     }
     const seen = values.filter((value) => !Number.isNaN(value));
     const rank = seen.filter((value) => value > values[column]).length + 1;
-    this.of("sentence").textContent = cell + say("hoverRank", rank, seen.length);
+    this.of("sentence").textContent = say("hoverOne", ...names, written(values[column])) + say("hoverRank", rank, seen.length);
   }
 
   entry(number, text, action) {

@@ -81,7 +81,7 @@ export class Scale {
 
 /** Limits by percentile of values that are seen: `[low, high]`. */
 export function limits(values, { kind, both, ratio, percentile = 99.5 }) {
-  const shown = values.filter((value) => Number.isFinite(value) && (both || value > 0));
+  const shown = Array.from(values).filter((value) => Number.isFinite(value) && (both || value > 0));
   if (!shown.length) return ratio ? [0.5, 2] : [both ? -1 : 0, 1];
   if (ratio) {
     const logs = shown.map((value) => Math.abs(Math.log2(value))).sort((one, two) => one - two);

@@ -36,8 +36,8 @@ export const LAYOUT = `
     <div class="row"><h2 data-t="heads"></h2>
       <select id="sort" data-say="sort"></select>
     </div>
-    <div class="row"><label class="check"><input type="checkbox" id="thumb-max"><span data-t="thumbMax"></span></label>
-      <input id="filter" type="search" data-say="filter" spellcheck="false" autocomplete="off"></div>
+    <div class="row"><label class="check"><input type="checkbox" id="thumb-max"><span data-t="thumbMax"></span></label></div>
+    <div class="row"><input id="filter" type="search" data-say="filter" spellcheck="false" autocomplete="off"></div>
     <div id="grid" class="grid" role="listbox"></div>
     <p id="progress" class="note"></p>
   </nav>

@@ -24,6 +24,7 @@ export class MapView {
     });
     this.leaflet.on("move zoom resize", () => {
       if (!this.fitting) this.whole = false; // until somebody moves, it stays as large as there is room
+      this.later();
       this.draw();
       if (!this.quiet) this.onView?.(this);
     });
@@ -43,9 +44,9 @@ export class MapView {
   }
 
   /** Shows a map: its name, its shape, what is drawn, the labels and bands of its axes. */
-  show({ map, title, shape, reduce, both, ratio, queries, keys }) {
+  show({ map, title, shape, least = [0, 0], reduce, both, ratio, queries, keys }) {
     const same = this.shown && this.shown.shape.join() === shape.join();
-    this.shown = { map, title, shape, reduce, both, ratio, queries, keys };
+    this.shown = { map, title, shape, least, reduce, both, ratio, queries, keys };
     this.title.textContent = title;
     this.tiles?.stop();
     this.tiles = new Tiles(this.source, {
@@ -110,7 +111,7 @@ export class MapView {
   get levels() {
     const lie = this.lie;
     const ratio = window.devicePixelRatio || 1;
-    return [lie.down, lie.across].map((size) => Math.max(Math.ceil(-Math.log2(size * ratio) - 1e-9), 0));
+    return [lie.down, lie.across].map((size, axis) => Math.max(Math.ceil(-Math.log2(size * ratio) - 1e-9), this.shown.least[axis]));
   }
 
   /** Tiles of a level in view, the nearest to the middle first. */
@@ -168,18 +169,17 @@ export class MapView {
     this.clipped = clipped / found.length;
   }
 
-  /** Values of the tiles in view, thinned out where there are many. */
+  /** Finite values in view, thinned out where there are many. */
   valuesInView() {
-    const found = [];
-    for (const [down, across, row, column] of this.inView(this.levels)) {
-      const tile = this.tiles.get([down, across], row, column);
-      if (!tile) continue;
-      const step = Math.max(Math.floor(tile.values.length / 16384), 1);
-      for (let at = 0; at < tile.values.length; at += step) {
-        if (Number.isFinite(tile.values[at])) found.push(tile.values[at]);
-      }
-    }
-    return found;
+    const { values } = this.numbersInView();
+    const step = Math.max(Math.floor(values.length / 65536), 1);
+    return values.filter((value, at) => at % step === 0 && Number.isFinite(value));
+  }
+
+  /** Limits follow the view once it rests. */
+  later() {
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => { if (this.shown) { this.settle(); this.draw(); } }, 250);
   }
 
   rescale(change) {

@@ -74,12 +74,13 @@ export class Overview {
   paint(each) {
     if (!each.maps) return;
     const { values, shape } = each.maps[this.reduce];
-    const [low, high] = limits(Array.from(values), { kind: "sqrt", percentile: 98 });
+    const [, high] = limits(values, { kind: "log", percentile: 99 });
     each.canvas.width = shape[1];
     each.canvas.height = shape[0];
     const context = each.canvas.getContext("2d");
     const image = context.createImageData(shape[1], shape[0]);
-    new Scale({ kind: "sqrt", low, high, colours: this.colours ?? "viridis" }).paint(values, image.data, [128, 136, 145, 60]);
+    // Logarithms show what is beside sinks, too.
+    new Scale({ kind: "log", low: high * 1e-3, high, colours: this.colours ?? "viridis" }).paint(values, image.data, [128, 136, 145, 60]);
     context.putImageData(image, 0, 0);
   }
 
