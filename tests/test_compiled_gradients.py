@@ -161,6 +161,47 @@ def test_pytorchs_own_check(options, answer):
     assert torch.autograd.gradcheck(function, small(), fast_mode=True)
 
 
+def total_of(query):
+    """Of enough scores for the pass, with a question on the way."""
+    output, weights = regard.attention(query, query, query, causal=True, ask=("entropy",))
+    return (output**2).sum() + (weights.entropy() ** 2).sum()
+
+
+TRANSFORMS = {
+    "grad": torch.func.grad(total_of),
+    "vmap-of-grad": lambda query: torch.func.vmap(torch.func.grad(total_of))(query[None])[0],
+    "jvp": lambda query: torch.func.jvp(total_of, (query,), (query.cos(),))[1],
+    "hessian-vector": lambda query: torch.func.jvp(torch.func.grad(total_of), (query,), (query.cos(),))[1],
+}
+
+
+@pytest.mark.usefixtures("by_pytorch")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of PyTorch's own forward mode
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_transforms_go_by_blocks(transform):
+    query = torch.tensor(cases.numbers(1, 300, 3))
+    [gradient] = pulled(total_of, query)
+    found, along = TRANSFORMS[transform](query), query.cos()
+    if transform == "jvp":
+        torch.testing.assert_close(found, (gradient * along).sum())
+    elif transform == "hessian-vector":
+        step = 1e-5
+        ahead, behind = (pulled(total_of, query + sign * step * along)[0] for sign in (1, -1))
+        torch.testing.assert_close(found, (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-5)
+    else:
+        torch.testing.assert_close(found, gradient)
+
+
+@pytest.mark.usefixtures("by_pytorch")
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated.*:DeprecationWarning")  # of PyTorch's compiler itself
+def test_a_graph_of_pytorch_goes_without():
+    query = torch.tensor(cases.numbers(1, 300, 3))
+    torch.compiler.reset()
+    compiled = torch.compile(total_of, fullgraph=True, backend="aot_eager")
+    for one, other in zip(pulled(compiled, query), pulled(total_of, query), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.usefixtures("by_pytorch")
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("options", ["plain", "everything"])

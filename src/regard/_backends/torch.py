@@ -359,8 +359,9 @@ def differentiable(run: Any, pull: Any, operands: Any) -> tuple:
 
 
 def tied(results: Any, run: Any, pull: Any, operands: Any) -> tuple:
-    if forward_mode():
-        return run(operands)
+    """Under a transform they are computed again: what it has wrapped is not to be taken into a function."""
+    if transformed():
+        return differentiable(run, pull, operands)
     return differentiable(lambda _: tuple(result.detach() for result in results), pull, operands)
 
 
