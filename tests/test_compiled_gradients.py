@@ -397,3 +397,9 @@ def test_one_pass_gives_the_gradients_of_all_on_the_way(monkeypatch):
     output, weights = regard.attention(*leaves, ask=ASKED)
     output.sum().backward()
     assert [len(function.given) for function in swept] == [3, 1]
+
+
+def test_under_a_transform_it_says_why_not():
+    query = torch.tensor(cases.numbers(1, 9, 3))
+    with pytest.raises(regard.errors.UnsupportedError, match="not in the processor's memory, or not known yet"):
+        torch.func.grad(lambda query: regard.attention(query, query, query, kernel="compiled").output.sum())(query)
