@@ -1,5 +1,6 @@
 """Checks before training: what is refused, what is reported, and that nothing is written."""
 
+import csv
 import json
 
 import pytest
@@ -336,3 +337,32 @@ def test_the_speed_is_in_the_table_and_in_json(values):
     found = check(values)
     assert found.to_dict()["speed"]["tokens"] == found.speed.tokens > 0
     assert found.speed.tokens_per_second > 0
+
+
+def test_texts_that_a_model_of_blocks_attends_to_in_full(values, tmp_path):
+    import transformers
+
+    words = transformers.AutoTokenizer.from_pretrained(values["model"])
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = transformers.BigBirdConfig(
+        vocab_size=len(words), max_position_embeddings=32, block_size=2, num_random_blocks=1, sep_token_id=3, **sizes
+    )
+    for kind, expected in (("block_sparse", True), ("original_full", False)):
+        config.attention_type = kind
+        transformers.BigBirdModel(config).save_pretrained(tmp_path / kind)
+        words.save_pretrained(tmp_path / kind)
+        values["model"] = str(tmp_path / kind)
+        told = [each for each in warnings(values) if "attended to in full" in each]
+        assert [each.partition(" texts")[0] for each in told] == (
+            [f"{name}: {short(values, name)} of {count}" for name, count in COUNTS.items()] if expected else []
+        )
+    assert not told
+
+
+COUNTS = {"train": 200, "validation": 40, "test": 80}
+
+
+def short(values, name):
+    """Texts of 14 tokens at most, `[CLS]` and `[SEP]` with them."""
+    with open(values["data"][name], encoding="utf-8") as file:
+        return sum(len(row["sentence"].split()) <= 12 for row in csv.DictReader(file))

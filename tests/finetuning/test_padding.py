@@ -343,3 +343,18 @@ def test_rows_touch_where_a_loss_is_divided_by_all(labels):
 def test_rows_of_one_size_do_not_touch():
     with contextlib.suppress(ZeroDivisionError):
         assert batches(lambda numbers: 1 / 0, [3, 3, 3], 9) == [[0, 1, 2]]  # nothing is asked
+
+
+def test_a_training_step_runs_a_model_as_configured(tmp_path):
+    """A short text before makes BigBird another model for good, and no difference to a step."""
+    model = make("BigBird", FAMILIES["BigBird"])
+    arguments = transformers.TrainingArguments(str(tmp_path), use_cpu=True, report_to="none")
+    trainer = StepTrainer(max_tokens=100, unpadded=False, model=model, args=arguments)
+    kinds = []
+    for text in (TEXTS[2], TEXTS[0], TEXTS[2]):
+        ids = torch.tensor([tokenizer("right")(text)["input_ids"]])
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor([0])}
+        trainer.training_step(model, inputs, num_items_in_batch=torch.tensor(1))
+        kinds.append(model.bert.attention_type)
+    assert kinds == ["original_full", "block_sparse", "original_full"]
+    assert all(parameter.grad is not None for name, parameter in model.named_parameters() if "pooler" not in name)

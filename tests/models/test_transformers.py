@@ -157,3 +157,20 @@ def test_word_timestamps_of_whisper_are_eagers():
     assert torch.equal(found["eager"]["sequences"], found["regard"]["sequences"])
     assert torch.equal(found["eager"]["token_timestamps"], found["regard"]["token_timestamps"])
     assert float(found["regard"]["token_timestamps"].max()) > 0
+
+
+@pytest.mark.parametrize("name", ["Bert", "Llama", "T5", "ViT"])
+def test_weights_come_where_the_configuration_asks_for_them(name):
+    options = {**ENCODERS, **PAIRS, **IMAGES}[name]
+    config = getattr(transformers, f"{name}Config")(**options, output_attentions=True)
+    kind = getattr(transformers, f"{name}Model")
+    ids, pixels = text()[0], torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    inputs = {"pixel_values": pixels} if name == "ViT" else {"input_ids": ids}
+    inputs |= {"decoder_input_ids": ids[:, :7]} if name == "T5" else {}
+    made, set_later = kind._from_config(config, attn_implementation="regard"), kind(config)
+    set_later.set_attn_implementation("regard")
+    for model in (made, set_later):
+        outputs = model.eval()(**inputs)
+        kinds = [each for name, each in outputs.items() if "attentions" in name and each]
+        assert [len(each) for each in kinds] == [2] * (3 if name == "T5" else 1)
+        assert all(isinstance(weights, regard.AttentionWeights) for each in kinds for weights in each)

@@ -1,6 +1,7 @@
 """What ran as attention and cannot be seen is told by name, and a refusal names what would help."""
 
 import inspect
+import re
 
 import pytest
 import torch
@@ -262,3 +263,43 @@ def test_the_source_of_a_class_may_be_missing(monkeypatch):
         regard.watch(model),
     ):
         model(text()[0])
+
+
+BLOCKS = {"block_size": 2, "num_random_blocks": 1}  # sparse from 15 tokens on
+TURNED = (
+    "since a text came that is too short for 'block_sparse', {} attends to everything ('original_full'): "
+    ".set_attention_type('block_sparse') turns it back"
+)
+
+
+def test_a_model_of_blocks_that_went_over_to_full_attention_is_told():
+    ids, _ = text()
+    model = make("BigBird", {**TEXT, "num_attention_heads": 4, **BLOCKS})
+    assert "attends to everything" not in refused(model, ids)
+    assert len(model(ids, output_attentions=True).attentions) == 2
+    model(ids[:, :7])
+    assert model(ids, output_attentions=True).attentions == ()  # transformers' hooks sit where the blocks were
+    assert refused(model, ids).endswith(f"computed in a way of its own; {TURNED.format('BigBirdModel')}.")
+    model.set_attention_type("block_sparse")
+    assert "attends to everything" not in refused(model, ids)
+
+
+def refused(model, ids):
+    with pytest.raises(UnsupportedError) as caught, regard.watch(model):
+        model(ids)
+    return str(caught.value)
+
+
+def test_an_encoder_of_blocks_beside_a_decoder_that_is_seen_is_told():
+    ids, _ = text()
+    options = {**PAIRS["Bart"], **BLOCKS}
+    model = make("BigBirdPegasus", options)
+    model.set_attn_implementation("regard")
+    with regard.watch(model) as seen:
+        model(ids, decoder_input_ids=ids[:, :7])
+    assert seen.unseen == [f"encoder.layers.{layer}.self_attn.self" for layer in range(2)]
+    with (
+        pytest.warns(UserWarning, match=re.escape(f"watch: {TURNED.format('BigBirdPegasusEncoder')}.")),
+        regard.watch(model),
+    ):
+        model(ids[:, :7], decoder_input_ids=ids[:, :7])

@@ -13,9 +13,11 @@ from regard.finetuning.data.splits import PARTS, Splits, read_files, told_of_gro
 from regard.finetuning.frameworks import get_framework
 from regard.finetuning.loading import loading
 from regard.finetuning.prepared import Check, Prepared
-from regard.finetuning.tasks import Task, bases, get_task
+from regard.finetuning.tasks import Encoded, Task, bases, get_task
 from regard.finetuning.tasks.targets.classes import require_few
+from regard.finetuning.training.padding import told_of_full_attention
 from regard.finetuning.training.speed import predict_speed
+from regard.inspection.report.content import Finding
 
 
 def check(config: Config | dict[str, Any] | str | Path) -> Check:
@@ -57,9 +59,20 @@ def prepare(config: Config) -> Prepared:
         *told_of_no_test(splits, config, spec),
         *findings,
         *(finding for part in encoded.values() for finding in part.findings),
+        *_told_of_lengths(config, encoded),
     ]
     rows = {name: len(split) for name, split in splits.items()}
     return Prepared(config, sources, splits, encoded, processor, Check(findings, rows, spec))
+
+
+def _told_of_lengths(config: Config, encoded: dict[str, Encoded]) -> list[Finding]:
+    """Say what a model does with texts of these lengths, where it is one that is there already."""
+    texts = {
+        name: part.rows for name, part in encoded.items() if {"length", "input_ids"} <= set(part.rows.column_names)
+    }
+    if config.options.get("from_scratch") or not texts:
+        return []
+    return told_of_full_attention(config.source, {name: list(rows["length"]) for name, rows in texts.items()})
 
 
 def read_splits(config: Config) -> Splits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -20,7 +21,7 @@ from regard.masks import Mask
 from regard.models.recording import Layers, compiled, nothing_seen
 from regard.models.seen import Seen, Values, none
 from regard.models.torch_onlooker import Onlooker, attention, encoder_layer, projected
-from regard.models.torch_unseen import Unseen, help_for
+from regard.models.torch_unseen import Unseen, help_for, turned
 from regard.weights import AttentionWeights
 
 WHAT = "torch.nn.functional.scaled_dot_product_attention"
@@ -68,6 +69,8 @@ class Recorder(Onlooker):
             kinds = (type(module).__name__ for module in self._model.modules())
             raise nothing_seen(kinds, WHAT, help_for(self._model, self.seen.unseen))
         self._layers.check()
+        for told in turned(self._model):
+            warnings.warn(f"watch: {told}.", stacklevel=3)
 
     def _calling(self) -> tuple[str, Any] | None:
         """The innermost module of the model that is running, with its name, or None."""

@@ -92,7 +92,23 @@ def help_for(model: torch.nn.Module, unseen: Collection[str]) -> str:
             "choose an attention that can be seen, import regard.models.transformers and "
             'model.set_attn_implementation("regard")'
         )
-    return nothing_helps(type(model.get_submodule(name)).__name__ for name in unseen)
+    kinds = (type(model.get_submodule(name)).__name__ for name in unseen)
+    return "; ".join([nothing_helps(kinds), *turned(model)])
+
+
+def turned(model: torch.nn.Module) -> list[str]:
+    """Say of a model that went over to another kind of attention than it is configured for, and stays there.
+
+    BigBird attends to everything from its first short text on; where attentions were asked for before, it returns none.
+    """
+    for module in model.modules():
+        wanted = getattr(getattr(module, "config", None), "attention_type", None)
+        if hasattr(module, "set_attention_type") and wanted not in (None, module.attention_type):
+            return [
+                f"since a text came that is too short for '{wanted}', {type(module).__name__} attends to everything "
+                f"('{module.attention_type}'): .set_attention_type('{wanted}') turns it back"
+            ]
+    return []
 
 
 def _implementation(model: torch.nn.Module, name: str) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from regard.errors import DtypeError, UnsupportedError
 from regard.finetuning.training.sampler import batches_by_length
+from regard.inspection.report.content import Finding
 from regard.models.unpad import unpad
 
 ROUNDING = 2e-5
@@ -111,6 +112,27 @@ def as_configured(model: Any) -> Any:
         if hasattr(module, "set_attention_type"):
             module.set_attention_type(module.config.attention_type)
     return model
+
+
+def told_of_full_attention(source: str, lengths: dict[str, list[int]]) -> list[Finding]:
+    """Say of how many texts a model of blocks attends to everything, as BigBird does where there are few."""
+    from transformers import AutoConfig
+
+    known = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    if getattr(known, "attention_type", None) != "block_sparse":
+        return []
+    most = (5 + 2 * known.num_random_blocks) * known.block_size
+    short = {name: sum(length <= most for length in each) for name, each in lengths.items()}
+    return [
+        Finding(
+            "warning",
+            f"{name}: {count:,} of {len(lengths[name]):,} texts have at most {most} tokens; batches of such texts alone "
+            "are attended to in full, others in blocks: shorter blocks (block_size in the model's config.json), or a "
+            "model with full attention, treat all alike",
+        )
+        for name, count in short.items()
+        if count
+    ]
 
 
 def without_padding(model: Any, wanted: Literal["auto"] | bool) -> bool:

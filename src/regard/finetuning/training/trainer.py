@@ -79,7 +79,7 @@ class StepTrainer(CheckpointTrainer):
         for part in passes:
             last = part is passes[-1]
             with nullcontext() if last else self.accelerator.no_sync(model):
-                losses.append(super().training_step(model, part, num_items_in_batch))
+                losses.append(super().training_step(as_configured(model), part, num_items_in_batch))
         return torch.stack(losses).sum()
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **options: Any) -> Any:
