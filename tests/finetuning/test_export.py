@@ -185,7 +185,7 @@ def test_boxes_are_compared_too(tmp_path):
 
 
 def test_what_cannot_be_exported(finished, tmp_path, monkeypatch):
-    expected = "export: need a format, one of safetensors, onnx; got 'pickle'; choose one."
+    expected = "export: need a format, one of safetensors, onnx, openvino; got 'pickle'; choose one."
     assert refusal(export, finished, tmp_path / "out", format="pickle") == expected
     expected = f"{finished.path}: need a new or empty directory to write; got one with files; choose another."
     assert refusal(export, finished, finished.path) == expected

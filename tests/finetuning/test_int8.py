@@ -12,7 +12,9 @@ import regard
 from models.families import ENCODERS, PAIRS, make
 from regard._compiled import store
 from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
+from regard.finetuning.export import export
 from regard.finetuning.int8 import linear, loss
+from regard.finetuning.int8.graph import quantize_graph
 from regard.finetuning.int8.linear import Int8Linear, quantize
 from regard.finetuning.int8.loss import Loss
 from regard.finetuning.runs.run import Run
@@ -37,6 +39,13 @@ def given(rows=19, inputs=37):
     values = rng.normal(size=(rows, inputs)) * 10.0 ** rng.uniform(-4, 4, size=(rows, 1))
     values[3] = 0
     return torch.from_numpy(values).float()
+
+
+def steps(x, w, by_row=True):
+    """How far products may be off: half a step of each number, which is its row's largest over 127."""
+    s, t = np.abs(x).max(1, keepdims=True) / 127 * by_row, np.abs(w).max(1, keepdims=True) / 127
+    sums = np.abs(x).sum(1, keepdims=True), np.abs(w).sum(1, keepdims=True)
+    return (s / 2) @ sums[1].T + sums[0] @ (t / 2).T + x.shape[1] * s @ t.T / 4
 
 
 def compiled(monkeypatch, wanted):
@@ -261,4 +270,119 @@ def test_keras_is_refused(copy):
     vars(copy)["config"] = copy.config.model_copy(update={"framework": "jax"})
     assert refusal(loss.quantized, copy, error=UnsupportedError) == (
         "predict: need a run of framework torch for int8; got 'jax'; leave out quantize."
+    )
+
+
+def answers_of(folder, format):
+    """What is exported, asked in a session of its own."""
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+        return lambda inputs: session.run(["logits"], inputs)[0]
+    import openvino
+
+    compiled = openvino.Core().compile_model(folder / "openvino_model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda inputs: np.array(compiled(inputs)["logits"])
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_an_exported_row_answers_alone_as_beside_others_and_padding(copy, tmp_path, format):
+    done = export(copy, tmp_path / "out", format=format, quantize="int8")
+    assert (done.format, done.loss.measure) == (format, "accuracy")
+    assert {path.stat().st_mode for path in done.path.iterdir()} == {(done.path / "config.json").stat().st_mode}
+    answer = answers_of(done.path, format)
+    tokens = dict(
+        copy.processor(["a superb film", "dull", "the plot and the music of"], padding=True, return_tensors="np")
+    )
+    expected = copy.model(**{name: torch.from_numpy(array) for name, array in tokens.items()}).logits.detach().numpy()
+    together = answer(tokens)
+    assert 0 < np.abs(together - expected).max() < 0.1 * np.abs(expected).max()
+    for number, length in enumerate(tokens["attention_mask"].sum(1)):
+        alone = answer({name: array[number : number + 1, :length] for name, array in tokens.items()})
+        assert np.abs(alone[0] - together[number]).max() < {"onnx": 1e-5, "openvino": 5e-3}[format]
+
+
+def test_openvino_gives_the_logits_of_the_model(finished, tmp_path):
+    done = export(finished, tmp_path / "out", format="openvino")
+    assert done.difference < 1e-4
+    assert done.loss is None
+    assert {path.name for path in done.path.iterdir()} >= {"openvino_model.xml", "openvino_model.bin", "config.json"}
+    assert not list(done.path.glob("*.onnx*"))
+    tokens = dict(finished.processor(["a superb film", "dull"], padding=True, return_tensors="np"))
+    expected = finished.model(**{name: torch.from_numpy(array) for name, array in tokens.items()}).logits
+    np.testing.assert_allclose(answers_of(done.path, "openvino")(tokens), expected.detach().numpy(), atol=1e-4)
+
+
+def test_openvino_that_is_missing_is_told(finished, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "openvino", None)
+    told = refusal(export, finished, tmp_path / "out", format="openvino", error=UnsupportedError)
+    assert told.startswith("export: need openvino; got an environment without it (")
+    assert told.endswith("pip install 'regard[openvino]'.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_int8_in_safetensors_is_refused(finished, tmp_path):
+    assert refusal(export, finished, tmp_path / "out", quantize="int8") == (
+        "export: need format onnx or openvino for int8; got safetensors, which transformers reads in floating point; "
+        "choose another."
+    )
+
+
+def test_a_loss_beyond_the_limit_is_not_exported(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr(loss, "_measured", lambda *_: Loss("accuracy", 0.9, 0.5, None, True, 40))
+    told = refusal(export, copy, tmp_path / "out", format="onnx", quantize="int8", error=RegardError)
+    assert told.startswith("export: need int8 to lose at most 0.02 of the accuracy; got accuracy 0.500 on 40")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("by_row", [True, False])
+@pytest.mark.parametrize("kind", ["MatMul", "Gemm", "Gemm of the transposed"])
+def test_a_graph_computes_products_of_whole_numbers(tmp_path, by_row, kind):
+    """One product, with a row of zeros, against float64."""
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    plain, rows = layer(), given().numpy()
+    weights = plain.weight.numpy() if "transposed" in kind else np.ascontiguousarray(plain.weight.numpy().T)
+    bias = {"bias": plain.bias.numpy()} if "Gemm" in kind else {}
+    turned = {"transB": 1} if "transposed" in kind else {}
+    node = helper.make_node(kind.split()[0], ["given", "weights", *bias], ["found"], **turned)
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", size])
+        for name, size in (("given", 37), ("found", 23))
+    ]
+    constants = [numpy_helper.from_array(array, name) for name, array in ({"weights": weights} | bias).items()]
+    graph = helper.make_graph([node], "it", ends[:1], ends[1:], constants)
+    file = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), file)
+    quantize_graph(file, by_row)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    found = session.run(None, {"given": rows})[0]
+    x, w = rows.astype(float), plain.weight.double().numpy()
+    exact = x @ w.T + (plain.bias.double().numpy() if bias else 0)
+    s, t = np.abs(x).max(1, keepdims=True) / 127 * by_row, np.abs(w).max(1, keepdims=True) / 127
+    allowed = (
+        (s / 2) @ np.abs(w).sum(1, keepdims=True).T + np.abs(x).sum(1, keepdims=True) @ (t / 2).T + 37 * s @ t.T / 4
+    )
+    off = np.abs(found - exact)
+    assert (off <= allowed + 1e-5 * (np.abs(exact) + allowed)).all()
+    assert (off > 1e-4 * np.abs(exact)).any()
+    for number in range(len(rows)):
+        np.testing.assert_allclose(
+            session.run(None, {"given": rows[number : number + 1]})[0][0], found[number], rtol=1e-6
+        )
+
+
+def test_a_graph_without_products_by_constants_is_refused(tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    end = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in ("given", "found")]
+    graph = helper.make_graph([helper.make_node("Abs", ["given"], ["found"])], "it", end[:1], end[1:])
+    onnx.save(helper.make_model(graph), tmp_path / "model.onnx")
+    assert refusal(quantize_graph, tmp_path / "model.onnx", True, error=UnsupportedError) == (
+        "export: need a graph with products of 16 outputs or more by constant weights for int8; got one without; leave "
+        "out quantize."
     )

@@ -222,13 +222,19 @@ def _columns(given: list[str], run: Any) -> dict[str, str | list[str]]:
 def export(
     run: RunFolder,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="the directory to make")],
-    format: Annotated[str, typer.Option("--format", help="safetensors, or onnx")] = "safetensors",
+    format: Annotated[str, typer.Option("--format", help="safetensors, onnx or openvino")] = "safetensors",
+    quantize: Quantize = None,
+    max_loss: MaxLoss = MOST,
 ) -> None:
     """Write a run's model for use elsewhere, compared with the model."""
     silence()
     from regard.finetuning.export import export as run_it
 
-    done = run_it(run, output, format=format)  # type: ignore[arg-type]
+    if quantize is not None:
+        compile_once(quantize)
+    done = run_it(run, output, format=format, quantize=quantize, max_loss=max_loss)  # type: ignore[arg-type]
+    if done.loss:
+        say(f"{quantize}: {done.loss}", err=True)
     lengths = f" of {done.lengths[0]} to {done.lengths[-1]} tokens" if done.lengths else ""
     told = f"{done.inputs} inputs{lengths}, logits differ from the model's by {done.difference:.2g} at most"
     say(f"Written: {done.path} ({done.format}; {told})")

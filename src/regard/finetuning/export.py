@@ -19,6 +19,8 @@ import numpy as np
 from regard._files import as_folder, require_no_link, sweep, whole
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.int8.graph import quantize_graph
+from regard.finetuning.int8.loss import MOST, Loss, quantized
 from regard.finetuning.locks import alone
 from regard.finetuning.probes import Batch, probes
 from regard.finetuning.progress import quiet_transformers
@@ -26,9 +28,11 @@ from regard.finetuning.runs.run import CARD, Run
 from regard.finetuning.tasks import get_task
 from regard.models.unpad import pad
 
-FORMATS = ("safetensors", "onnx")
+FORMATS = ("safetensors", "onnx", "openvino")
 TOLERANCE = 1e-4
 """Largest difference between two logits, relative to the largest logit, or to 1 if that is more."""
+ROUNDED = 0.2
+"""The same of a model in int8, whose numbers are rounded to a 127th of their row's largest again and again."""
 ANSWERS = ("logits", "pred_boxes")
 """What is compared, of what models answer."""
 
@@ -41,10 +45,11 @@ class Exported:
 
     Attributes:
         path: the directory: the model, its processor, and the model card.
-        format: `safetensors` or `onnx`.
+        format: `safetensors`, `onnx` or `openvino`.
         difference: the largest difference of a logit, or a side of a box, to that of the run's model.
         inputs: how many inputs they were compared on.
         lengths: of those inputs, in tokens; none where they all are alike.
+        loss: what int8 costs on the validation rows, of the same arithmetic in PyTorch; None without, or not measured.
     """
 
     path: Path
@@ -52,10 +57,16 @@ class Exported:
     difference: float
     inputs: int
     lengths: list[int]
+    loss: Loss | None = None
 
 
 def export(
-    run: Run | str | Path, output: str | Path, *, format: Literal["safetensors", "onnx"] = "safetensors"
+    run: Run | str | Path,
+    output: str | Path,
+    *,
+    format: Literal["safetensors", "onnx", "openvino"] = "safetensors",
+    quantize: str | None = None,
+    max_loss: float = MOST,
 ) -> Exported:
     """Write a run's model for use elsewhere, and compare what was written with the model.
 
@@ -64,7 +75,10 @@ def export(
         output: the directory to make.
         format: `safetensors`, which transformers loads, or `onnx`, for onnxruntime: any number of inputs of any
             length that the model reads; pictures of the size that its processor makes. A model that writes is one
-            graph, from its inputs and `decoder_input_ids` to the logits of the tokens that come next.
+            graph, from its inputs and `decoder_input_ids` to the logits of the tokens that come next. `openvino` is the
+            same graph as OpenVINO reads it.
+        quantize: `int8` has products with constant weights in whole numbers of eight bits, for onnx and openvino.
+        max_loss: how much worse the run's first measure may become by that, as `regard.predict` has it.
 
     Returns:
         The directory and the largest difference found, on batches of several lengths and paddings.
@@ -77,6 +91,10 @@ def export(
     """
     run, output = Run.load(run), as_folder(output, "export", "a directory to make", ConfigError)
     _require_possible(run, output, format)
+    loss = None
+    if quantize is not None:
+        _require_graph(format, quantize)
+        _, loss = quantized(run, quantize, max_loss=max_loss, who="export")
     model, _ = get_framework(run.config.framework).load(run.folder, run.config, run.spec)
     if not hasattr(model, "config"):
         raise UnsupportedError(
@@ -95,15 +113,25 @@ def export(
         sweep(output)
         with whole(output) as aside:
             with _silence():
-                answer = (
-                    _write_onnx(model, batches, aside) if format == "onnx" else _write_safetensors(model, run, aside)
-                )
+                if format == "safetensors":
+                    answer = _write_safetensors(model, run, aside)
+                else:
+                    answer = _write_graph(model, batches, aside, format, quantize is not None)
                 run.processor.save_pretrained(aside)
             if (run.folder / CARD).is_file():
                 shutil.copy(run.folder / CARD, aside / CARD)
-            difference = compare(lambda batch: _answer(model, batch), answer, batches, output)
+            tolerance = TOLERANCE if quantize is None else ROUNDED
+            difference = compare(lambda batch: _answer(model, batch), answer, batches, output, tolerance)
     lengths = sorted({int(n) for batch in batches if "input_ids" in batch for n in batch["attention_mask"].sum(1)})
-    return Exported(output, format, difference, sum(len(_first(batch)) for batch in batches), lengths)
+    return Exported(output, format, difference, sum(len(_first(batch)) for batch in batches), lengths, loss)
+
+
+def _require_graph(format: str, quantize: str) -> None:
+    if format == "safetensors":
+        raise ConfigError(
+            f"export: need format onnx or openvino for {quantize}; got safetensors, which transformers reads in "
+            "floating point; choose another."
+        )
 
 
 def _require_possible(run: Run, output: Path, format: str) -> None:
@@ -125,7 +153,7 @@ def _require_empty(output: Path) -> None:
         raise ConfigError(f"{output}: need a new or empty directory to write; got one with files; choose another.")
 
 
-def compare(model: Answer, written: Answer, batches: list[Batch], output: Path) -> float:
+def compare(model: Answer, written: Answer, batches: list[Batch], output: Path, tolerance: float = TOLERANCE) -> float:
     """Return the largest difference between two models' answers.
 
     Raises:
@@ -136,7 +164,7 @@ def compare(model: Answer, written: Answer, batches: list[Batch], output: Path) 
         expected, found = model(batch), written(batch)
         for name, array in expected.items():
             difference = float(np.abs(found[name] - array).max())
-            if not difference <= TOLERANCE * max(1.0, float(np.abs(array).max())):
+            if not difference <= tolerance * max(1.0, float(np.abs(array).max())):
                 raise RegardError(
                     f"{output}: need the exported model to answer as the trained one; got {name} that differ by "
                     f"{difference:.2g} for inputs of shape {np.shape(_first(batch))}; nothing was written: export to "
@@ -165,7 +193,44 @@ def _write_safetensors(model: Any, run: Run, folder: Path) -> Answer:
     return lambda batch: _answer(loaded, batch)
 
 
-def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
+def _write_graph(model: Any, batches: list[Batch], folder: Path, format: str, int8: bool) -> Answer:
+    """Write a graph for onnxruntime or OpenVINO, and have it answer."""
+    openvino = _openvino() if format == "openvino" else None
+    answer = _write_onnx(model, batches, folder, int8, by_row=openvino is None)
+    return answer if openvino is None else _write_openvino(openvino, model, folder)
+
+
+def _openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise UnsupportedError(
+            f"export: need openvino; got an environment without it ({error}); pip install 'regard[openvino]'."
+        ) from None
+    return openvino
+
+
+def _write_openvino(openvino: Any, model: Any, folder: Path) -> Answer:
+    """Have OpenVINO write the graph in the folder as its own, in place of it."""
+    file, core = folder / "model.onnx", openvino.Core()
+    with _refusing("OpenVINO can read", model):
+        openvino.save_model(core.read_model(str(file)), str(folder / "openvino_model.xml"), compress_to_fp16=False)
+        for path in (file, folder / "model.onnx.data", folder / "export.json"):
+            path.unlink(missing_ok=True)
+        exact = {"INFERENCE_PRECISION_HINT": "f32"}  # else it computes in bfloat16 where that is faster
+        compiled = core.compile_model(core.read_model(str(folder / "openvino_model.xml")), "CPU", exact)
+    known = {each.get_any_name() for each in compiled.inputs}
+    places = {name: n for n, each in enumerate(compiled.outputs) for name in each.get_names() if name in ANSWERS}
+
+    def answer(batch: Batch) -> dict[str, np.ndarray]:
+        with _refusing(f"OpenVINO can run on inputs of shape {np.shape(_first(batch))}", model):
+            found = compiled({name: array for name, array in batch.items() if name in known})
+        return {name: np.array(found[place]) for name, place in places.items()}
+
+    return answer
+
+
+def _write_onnx(model: Any, batches: list[Batch], folder: Path, int8: bool = False, by_row: bool = True) -> Answer:
     """Export by transformers' exporter; every axis but those of pixels may vary."""
     import torch
 
@@ -187,6 +252,8 @@ def _write_onnx(model: Any, batches: list[Batch], folder: Path) -> Answer:
     with _refusing("transformers' exporter can trace", model):
         exported = exporter.export(model, tensors, config=OnnxConfig(dynamic_shapes=axes))
     exported.save_pretrained(folder)
+    if int8:
+        quantize_graph(folder / "model.onnx", by_row)
     _name_axes(folder / "model.onnx")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is told in a sentence
