@@ -161,6 +161,20 @@ def test_pytorchs_own_check(options, answer):
     assert torch.autograd.gradcheck(function, small(), fast_mode=True)
 
 
+def test_biases_that_are_learned_together(monkeypatch):
+    """An array that heads and examples share, slopes and buckets, over several blocks of a window."""
+    monkeypatch.setattr(units, "TILE", 1 << 12)
+    query, key = (torch.tensor(cases.numbers(2, 2, n, 3)) for n in (40, 37))
+    leaves = [torch.tensor(cases.numbers(*shape), requires_grad=True) for shape in ((40, 37), (2,), (8, 2))]
+
+    def answers(values, slopes, table):
+        bias = biases.array(values) + biases.alibi(slopes) + biases.relative(table, max_distance=9)
+        output, weights = regard.attention(query, key, key, bias=bias, mask=masks.window(11, 5), kernel="compiled")
+        return output, weights.entropy(), weights.received()
+
+    assert torch.autograd.gradcheck(answers, leaves, fast_mode=True)
+
+
 def total_of(query):
     """Of enough scores for the pass, with a question on the way."""
     output, weights = regard.attention(query, query, query, causal=True, ask=("entropy",))
