@@ -239,6 +239,8 @@ def test_largest_means_of_heads_and_differences(page):
     )
     wheel(page, 4)
     assert len({tuple(np.round(page.evaluate(f"explorer.maps[{each}].place"), 6)) for each in range(3)}) == 1
+    lies = [page.evaluate(f"explorer.maps[{each}].lie") for each in range(3)]
+    assert {(each["across"], each["down"]) for each in lies} == {(lies[0]["across"],) * 2}
     assert page.evaluate("explorer.maps[0].scale.signature === explorer.maps[1].scale.signature")
 
 

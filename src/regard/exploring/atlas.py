@@ -157,11 +157,14 @@ class Atlas:
 
     def told(self, name: Name, stopped: Callable[[], bool] = never) -> Told:
         """What rows tell, the mean of the heads; their difference."""
-        found = [(share, self.whole(place, stopped)[1]) for share, place in name.heads]
-        if len(found) == 1:
-            return found[0][1]
+        if len(name.heads) == 1:
+            return self.whole(name.heads[0][1], stopped)[1]
         fields = Told.__dataclass_fields__
-        return Told(**{each: sum(share * getattr(told, each) for share, told in found) for each in fields})
+        total = dict.fromkeys(fields, 0.0)
+        for share, place in name.heads:
+            told = self.whole(place, stopped)[1]
+            total = {each: total[each] + share * getattr(told, each) for each in fields}
+        return Told(**total)
 
     def tile(
         self, name: Name, reduce: str, levels: Levels, place: tuple[int, int], stopped: Callable[[], bool] = never
@@ -190,15 +193,16 @@ class Atlas:
     ) -> Blocks:  # fmt: skip
         """The rectangles of a level that some rows and keys, from a rectangle's first on, are in."""
         apart = self.apart(name) if name.apart else []
-        each = [(share, self._of_head(place, rows, keys, levels, apart, stopped)) for share, place in name.heads]
-        if len(each) == 1:
-            return each[0][1]
-        sums = added(share * found.sums for share, found in each)
-        seen = np.max([found.seen for _, found in each], 0)
-        maxima = sums / each[0][1].cells
+        if len(name.heads) == 1:
+            return self._of_head(name.heads[0][1], rows, keys, levels, apart, stopped)
+        sums, seen, cells = 0.0, 0.0, np.empty(0)
+        for share, place in name.heads:  # one after the other: a mean may be of all heads of a model
+            found = self._of_head(place, rows, keys, levels, apart, stopped)
+            sums, seen, cells = sums + share * found.sums, np.maximum(seen, found.seen), found.cells
+        maxima = np.asarray(sums / cells)
         if largest and any(levels):
             maxima = self._extremes(name, rows, keys, levels, apart, stopped)
-        return Blocks(sums, maxima, seen, each[0][1].cells)
+        return Blocks(np.asarray(sums), maxima, np.asarray(seen), cells)
 
     def _of_head(
         self, place: tuple[int, int, int], rows: range, keys: range, levels: Levels, apart: Sequence[int], stopped: Any

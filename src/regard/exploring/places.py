@@ -10,7 +10,7 @@ import numpy as np
 
 from regard.errors import OutOfRangeError
 from regard.exploring import maps
-from regard.exploring.atlas import Atlas, Name, added, hide
+from regard.exploring.atlas import Atlas, Name, hide
 
 _AT_ONCE = 1 << 21  # weights
 
@@ -31,12 +31,10 @@ def cells(
     atlas: Atlas, name: Name, rows: range, keys: range, stopped: Callable[[], bool]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weights of some rows and keys, and which are seen."""
-    found = [
-        (share, *atlas.head(place).weights(rows, keys, atlas.whole(place, stopped)[1].parts))
-        for share, place in name.heads
-    ]
-    weights = added(share * weights for share, weights, _ in found)
-    seen = np.any([seen for *_, seen in found], 0)
+    weights, seen = np.zeros((len(rows), len(keys)), np.float32), np.zeros((len(rows), len(keys)), bool)
+    for share, place in name.heads:
+        here, there = atlas.head(place).weights(rows, keys, atlas.whole(place, stopped)[1].parts)
+        weights, seen = weights + share * here, seen | there
     if name.apart:
         for array in (weights, seen):
             hide(array, keys, atlas.apart(name))

@@ -5,6 +5,7 @@ import { Scale, written } from "./colour.js";
 import { csvOf, download, fromAddress, npzOf, pictureOf, svgOf, toAddress } from "./keep.js";
 import { LAYOUT } from "./layout.js";
 import { MapView, shownToken } from "./map.js";
+import { Media } from "./media.js";
 import { Overview, wordOf } from "./overview.js";
 import { askOne, ServerSource } from "./source.js";
 import { say, speak } from "./words.js";
@@ -34,6 +35,7 @@ export class Explorer {
     this.words();
     this.listen();
     this.open();
+    this.media = new Media(this);
     this.restore();
   }
 
@@ -120,7 +122,7 @@ export class Explorer {
     this.options("compare", [["", say("none")], ...others], state.compare);
     for (const name of ["apart", "lock", "difference"]) this.of(name).checked = state[name];
     this.of("filter").value = state.filter;
-    for (const view of this.maps) view.middle.setAttribute("aria-label", say("map"));
+    this.maps.forEach((view) => this.nameParts(view));
   }
 
   heads() {
@@ -282,16 +284,24 @@ export class Explorer {
       side: this.facts.side, onFail: (told) => this.trouble(told), onView: (moved) => this.follow(moved),
       onHover: (over, cell) => this.hover(over, cell), onPick: (over, cell) => this.pick(cell), onDrawn: (drawn) => this.legend(drawn),
     });
-    view.middle.setAttribute("aria-label", say("map"));
     view.corner.innerHTML = "<span></span><span></span>";
-    [view.corner.firstChild.textContent, view.corner.lastChild.textContent] = [say("keysAxis"), say("queries")];
+    this.nameParts(view);
     if (this.maps.length) Object.assign(view.marks, { picked: this.maps[0].marks.picked, places: this.maps[0].marks.places });
     this.maps.push(view);
   }
 
+  nameParts(view) {
+    view.middle.setAttribute("aria-label", say("map"));
+    [view.corner.firstChild.textContent, view.corner.lastChild.textContent] = [say("keysAxis"), say("queries")];
+  }
+
   /** All maps look at the same place. */
   follow(moved) {
-    for (const view of this.maps) if (view !== moved) view.place = moved.place;
+    for (const view of this.maps) {
+      if (view === moved) continue;
+      view.stretched(moved.stretch);
+      view.place = moved.place;
+    }
     this.remember();
   }
 
@@ -304,6 +314,8 @@ export class Explorer {
         const found = await askOne(this.source, "tracks", { map }, signal);
         if (signal.aborted || !found) return;
         this.maps[at].tracks = Object.fromEntries(Object.entries(found.arrays).map(([name, { values }]) => [name, values]));
+        const { wave } = this.facts.views[0].media ?? {};
+        if (wave?.length) Object.assign(this.maps[at].tracks, { received: Float32Array.from(wave) });
         this.maps[at].draw();
       } catch (error) {
         if (error.name !== "AbortError") this.trouble(error.message);

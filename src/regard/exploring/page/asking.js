@@ -40,6 +40,7 @@ export class Asking {
   pick(cell) {
     this.picked = cell;
     this.of("profile").hidden = !cell;
+    if (!cell) this.explorer.media?.show(null, -1);
     if (cell) this.profile();
   }
 
@@ -65,6 +66,7 @@ export class Asking {
     const across = axis === "query" ? "key" : "query";
     this.of("profile-title").textContent = say(`${axis}Title`, at, shownToken(this.labels[axis][at]));
     this.drawProfile(values);
+    this.explorer.media?.show(values, at);
     const best = [...values.keys()].filter((place) => values[place] > 0 || values[place] < 0)
       .sort((one, two) => Math.abs(values[two]) - Math.abs(values[one])).slice(0, TOP);
     this.of("profile-top").replaceChildren(...best.map((place) => this.entry(written(values[place]), `${place} “${shownToken(this.labels[across][place])}”`,
@@ -127,6 +129,8 @@ export class Asking {
   /** The running text around what is picked, shaded by weight, with lines to the strongest. */
   run(values, across, best, at) {
     const labels = this.labels[across];
+    this.of("running").hidden = this.explorer.facts.views[0].kind !== "text";
+    if (this.of("running").hidden) return;
     const same = this.view.shown.queries === this.view.shown.keys;
     const middle = same ? at : best[0] ?? 0;
     const [first, last] = [Math.max(middle - AROUND, 0), Math.min(middle + AROUND / 2, labels.length)];
@@ -164,7 +168,7 @@ export class Asking {
       svg.append(path);
     }
     box.append(svg);
-    spans[from].scrollIntoView({ block: "nearest" });
+    box.scrollTop = spans[from].offsetTop - box.clientHeight / 2;
   }
 
   async strongest() {

@@ -37,7 +37,9 @@ export class MapView {
     this.marks = { picked: null, hovered: null, places: [], found: [] };
     this.tracks = {};
     new ResizeObserver(() => {
+      if (!this.shown) return;
       const { whole } = this;
+      this.limit();
       this.leaflet.invalidateSize({ animate: false });
       if (whole) this.fit();
     }).observe(this.middle);
@@ -63,16 +65,28 @@ export class MapView {
     [this.fitting, this.whole] = [true, true];
     const size = this.leaflet.getSize();
     const [width, height] = [Math.max(size.x, 50), Math.max(size.y, 50)];
-    const aspect = (height / rows) / (width / columns);
-    this.stretch = aspect > 3 || aspect < 1 / 3 ? aspect : 1;
-    this.crs.transformation = new L.Transformation(1, 0, this.stretch, 0);
-    const zoom = Math.log2(Math.min(width / columns, height / rows / this.stretch));
-    const deepest = Math.log2(DEEPEST / Math.min(1, this.stretch));
-    this.leaflet.setMinZoom(Math.min(zoom, deepest) - 0.5).setMaxZoom(Math.max(deepest, zoom));
-    const margin = [rows, columns]; // so that every place can be in the middle
-    this.leaflet.setMaxBounds([[-margin[0], -margin[1]], [rows + margin[0], columns + margin[1]]]);
-    this.leaflet.setView([rows / 2, columns / 2], Math.min(zoom, deepest), { animate: false });
+    this.stretched(Math.max(rows / columns, columns / rows) > 3 ? (height / rows) / (width / columns) : 1);
+    this.leaflet.setView([rows / 2, columns / 2], this.limit(), { animate: false });
     this.fitting = false;
+  }
+
+  /** How far one can zoom and move, which depends on the room; returns the zoom that shows the whole map. */
+  limit() {
+    const [rows, columns] = this.shown.shape;
+    const { x, y } = this.leaflet.getSize();
+    const deepest = Math.log2(DEEPEST / Math.min(1, this.stretch));
+    const whole = Math.min(Math.log2(Math.min(Math.max(x, 50) / columns, Math.max(y, 50) / rows / this.stretch)), deepest);
+    // Side by side, maps may have less room than one that they shall follow: they can always be smaller than it is.
+    this.leaflet.options.minZoom = whole - 3;
+    this.leaflet.options.maxZoom = Math.max(deepest, whole);
+    this.leaflet.options.maxBounds = L.latLngBounds([[-rows, -columns], [2 * rows, 2 * columns]]); // any place can be in the middle
+    return whole;
+  }
+
+  /** How many times as high as wide a cell is. */
+  stretched(stretch) {
+    this.stretch = stretch;
+    this.crs.transformation = new L.Transformation(1, 0, stretch, 0);
   }
 
   get place() {

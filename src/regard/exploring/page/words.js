@@ -26,7 +26,7 @@ const WORDS = {
     divergence: "how far the rows differ (Jensen-Shannon)", map: "Attention map; queries down, keys across",
     nothingToCompare: "{0}", wrongBrowser: "This page needs a browser with canvas and typed arrays.",
     headTitle: "Layer {0}, head {1}", meanTitle: "Mean of {0} heads", differenceTitle: "{0} − {1}", waiting: "computing…",
-    queries: "queries ↓", keysAxis: "keys →",
+    queries: "queries ↓", keysAxis: "keys →", answer: "What the model says",
   },
   zh: {
     heads: "注意力头", sort: "排序", filter: "筛选：first > 0.3", thumbMax: "显示最大值而非平均",
@@ -53,7 +53,7 @@ const WORDS = {
     divergence: "各行差异（詹森-香农）", map: "注意力图；查询向下，键向右",
     nothingToCompare: "{0}", wrongBrowser: "此页需要支持 canvas 和类型化数组的浏览器。",
     headTitle: "第 {0} 层，第 {1} 头", meanTitle: "{0} 个头的平均", differenceTitle: "{0} − {1}", waiting: "计算中…",
-    queries: "查询 ↓", keysAxis: "键 →",
+    queries: "查询 ↓", keysAxis: "键 →", answer: "模型的回答",
   },
 };
 
