@@ -160,7 +160,7 @@ class Atlas:
         if len(name.heads) == 1:
             return self.whole(name.heads[0][1], stopped)[1]
         fields = Told.__dataclass_fields__
-        total = dict.fromkeys(fields, 0.0)
+        total: dict[str, Any] = dict.fromkeys(fields, 0.0)
         for share, place in name.heads:
             told = self.whole(place, stopped)[1]
             total = {each: total[each] + share * getattr(told, each) for each in fields}
@@ -195,14 +195,15 @@ class Atlas:
         apart = self.apart(name) if name.apart else []
         if len(name.heads) == 1:
             return self._of_head(name.heads[0][1], rows, keys, levels, apart, stopped)
-        sums, seen, cells = 0.0, 0.0, np.empty(0)
+        sums: Any = np.zeros((1, 1), np.float32)
+        seen = cells = sums
         for share, place in name.heads:  # one after the other: a mean may be of all heads of a model
             found = self._of_head(place, rows, keys, levels, apart, stopped)
             sums, seen, cells = sums + share * found.sums, np.maximum(seen, found.seen), found.cells
-        maxima = np.asarray(sums / cells)
+        maxima = sums / cells
         if largest and any(levels):
             maxima = self._extremes(name, rows, keys, levels, apart, stopped)
-        return Blocks(np.asarray(sums), maxima, np.asarray(seen), cells)
+        return Blocks(sums, maxima, seen, cells)
 
     def _of_head(
         self, place: tuple[int, int, int], rows: range, keys: range, levels: Levels, apart: Sequence[int], stopped: Any

@@ -31,7 +31,8 @@ def cells(
     atlas: Atlas, name: Name, rows: range, keys: range, stopped: Callable[[], bool]
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weights of some rows and keys, and which are seen."""
-    weights, seen = np.zeros((len(rows), len(keys)), np.float32), np.zeros((len(rows), len(keys)), bool)
+    weights: Any = np.zeros((len(rows), len(keys)), np.float32)
+    seen: Any = np.zeros((len(rows), len(keys)), bool)
     for share, place in name.heads:
         here, there = atlas.head(place).weights(rows, keys, atlas.whole(place, stopped)[1].parts)
         weights, seen = weights + share * here, seen | there

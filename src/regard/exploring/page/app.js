@@ -349,7 +349,8 @@ export class Explorer {
 
   legend(view) {
     if (view !== this.maps[0]) {
-      if (view.shown.both === false && !view.shown.ratio) this.share(view);
+      if (view.shown.both) view.title.textContent = `${view.shown.title} · ±${written(view.scale.high)}`;
+      else if (!view.shown.ratio) this.share(view);
       return;
     }
     const { scale } = view;
