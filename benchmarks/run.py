@@ -20,8 +20,8 @@ from attention import describe
 from measure import alone
 
 ROOT = Path(__file__).parents[1]
-GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch", "keras", "unpad", "finetune")
-SCRIPTS = {"unpad": "unpad.py", "finetune": "finetune.py"}  # all others are attention.py's
+GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch", "keras", "unpad", "explore", "finetune")
+SCRIPTS = {"unpad": "unpad.py", "explore": "explore.py", "finetune": "finetune.py"}  # all others are attention.py's
 FRAMEWORKS = GROUPS[:4]
 CHANCE = 0.009
 """The standard error of an accuracy of 0.86 on the demo's 1,500 test sentences."""
@@ -45,6 +45,8 @@ TARGETS = [
     ("torch", "unpad, inference, to float32", None, 1.3),
     ("torch", "unpad, training, to padded", None, 3.0),
     ("torch", "unpad, training, to grouped", None, 1.4),
+    ("torch", "explore, first picture", 16384, 0.5),
+    ("torch", "explore, first picture, causal", 16384, 0.5),
     ("torch", "predict, strings to labels", None, 3.0),
     ("torch", "finetune, to one epoch's accuracy", None, 2.5),
     ("keras", "layer forward", None, 0.95),

@@ -137,9 +137,10 @@ export class Asking {
     const most = Math.sqrt(Math.max(...best.map((place) => Math.abs(values[place])), 1e-9));
     const box = this.of("running");
     const spans = [];
+    const marked = labels.some((label) => /^[Ġ▁]/.test(label)); // then what has no mark goes on with a word
     for (let place = first; place < last; place += 1) {
       const span = document.createElement("span");
-      span.textContent = textOf(labels[place], place > first);
+      span.textContent = textOf(labels[place], place > first && !marked);
       const share = Number.isNaN(values[place]) ? 0 : Math.sqrt(Math.abs(values[place])) / most;
       span.style.background = `color-mix(in srgb, var(--accent) ${Math.round(Math.min(share, 1) * 75)}%, transparent)`;
       if (same && place === at) span.className = "picked";
