@@ -13,6 +13,7 @@ from playwright.sync_api import sync_playwright
 import regard
 from regard import masks
 from regard.exploring.atlas import Atlas
+from regard.exploring.offline import write_page
 from regard.exploring.server import Server
 from regard.exploring.views import view_of
 
@@ -356,3 +357,28 @@ def test_a_page_from_elsewhere_reads_nothing(browser, address):
     )
     assert told == "nothing"
     page.close()
+
+
+def test_a_page_without_a_server_shows_the_same_maps(browser, tmp_path):
+    write_page([view_of([ONE, TWO], TOKENS, title=HOSTILE)], tmp_path / "page.html")
+    found, said = browser.new_page(viewport={"width": 1200, "height": 800}), []
+    found.on("console", lambda message: said.append(message.text))
+    found.on("pageerror", lambda error: said.append(str(error)))
+    found.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    found.goto((tmp_path / "page.html").as_uri())
+    drawn(found)
+    for head, dense in (("0.0", DENSE[0, 0]), ("1.2", DENSE[1, 2])):
+        found.click(f'[data-head="{head}"]')
+        drawn(found)
+        for reduce, ufunc in (("max", np.maximum), ("mean", np.add)):
+            found.select_option("#reduce", reduce)
+            drawn(found)
+            values, first, steps = in_view(found)
+            wanted = blocks(dense, first, steps, values.shape, ufunc)
+            np.testing.assert_allclose(np.nan_to_num(values), wanted, rtol=2e-3, atol=1e-5)
+            assert np.isnan(values).any()
+    found.click("#strongest-go")
+    found.wait_for_selector("#strongest button")
+    assert said == []
+    assert found.title() == "Regard · explore"
+    found.close()

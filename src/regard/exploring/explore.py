@@ -47,6 +47,21 @@ class Explorer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def widget(self, height: int = 720) -> Any:
+        """The same page for a notebook's cell, whose questions go to the kernel, not to the server."""
+        try:
+            from regard.exploring.widget import Widget
+        except ModuleNotFoundError as error:
+            raise UnsupportedError(
+                f"explore: need anywidget; got an environment without {error.name}; pip install 'regard[explore]'."
+            ) from None
+        return Widget(self.atlas.views, height)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        display(self.widget())
+
     def __repr__(self) -> str:
         return f"Explorer({self.address})"
 

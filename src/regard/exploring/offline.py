@@ -47,7 +47,7 @@ def write_page(views: Sequence[View], path: Path) -> None:
 def render(views: Sequence[View]) -> str:
     """The page as HTML: it runs its own script and no other, and loads nothing."""
     packed = finite(_packed(views))
-    leaflet, script = _text("leaflet.js"), joined()
+    leaflet, script = page_text("leaflet.js"), joined()
     hashes = " ".join(f"'sha256-{_hash(each)}'" for each in (leaflet, script))
     policy = f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
     # "<" is written by its number: no text of the input can end the script that it stands in.
@@ -56,13 +56,14 @@ def render(views: Sequence[View]) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>Regard · explore</title>\n'
-        f"<style>{_text('leaflet.css')}</style>\n<style>{_text('style.css')}</style>\n</head>\n<body>\n"
+        f"<style>{page_text('leaflet.css')}</style>\n<style>{page_text('style.css')}</style>\n</head>\n<body>\n"
         f'<div id="explorer" data-packed="yes"></div>\n<script type="application/json" id="packed">{data}</script>\n'
         f'<script>{leaflet}</script>\n<script type="module">{script}</script>\n</body>\n</html>\n'
     )
 
 
-def _text(name: str) -> str:
+def page_text(name: str) -> str:
+    """One of the page's files."""
     return (files("regard.exploring") / "page" / name).read_text(encoding="utf-8")
 
 
@@ -72,7 +73,7 @@ def _hash(script: str) -> str:
 
 def joined(names: Sequence[str] = MODULES) -> str:
     """The page's modules as one script: each name is used once in all of them, so that imports can go."""
-    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", _text(name))) for name in names)
+    return "\n".join(_EXPORT.sub("", _IMPORT.sub("", page_text(name))) for name in names)
 
 
 def _packed(views: Sequence[View]) -> dict[str, Any]:

@@ -93,7 +93,8 @@ export class Explorer {
   words() {
     const { state } = this;
     state.language = speak(state.language);
-    document.documentElement.lang = state.language;
+    if (this.keepsAddress) document.documentElement.lang = state.language;
+    this.root.lang = state.language;
     if (state.theme) document.documentElement.dataset.theme = state.theme;
     for (const each of this.root.querySelectorAll("[data-t]")) each.textContent = say(each.dataset.t);
     for (const each of this.root.querySelectorAll("[data-say]")) {
