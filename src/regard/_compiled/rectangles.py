@@ -28,7 +28,7 @@ _ADDING = threading.Lock()
 class Job:
     """What is asked of a problem of one head, `(1, 1, T, S)`, whose arrays are NumPy's.
 
-    `limits` gives the `_plan.Rows` of some rows; scores that are not above `lowest` are not seen; `parts (T, 2)` is the
+    `limits` gives the `_plan.Rows` of some rows, and `ragged` says before which of their keys all are seen; scores that are not above `lowest` are not seen; `parts (T, 2)` is the
     log-sum-exp, or None where the keys are all.
     """
 
@@ -37,6 +37,7 @@ class Job:
     keys: range
     steps: tuple[int, int]
     limits: Callable[[int, int], Any]
+    ragged: Callable[[range, range], int]
     lowest: float
     parts: np.ndarray | None
 
@@ -90,10 +91,10 @@ class _Unit:
         height = max(min(TILE // 4 // max(len(self.job.keys), 1), MOST_ROWS), FEWEST_ROWS)
         step = self.job.steps[0]
         for tile in cut(self.rows, max(height // step, 1) * step if step < height else height):
-            scores, keys, masked = self._scores(tile)
+            scores, keys, ragged = self._scores(tile)
             for rows in cut(tile, step):
                 if scores is not None:
-                    self._add(scores[rows.start - tile.start : rows.stop - tile.start], rows, keys, masked)
+                    self._add(scores[rows.start - tile.start : rows.stop - tile.start], rows, keys, ragged)
                 if rows.stop % step == 0 or rows.stop == self.rows.stop:
                     self._put(rows.start // step - self.job.rows.start // step)
         if self.whole is not None:
@@ -101,25 +102,39 @@ class _Unit:
                 self.whole.received[:] += self.received
                 self.whole.distances[:] += self.distances
 
-    def _scores(self, rows: range) -> tuple[np.ndarray | None, range, bool]:
-        """Of these rows and the keys that they may see, which come with them; whether some may not."""
+    def _scores(self, rows: range) -> tuple[np.ndarray | None, range, int]:
+        """Of these rows and the keys that they may see, which come with them; from where on some may not be seen."""
         problem, limits = self.job.problem, self.job.limits(rows.start, len(rows))
         low = max(limits.low, self.job.keys.start)
         high = min(limits.low + limits.width, self.job.keys.stop)
         if low >= high:
-            return None, range(0), False
-        block = Block((0, 0, rows.start, low), (1, 1, len(rows), high - low), limits.masked)
+            return None, range(0), 0
+        block = Block((0, 0, rows.start, low), (1, 1, len(rows), high - low), False)
         given = self.given.cut(block)
         where = block.where(verbs, given[0], problem.layout.shift)
-        scores, _ = scores_of(problem.scores, given, where, limits.masked, self.room)
-        return scores[0, 0], range(low, high), limits.masked or problem.scores.bias is not None
+        found, _ = scores_of(problem.scores, given, where, False, self.room)
+        scores, ragged = found[0, 0], self.job.ragged(rows, range(low, high)) if limits.masked else high
+        if ragged < high:
+            self._hide(scores[:, ragged - low :], rows, range(ragged, high))
+        return scores, range(low, high), low if problem.scores.bias is not None else ragged
 
-    def _add(self, scores: np.ndarray, rows: range, keys: range, masked: bool) -> None:
+    def _hide(self, scores: np.ndarray, rows: range, keys: range) -> None:
+        """Where a mask is, scores are -inf."""
+        problem = self.job.problem
+        block = Block((0, 0, rows.start, keys.start), (1, 1, len(rows), len(keys)), True)
+        given = self.given.cut(block)
+        where = block.where(verbs, given[0], problem.layout.shift)
+        visible = problem.scores.visible(verbs, given[2 : problem.scores.operands], where)
+        if visible is not None:
+            visible = visible if visible.ndim == 2 else visible.reshape(visible.shape[-2:])
+            np.copyto(scores, -math.inf, where=~visible)
+
+    def _add(self, scores: np.ndarray, rows: range, keys: range, ragged: int) -> None:
         there = slice(keys.start - self.job.keys.start, keys.stop - self.job.keys.start)
-        if masked:
-            lines.add_seen(scores, scores.dtype.type(self.job.lowest), self.seen[there])
-        else:
-            self.seen[there] += len(rows)
+        self.seen[there.start : there.start + ragged - keys.start] += len(rows)
+        if ragged < keys.stop:
+            rest = slice(there.start + ragged - keys.start, there.stop)
+            lines.add_seen(scores[:, ragged - keys.start :], scores.dtype.type(self.job.lowest), self.seen[rest])
         line, top = self.line[there], self.top[there]
         if self.job.parts is not None:
             parts = self.job.parts[rows.start : rows.stop]

@@ -17,6 +17,7 @@ from regard._compiled.units import Along
 from regard._layout import Operand
 from regard._problem import Problem
 from regard._questions import Entropy, Tile
+from regard._rules import Span
 from regard.weights import AttentionWeights
 
 
@@ -42,6 +43,13 @@ class Head:
     def limits(self, start: int, size: int) -> _plan.Rows:
         """Which keys some rows may see at most, and whether a mask is within."""
         return _plan._seen(self.problem.layout, start, size, self.problem.scores.mask, self._known, 1)
+
+    def ragged(self, rows: range, keys: range) -> int:
+        """Before which of some keys all rows see all: where a mask follows the diagonal, but for as many as rows."""
+        mask = self.problem.scores.mask
+        first = max(keys.stop - len(rows), keys.start)
+        span = Span(rows.start, rows.stop, self.problem.layout.shift, self.keys)
+        return first if mask is not None and mask.full(span, (keys.start, first), self._known) else keys.start
 
     @cached_property
     def _known(self) -> list:

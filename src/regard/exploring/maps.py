@@ -114,7 +114,7 @@ def _computed(
     if isinstance(head, Head) and head.compiled and len(rows) and len(keys):
         from regard._compiled import rectangles
 
-        job = rectangles.Job(head.problem, rows, keys, steps, head.limits, head.lowest, parts)
+        job = rectangles.Job(head.problem, rows, keys, steps, head.limits, head.ragged, head.lowest, parts)
         rectangles.evaluate(job, found[:3], told, stopped)
     else:
         _by_pieces(head, rows, keys, steps, found, told, parts, stopped)
