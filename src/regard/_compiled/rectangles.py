@@ -28,8 +28,8 @@ _ADDING = threading.Lock()
 class Job:
     """What is asked of a problem of one head, `(1, 1, T, S)`, whose arrays are NumPy's.
 
-    `limits` gives the `_plan.Rows` of some rows, and `ragged` says before which of their keys all are seen; scores that are not above `lowest` are not seen; `parts (T, 2)` is the
-    log-sum-exp, or None where the keys are all.
+    `limits` gives the `_plan.Rows` of some rows, and `ragged` says before which of their keys all are seen; scores
+    that are not above `lowest` are not seen; `parts (T, 2)` is the log-sum-exp, or None where the keys are all.
     """
 
     problem: Any
@@ -131,10 +131,10 @@ class _Unit:
 
     def _add(self, scores: np.ndarray, rows: range, keys: range, ragged: int) -> None:
         there = slice(keys.start - self.job.keys.start, keys.stop - self.job.keys.start)
-        self.seen[there.start : there.start + ragged - keys.start] += len(rows)
+        self.seen[there][: ragged - keys.start] += len(rows)
         if ragged < keys.stop:
-            rest = slice(there.start + ragged - keys.start, there.stop)
-            lines.add_seen(scores[:, ragged - keys.start :], scores.dtype.type(self.job.lowest), self.seen[rest])
+            behind = self.seen[there][ragged - keys.start :]
+            lines.add_seen(scores[:, ragged - keys.start :], scores.dtype.type(self.job.lowest), behind)
         line, top = self.line[there], self.top[there]
         if self.job.parts is not None:
             parts = self.job.parts[rows.start : rows.stop]
