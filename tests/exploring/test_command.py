@@ -157,6 +157,24 @@ def test_the_model_runs_once_and_only_queries_and_keys_are_kept(decoder, monkeyp
     assert read.seen.nbytes <= kept + 2 * 4 * 12 * 4
 
 
+def test_what_a_model_writes_apart_is_a_map_of_its_own(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.BartConfig(
+        vocab_size=len(WORDS), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, max_length=9,
+        decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, pad_token_id=0, bos_token_id=1,
+        eos_token_id=2, decoder_start_token_id=2, forced_eos_token_id=None,
+    )  # fmt: skip
+    transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path / "bart")
+    tokenizer().save_pretrained(tmp_path / "bart")
+    result = invoke(tmp_path / "bart", TEXT, "-o", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    view = packed(tmp_path / "page.html")["facts"]["views"][0]
+    reading, writing = view["layers"]
+    assert reading["shape"] == [12, 12]
+    assert (writing["queries"], writing["keys"]) == (1, 0)
+    assert writing["shape"] == [len(view["axes"][1]["labels"]), 12]
+
+
 def test_a_picture_brings_its_patches(tmp_path):
     torch.manual_seed(0)
     model = transformers.ViTForImageClassification(transformers.ViTConfig(**SMALL, image_size=32, patch_size=8))

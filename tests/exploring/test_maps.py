@@ -190,9 +190,8 @@ def test_the_strongest_places_are_those_of_the_dense_map(way):
 
 def test_a_row_a_column_and_shares_of_parts():
     weights, dense = large()
-    view = view_of(weights)
     parts = [("one", 0, 100), ("two", 100, 277)]
-    view.axes[view.layers[0].keys].bands["part"] = parts
+    view = view_of(weights, bands={"part": parts})
     view.axes[view.layers[0].queries].bands["part"] = [("one", 0, 100), ("two", 100, 300)]
     atlas, name = Atlas([view]), Name.read("0.0.1")
     seen = sees("causal", *dense.shape[1:])
@@ -242,6 +241,7 @@ REFUSED = [
     (lambda w: view_of([]), UnsupportedError, "need weights, or a model whose attention can be seen; got none"),
     (lambda w: view_of(w, ["a"]), ShapeError, "need as many tokens as there are keys, 277; got 1"),
     (lambda w: view_of(w, example=1), OutOfRangeError, "need an example from 0 to 0; got 1"),
+    (lambda w: view_of(w, bands={"x": [("a", 0, 278)]}), OutOfRangeError, "need bands within 277 tokens; got 0 to 278"),
     (lambda w: Name.read("0.0"), OutOfRangeError, "need the name of a map such as 0.3.5"),
     (lambda w: Atlas([view_of(w)]).head((0, 0, 6)), OutOfRangeError, "need a head from 0 to 5; got 6"),
     (lambda w: Atlas([view_of(w)]).head((0, 1, 0)), OutOfRangeError, "need a layer from 0 to 0; got 1"),

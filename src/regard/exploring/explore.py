@@ -10,7 +10,7 @@ from typing import Any
 
 from regard.errors import UnsupportedError
 from regard.exploring.atlas import Atlas
-from regard.exploring.views import View, view_of
+from regard.exploring.views import Bands, View, view_of
 
 
 class Explorer:
@@ -68,7 +68,7 @@ class Explorer:
 
 def explore(
     given: Any, tokens: Sequence[str] | None = None, *, against: Any = None, example: int = 0, title: str = "",
-    port: int = 0, browser: bool | None = None,
+    bands: Bands | None = None, port: int = 0, browser: bool | None = None,
 ) -> Explorer:  # fmt: skip
     """Open a page on which every map of attention can be zoomed into, up to each weight.
 
@@ -78,6 +78,8 @@ def explore(
         against: The same of another model, or of the same, for the same tokens.
         example: Of a batch.
         title: What the page calls it.
+        bands: Parts of the tokens by what they are, such as `{"turns": [("question", 0, 12), ("answer", 12, 80)]}`:
+            each a name, its first position and the one behind its last.
         port: Default one that is free.
         browser: Whether to open a browser; default where there is a display.
 
@@ -87,11 +89,12 @@ def explore(
     Raises:
         UnsupportedError: No weights.
         ShapeError: Tokens of another number than keys.
+        OutOfRangeError: No such example, or bands beyond the tokens.
         ConfigError: The port is in use.
     """
-    views = [view_of(given, tokens, example, title)]
+    views = [view_of(given, tokens, example, title, bands)]
     if against is not None:
-        views.append(view_of(against, tokens, example, f"{title} (against)".strip()))
+        views.append(view_of(against, tokens, example, f"{title} (against)".strip(), bands))
     explorer = Explorer(views, port)
     show(explorer.address, browser)
     return explorer

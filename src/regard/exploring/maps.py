@@ -56,7 +56,7 @@ class Blocks(NamedTuple):
 
     @property
     def nbytes(self) -> int:
-        return self.sums.nbytes + self.maxima.nbytes + self.seen.nbytes
+        return sum(array.nbytes for array in self)
 
 
 @dataclass(frozen=True)

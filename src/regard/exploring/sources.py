@@ -18,6 +18,7 @@ from regard.looking.sounds import SOUNDS, open_sound, resample
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n")
 _PARAGRAPH = re.compile(r"\n\s*\n")
+_PAGE = re.compile(r"\f")
 _WAVE = 1000  # values a second that a drawn sound has
 
 
@@ -27,7 +28,7 @@ def of_text(model: Any, processor: Any, text: str, title: str, window: int | Non
 
     read = read_whole(model, processor, text, window, generate)
     bands = {
-        name: found for name, cut in (("sentences", _SENTENCE), ("paragraphs", _PARAGRAPH))
+        name: found for name, cut in (("sentences", _SENTENCE), ("paragraphs", _PARAGRAPH), ("pages", _PAGE))
         if 1 < len(found := parts(text, cut, read.spans)) <= 2000
     }  # fmt: skip
     count = len(read.tokens)

@@ -96,7 +96,12 @@ class View:
         return self.layers[layer]
 
 
-def view_of(given: Any, tokens: Sequence[str] | None = None, example: int = 0, title: str = "") -> View:
+Bands = dict[str, list[tuple[str, int, int]]]
+
+
+def view_of(
+    given: Any, tokens: Sequence[str] | None = None, example: int = 0, title: str = "", bands: Bands | None = None
+) -> View:
     """A view of weights `(..., H, T, S)`, of a `Seen`, or of a model's `outputs.attentions`.
 
     Args:
@@ -104,10 +109,11 @@ def view_of(given: Any, tokens: Sequence[str] | None = None, example: int = 0, t
         tokens: One for each key, and query, or for each key only; default their numbers.
         example: Of a batch.
         title: What the page calls it.
+        bands: Parts of the tokens by what they are: each a name, its first position and the one behind its last.
 
     Raises:
         UnsupportedError: Something else.
-        OutOfRangeError: No such example.
+        OutOfRangeError: No such example, or bands beyond the tokens.
         ShapeError: Tokens of another number than keys.
     """
     if isinstance(given, Seen):
@@ -119,7 +125,18 @@ def view_of(given: Any, tokens: Sequence[str] | None = None, example: int = 0, t
     found = [(name, one_example(weights, example)) for name, weights in named if weights is not None]
     if not found:
         raise UnsupportedError("explore: need weights, or a model whose attention can be seen; got none; use watch.")
-    return _with_axes(found, tokens, title)
+    view = _with_axes(found, tokens, title)
+    axis = view.axes[view.layers[0].keys]
+    for name, parts in (bands or {}).items():
+        axis.bands[str(name)] = [_band(part, len(axis.labels)) for part in parts]
+    return view
+
+
+def _band(part: Any, length: int) -> tuple[str, int, int]:
+    name, start, stop = part
+    if not 0 <= start < stop <= length:
+        raise OutOfRangeError(f"explore: need bands within {length} tokens; got {start} to {stop}; correct them.")
+    return str(name), int(start), int(stop)
 
 
 def one_example(weights: Any, example: int) -> Any:
