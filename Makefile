@@ -2,7 +2,7 @@
 #   make demo      fine-tune a sentiment classifier, measure it, and write a report: runs/demo/report.html
 #   make test      every test but the slow ones          make test-all   those too
 #   make lint      style, errors and types               make bench      measure speed and memory
-#   make docs      run the notebooks, and build site/   make test-browser   the report in a real browser
+#   make docs      run the notebooks, and build site/   make test-browser   pages in a real browser
 #   make picture   draw the figures of docs/images/ that come from code and pages
 #   make gallery   the pictures of docs/gallery.md and of reports, from real runs of examples/ and runs/demo
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
@@ -64,7 +64,7 @@ test-all: $(VENV)/.test browser
 	$(PYTEST)
 
 test-browser: $(VENV)/.test browser
-	$(BIN)/python -m pytest tests/inspection/test_browser.py
+	$(BIN)/python -m pytest tests/inspection/test_browser.py tests/exploring/test_page.py tests/exploring/test_widget.py
 
 # Without a browser the tests that need one are skipped, and pytest says so.
 browser:
