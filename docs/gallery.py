@@ -1,4 +1,7 @@
-"""The pictures of gallery.md and of reports, from real runs of examples/. `make gallery` runs it; names choose some."""
+"""The pictures of gallery.md and of reports, from real runs of examples/. `make gallery` runs it; names choose some.
+
+Those of LONGER are made only when they are named: they train for ten to twenty minutes on two cores.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,34 @@ GALLERY = {
     "rollout": Shown("sentiment/look.py", ("runs",), "runs/rollout.png"),
     "lengths": Shown("keras/lengths.py", ("--output", "runs"), "runs/attention.png"),
     "accuracy": Shown("keras/lengths.py", ("--output", "runs"), "runs/accuracy.png"),
+    "keras-text": Shown("keras/text.py", ("--output", "runs"), "runs/attention.png"),
+    "keras-images": Shown("keras/images.py", ("--output", "runs"), "runs/attention.png"),
 }
+
+
+class Looked(NamedTuple):
+    """An input shown to a model: programs that get data and model, the configuration that trains it, if one does."""
+
+    programs: tuple[str, ...]
+    configuration: str | None
+    model: str
+    input: str
+
+
+LOOKED = {
+    "speech-words": Looked(
+        ("speech/get_model.py", "speech/get_prompts.py"), None, "data/speech/whisper-tiny.en",
+        "data/prompts/asterisk-core-sounds-en-wav/agent-alreadyon.wav",
+    ),
+    "translation": Looked(
+        ("translation/get_data.py",), "translation/translation.yaml", "runs/translation",
+        "Select the text and click Save.",
+    ),
+    "objects": Looked(
+        ("objects/get_data.py",), "objects/objects.yaml", "runs/objects", "data/objects/test/00001.png"
+    ),
+}  # fmt: skip
+LONGER = ("translation", "objects")
 
 
 class Page(NamedTuple):
@@ -67,7 +97,22 @@ def draw(names: list[str]) -> None:
             subprocess.run(command, cwd=folder, env={**os.environ, "MPLBACKEND": "Agg"}, check=True)
             for name in names:
                 if GALLERY[name][:2] == shown:
-                    copyfile(folder / GALLERY[name].picture, IMAGES / f"gallery-{name}.png")
+                    copyfile(folder / GALLERY[name].picture, IMAGES / file(name))
+
+
+def file(name: str) -> str:
+    return f"{name}.png" if name.startswith("keras") else f"gallery-{name}.png"
+
+
+def look(names: list[str]) -> None:
+    """Show models their inputs; data and runs that are there are used, else they are made."""
+    for name in names:
+        programs, configuration, model, shown = LOOKED[name]
+        for program in programs:
+            subprocess.run([sys.executable, f"examples/{program}"], cwd=ROOT, check=True)
+        if configuration and not (ROOT / model / "report.html").isfile():
+            regard("finetune", f"examples/{configuration}")
+        regard("look", model, shown, "--output", str(IMAGES / f"{name}.png"))
 
 
 def photograph(names: list[str]) -> None:
@@ -75,7 +120,7 @@ def photograph(names: list[str]) -> None:
     browser = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         sys.exit("gallery: need Chromium or Chrome for pictures of reports; found neither; install one.")
-    if not (DEMO / "report.html").is_file():
+    if not (DEMO / "report.html").isfile():
         subprocess.run([sys.executable, "examples/sentiment/get_data.py"], cwd=ROOT, check=True)
         regard("finetune", "examples/sentiment/demo.yaml")
     with tempfile.TemporaryDirectory() as temporary:
@@ -116,6 +161,9 @@ def trimmed(picture: Image.Image) -> Image.Image:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1:] or [*GALLERY, *PAGES]
-    draw([name for name in asked if name not in PAGES])
-    photograph([name for name in asked if name in PAGES])
+    asked = sys.argv[1:] or [name for name in (*GALLERY, *LOOKED, *PAGES) if name not in LONGER]
+    if unknown := set(asked) - {*GALLERY, *LOOKED, *PAGES}:
+        sys.exit(f"gallery: need names among {', '.join((*GALLERY, *LOOKED, *PAGES))}; got {', '.join(unknown)}.")
+    for make, known in ((draw, GALLERY), (look, LOOKED), (photograph, PAGES)):
+        if chosen := [name for name in asked if name in known]:
+            make(chosen)

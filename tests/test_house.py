@@ -182,10 +182,15 @@ def test_the_font_has_the_chinese_of_the_navigation():
 
 
 def test_the_gallery_shows_what_its_script_draws():
-    drawn = loaded(DOCS / "gallery.py").GALLERY
-    shown = re.findall(r"images/gallery-(\w+)\.png", (DOCS / "gallery.md").read_text(encoding="utf-8"))
-    assert sorted(shown) == sorted(drawn)
-    assert [each.program for each in drawn.values() if not (ROOT / "examples" / each.program).is_file()] == []
+    made = loaded(DOCS / "gallery.py")
+    files = [*map(made.file, made.GALLERY), *(f"{name}.png" for name in (*made.LOOKED, *made.PAGES))]
+    shown = re.findall(r"images/([\w-]+\.png)", (DOCS / "gallery.md").read_text(encoding="utf-8"))
+    assert sorted(shown) == sorted(files)
+    programs = [each.program for each in made.GALLERY.values()]
+    programs += [program for each in made.LOOKED.values() for program in each.programs]
+    programs += [each.configuration for each in made.LOOKED.values() if each.configuration]
+    assert [program for program in programs if not (ROOT / "examples" / program).is_file()] == []
+    assert {*made.LONGER} < {*made.LOOKED}
 
 
 def test_pages_of_reports_are_photographed_by_the_script():

@@ -409,6 +409,11 @@ def test_words_in_time_and_faithfulness_draw():
     assert [text.get_text() for text in above.texts] == ["one", "two"]
     assert [bar.get_x() for bar in above.patches] == [0.0, 0.4]
     assert below.lines[0].get_xdata()[-1] == pytest.approx(0.98)
+    silence = np.concatenate([np.full(51, 0.01), [0.49]])  # what lies behind the last word scales nothing
+    below = draw(plots.words_in_time([("one", 0.0, 1.0)], silence, 0.02, "so many words " * 12)).axes[1]
+    assert below.get_ylim()[1] < 0.03
+    assert below.get_xlabel().endswith("even would be 0.019 (dashed); 49% lie behind 1.0 s")
+    assert below.figure.get_suptitle().count("\n") == 1
     effect = np.arange(1.0, 11.0)
     found = faithfulness(lambda kept: kept @ effect, effect, repeats=5)
     figure = draw(plots.faithfulness(found, "how far"))

@@ -43,14 +43,14 @@ def patch_map(scores: Any, grid: tuple[int, int] | None = None, prefix: int | No
     return scores[..., prefix:].reshape(*scores.shape[:-1], *grid)
 
 
-def span(scores: Any, between: str = "; ") -> str:
-    """What is drawn, in words: "from 0.003 to 0.005; even would be 0.004"."""
+def span(scores: Any, between: str = "; ", even: float | None = None) -> str:
+    """What is drawn, in words: "from 0.003 to 0.005; even would be 0.004"; `even` is their mean, if it is left out."""
     values = to_numpy(scores).astype(np.float64)
     values = values[np.isfinite(values)]
     if not values.size:
         return "nothing finite"
     said = f"from {values.min():.2g} to {values.max():.2g}"
-    return said if values.min() < 0 else f"{said}{between}even would be {values.mean():.2g}"
+    return said if values.min() < 0 else f"{said}{between}even would be {values.mean() if even is None else even:.2g}"
 
 
 def upsampled(patches: np.ndarray, size: tuple[int, int]) -> np.ndarray:

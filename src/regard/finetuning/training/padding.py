@@ -126,9 +126,9 @@ def told_of_full_attention(source: str, lengths: dict[str, list[int]]) -> list[F
     return [
         Finding(
             "warning",
-            f"{name}: {count:,} of {len(lengths[name]):,} texts have at most {most} tokens; batches of such texts alone "
-            "are attended to in full, others in blocks: shorter blocks (block_size in the model's config.json), or a "
-            "model with full attention, treat all alike",
+            f"{name}: {count:,} of {len(lengths[name]):,} texts have at most {most} tokens; batches of such texts "
+            "alone are attended to in full, others in blocks: shorter blocks (block_size in the model's config.json), "
+            "or a model with full attention, treat all alike",
         )
         for name, count in short.items()
         if count

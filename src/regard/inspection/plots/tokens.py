@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -203,6 +204,8 @@ def words_in_time(
 ) -> Figure:
     """Words over the seconds in which they were said, above what each moment received, from 0.
 
+    What lies behind the last word, such as the silence up to 30 seconds, is not drawn; its share is told.
+
     Args:
         words: Each with its first and its last second.
         received: One number for each moment.
@@ -212,6 +215,7 @@ def words_in_time(
     """
     end = max(last for *_, last in words)
     received = to_numpy(received)
+    drawn = received[: math.ceil(end / moment) + 1]
     figure = new_figure(11, 3.8)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 1.4))
     for place, (word, first, last) in enumerate(words):
@@ -220,13 +224,15 @@ def words_in_time(
         above.text((first + last) / 2, row, drawable(word), ha="center", va="center", fontsize=8, **as_it_is())
     above.invert_yaxis()
     above.set_yticks([])
-    below.plot(np.arange(len(received)) * moment, received, color=MODEL)
+    below.plot(np.arange(len(drawn)) * moment, drawn, color=MODEL)
     below.axhline(received.mean(), color=BASELINE, linestyle="--", zorder=0)
     below.set_xlim(0, end)
-    below.set_ylim(min(0.0, float(received.min())), 1.05 * top(received))
-    label_axes(below, x=f"seconds; received {span(received)} (dashed)", y="received")
+    below.set_ylim(min(0.0, float(drawn.min())), 1.05 * top(drawn))
+    behind = 1 - drawn.sum() / max(float(received.sum()), 1e-30)
+    said = f"; {behind:.0%} lie behind {end:.1f} s" if behind >= 0.005 else ""
+    label_axes(below, x=f"seconds; received {span(drawn, even=received.mean())} (dashed){said}", y="received")
     if title:
-        figure.suptitle(drawable(title[:120]), fontsize=9, **as_it_is())
+        figure.suptitle("\n".join(textwrap.wrap(drawable(title), 120, max_lines=2)), fontsize=9, **as_it_is())
     return finish(figure, path)
 
 
