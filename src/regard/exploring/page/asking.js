@@ -1,7 +1,7 @@
 // What is asked of a map: the profile of a row or a column, the strongest places, where a token is, shares of parts.
 
 import { written } from "./colour.js";
-import { shownToken } from "./map.js";
+import { shownToken } from "./edges.js";
 import { askOne } from "./source.js";
 import { say } from "./words.js";
 

@@ -1,13 +1,13 @@
 // One map with what stands along its edges. Leaflet moves and zooms it by wheel, touch and keyboard; what is seen is
 // drawn on one canvas: each rectangle of weights as one colour, at least a pixel of the screen large, so that none is lost.
 
-import { Scale, limits, written } from "./colour.js";
+import { Scale, limits } from "./colour.js";
+import { drawAlong } from "./edges.js";
 import { Tiles } from "./tiles.js";
 
 const L = globalThis.L;
 const DEEPEST = 72; // pixels of a cell, zoomed in as far as it goes
 const NUMBERS = 36; // pixels of a cell from which on it says its number
-const LABELS = 11; // pixels of a cell from which on it says its token
 
 export class MapView {
   constructor(box, source, { side, onView, onHover, onPick, onDrawn, onFail }) {
@@ -347,7 +347,7 @@ export class MapView {
   /** Along the keys: what they receive as a curve, bands, and tokens as soon as they fit. */
   drawTop() {
     const { context, width, height } = this.context(this.top);
-    this.drawAlong(context, { size: width, depth: height, from: this.lie.x, step: this.lie.across, axis: this.shown.keys,
+    drawAlong(context, { colours: this.colours, size: width, depth: height, from: this.lie.x, step: this.lie.across, axis: this.shown.keys,
       values: this.tracks.received, turned: false, marks: this.marks, at: "column" });
   }
 
@@ -356,96 +356,9 @@ export class MapView {
     context.save();
     // The same as along the keys, mirrored at the diagonal.
     context.transform(0, 1, 1, 0, 0, 0);
-    this.drawAlong(context, { size: height, depth: width, from: this.lie.y, step: this.lie.down, axis: this.shown.queries,
+    drawAlong(context, { colours: this.colours, size: height, depth: width, from: this.lie.y, step: this.lie.down, axis: this.shown.queries,
       values: this.tracks.divergence ?? this.tracks.entropy, turned: true, marks: this.marks, at: "row" });
     context.restore();
-  }
-
-  drawAlong(context, { size, depth, from, step, axis, values, turned, marks, at }) {
-    const colours = this.colours;
-    const bands = axis.bands ?? [];
-    const band = bands.length ? 13 : 0;
-    const text = step >= LABELS;
-    const room = depth - band - 2;
-    if (values) this.drawCurve(context, values, { size, from, step, bottom: room, depth: text ? 18 : room - 4, colours, shift: text });
-    if (text) this.drawTokens(context, axis, { size, from, step, bottom: room, turned, colours, picked: marks.picked?.[at],
-      hovered: marks.hovered?.[at], curve: values ? 20 : 0 });
-    if (band) this.drawBands(context, bands, { size, from, step, top: depth - band, turned, colours });
-  }
-
-  drawCurve(context, values, { size, from, step, bottom, depth, colours, shift }) {
-    const first = Math.max(Math.floor(-from / step), 0);
-    const last = Math.min(Math.ceil((size - from) / step), values.length);
-    const columns = Math.max(Math.ceil(Math.min(last - first, size)), 1);
-    const heights = [];
-    for (let column = 0; column < columns; column += 1) {
-      const [low, high] = [column, column + 1].map((at) => first + Math.floor((at * (last - first)) / columns));
-      let best = 0;
-      for (let position = low; position < Math.max(high, low + 1) && position < values.length; position += 1) {
-        best = Math.max(best, values[position]);
-      }
-      heights.push(best);
-    }
-    const sorted = [...heights].sort((one, two) => one - two);
-    const most = (sorted[Math.floor(sorted.length * 0.995)] || sorted.at(-1) || 1) * 1.02;
-    const base = shift ? depth : bottom;
-    context.fillStyle = colours.accent;
-    context.globalAlpha = 0.75;
-    context.beginPath();
-    context.moveTo(from + first * step, base);
-    const each = ((last - first) * step) / columns;
-    heights.forEach((value, column) => {
-      const x = from + first * step + column * each;
-      const y = base - Math.min(value / most, 1) * (depth - 2);
-      context.lineTo(x, y);
-      context.lineTo(x + each, y);
-    });
-    context.lineTo(from + first * step + columns * each, base);
-    context.fill();
-    context.globalAlpha = 1;
-  }
-
-  drawTokens(context, axis, { size, from, step, bottom, turned, colours, picked, hovered, curve }) {
-    const first = Math.max(Math.floor(-from / step), 0);
-    const last = Math.min(Math.ceil((size - from) / step), axis.labels.length);
-    const font = Math.min(step * 0.82, 13);
-    for (let at = first; at < last; at += 1) {
-      const place = from + (at + 0.5) * step;
-      const strong = at === picked || at === hovered;
-      context.save();
-      context.font = `${strong ? "600 " : ""}${font}px ui-sans-serif, system-ui, sans-serif`;
-      context.fillStyle = strong ? colours.mark : axis.special?.has(at) ? colours.soft : colours.ink;
-      context.textBaseline = "middle";
-      context.textAlign = turned ? "right" : "left";
-      const label = fitted(context, shownToken(axis.labels[at]), bottom - curve - 4);
-      context.translate(place, bottom - 2);
-      // Along the keys text reads upwards; beside the queries, whose axes are mirrored, it reads from left to right.
-      if (turned) context.transform(0, 1, 1, 0, 0, 0);
-      else context.rotate(-Math.PI / 2);
-      context.fillText(label, 0, 0);
-      context.restore();
-    }
-  }
-
-  drawBands(context, bands, { size, from, step, top, turned, colours }) {
-    bands.forEach(([name, start, stop], number) => {
-      const [low, high] = [from + start * step, from + stop * step];
-      if (high < 0 || low > size) return;
-      context.fillStyle = number % 2 ? colours.line : colours.soft;
-      context.globalAlpha = number % 2 ? 1 : 0.45;
-      context.fillRect(low, top, Math.max(high - low - 0.5, 0.5), 12);
-      context.globalAlpha = 1;
-      if (high - low < 42 || turned) return;
-      context.save();
-      context.beginPath();
-      context.rect(Math.max(low, 0), top, Math.min(high, size) - Math.max(low, 0), 12);
-      context.clip();
-      context.fillStyle = colours.ink;
-      context.font = "10px ui-sans-serif, system-ui, sans-serif";
-      context.textBaseline = "middle";
-      context.fillText(name, Math.max(low, 0) + 4, top + 6.5);
-      context.restore();
-    });
   }
 
   /** What is known here of the block that a cell is in: its value, and which queries and keys it has. */
@@ -484,18 +397,6 @@ export class MapView {
   }
 }
 
-/** A token as a reader writes it: marks of tokenizers for spaces and line ends become signs. */
-export function shownToken(token) {
-  return token.replace(/^[Ġ▁ ]/, "").replace(/^##/, "").replace(/[Ċ\n]/g, "↵").replace(/\t/g, "⇥") || "␣";
-}
-
-function fitted(context, text, room) {
-  if (context.measureText(text).width <= room) return text;
-  let length = text.length;
-  while (length > 1 && context.measureText(`${text.slice(0, length)}…`).width > room) length -= 1;
-  return `${text.slice(0, length)}…`;
-}
-
 function short(value) {
   const size = Math.abs(value);
   if (size >= 10) return value.toFixed(0);
@@ -510,5 +411,3 @@ function rgba(colour) {
   probe.fillRect(0, 0, 1, 1);
   return [...probe.getImageData(0, 0, 1, 1).data];
 }
-
-export { written };
