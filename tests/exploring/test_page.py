@@ -359,6 +359,23 @@ def test_a_page_from_elsewhere_reads_nothing(browser, address):
     page.close()
 
 
+def test_two_models_stand_side_by_side_head_by_head(browser):
+    served = Server(Atlas([view_of(ONE, TOKENS, title="one"), view_of(TWO, TOKENS, title="two")]))
+    page = browser.new_page(viewport={"width": 1300, "height": 800})
+    page.goto(served.address)
+    drawn(page)
+    page.click('[data-head="0.2"]')
+    drawn(page)
+    titles = page.locator(".map-title").all_inner_texts()
+    assert titles[:2] == ["one: Layer 0, head 2", "two: Layer 0, head 2"]
+    for number, dense in enumerate((DENSE[0, 2], DENSE[1, 2], DENSE[0, 2] - DENSE[1, 2])):
+        values, first, steps = in_view(page, number)
+        np.testing.assert_allclose(np.nan_to_num(values), blocks(dense, first, steps, values.shape), atol=1e-6)
+    until(page, "explorer.maps[2].tracks.divergence?.length === 600")
+    page.close()
+    served.close()
+
+
 def test_a_page_without_a_server_shows_the_same_maps(browser, tmp_path):
     write_page([view_of([ONE, TWO], TOKENS, title=HOSTILE)], tmp_path / "page.html")
     found, said = browser.new_page(viewport={"width": 1200, "height": 800}), []

@@ -25,8 +25,8 @@ MOST = 2048
 ROOM = 24 << 20
 """Bytes of all its maps, before they are written as text."""
 MODULES = (
-    "words.js", "colour.js", "source.js", "tiles.js", "layout.js", "keep.js", "edges.js", "map.js", "overview.js", "asking.js",
-    "media.js", "app.js", "offline.js", "packed.js",
+    "words.js", "colour.js", "source.js", "tiles.js", "layout.js", "keep.js", "edges.js", "map.js", "overview.js",
+    "asking.js", "media.js", "app.js", "offline.js", "packed.js",
 )  # fmt: skip
 _IMPORT = re.compile(r"^import [^;]*? from \"\./[\w.]+\";$", re.MULTILINE | re.DOTALL)
 _EXPORT = re.compile(r"^export (?:\{[^}]*\};?$|(?=(?:async )?(?:function|class|const)))", re.MULTILINE)

@@ -23,6 +23,7 @@ export class Explorer {
     this.state = { layer: 0, head: 0, means: "one", reduce: "mean", relative: "weights", apart: false, compare: "", difference: true,
       scale: "sqrt", limits: "99.5", lock: false, colours: "viridis", language: "en", theme: "", sort: "order", filter: "" };
     if (navigator.language?.startsWith("zh")) this.state.language = "zh";
+    if (facts.views.length > 1) this.state.compare = this.across(0, 0);
     this.read(keepsAddress ? fromAddress(location.hash) : {});
     this.of("title").textContent = facts.views.map(({ title }) => title).filter(Boolean).join(" · ");
     this.maps = [];
@@ -169,11 +170,18 @@ export class Explorer {
     if (this.keepsAddress) window.addEventListener("hashchange", () => { this.read(fromAddress(location.hash)); this.words(); this.open(); this.restore(); });
   }
 
+  /** The same head of the other model, if it has one. */
+  across(layer, head) {
+    return head < (this.facts.views[1]?.layers[layer]?.heads ?? 0) ? `1.${layer}.${head}` : "";
+  }
+
   choose(change) {
     const before = this.state.layer;
+    const follows = this.state.compare && this.state.compare === this.across(this.state.layer, this.state.head);
     Object.assign(this.state, change);
     const { layers } = this.facts.views[0];
     this.state.head = Math.min(this.state.head, layers[this.state.layer].heads - 1);
+    if (follows && !("compare" in change)) this.state.compare = this.across(this.state.layer, this.state.head);
     if (before !== this.state.layer) this.heads();
     for (const name of ["layer", "head", "means", "reduce", "relative", "compare"]) this.of(name).value = String(this.state[name]);
     this.open();
