@@ -11,7 +11,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import TrainingArguments
 
-from models.families import IMAGE, PAIR, PAIRS, TEXT, TOKENS, spread
+from models.families import IMAGE, PAIR, PAIRS, TEXT, TOKENS, WAV2VEC2, WHISPER, spread
 from regard.finetuning.frameworks import torch as framework
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks.pictures import image_classification, shared
@@ -317,6 +317,42 @@ def test_the_loss_of_a_validation_of_texts_is_the_mean_over_all_tokens(family, s
     expected = float((each * counts).sum() / counts.sum())
     found = validated(model, sequences.collator(words), rows, tmp_path)
     assert found == pytest.approx([expected] * 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["ctc", "decoder"])
+def test_the_loss_of_a_validation_of_speech_is_the_mean_over_all_of_it(kind, tmp_path):
+    """Of recordings where letters are spelled (CTC), each the mean of its own; of tokens where a decoder writes."""
+    random, lengths = np.random.default_rng(1), (9, 2, 5, 1, 7, 3, 4, 6)
+    words = [random.integers(3, 20, length).tolist() for length in lengths]
+    if kind == "ctc":
+        options = {**WAV2VEC2, "ctc_loss_reduction": "mean", "apply_spec_augment": False, "feat_extract_norm": "layer"}
+        model = make("Wav2Vec2", options, "ForCTC", mask_time_prob=0.0)
+        sounds = [random.normal(size=400 * length).astype(np.float32) for length in (9, 4, 6, 8, 5, 7, 3, 5)]
+    else:
+        model = make("Whisper", {**WHISPER, "decoder_start_token_id": 1}, "ForConditionalGeneration")
+        sounds = [random.normal(size=(8, 40)).astype(np.float32) for _ in lengths]
+    rows = Dataset.from_dict({"number": range(8), "length": [len(sound) for sound in sounds]})
+
+    def collate(batch):
+        numbers = [row["number"] for row in batch]
+        pad = torch.nn.utils.rnn.pad_sequence
+        labels = pad([torch.tensor(words[n]) for n in numbers], True, -100)
+        heard = pad([torch.tensor(sounds[n]) for n in numbers], True)
+        if kind == "decoder":
+            return {"input_features": heard, "labels": labels}
+        mask = pad([torch.ones(len(sounds[n]), dtype=torch.long) for n in numbers], True)
+        return {"input_values": heard, "attention_mask": mask, "labels": labels}
+
+    with torch.no_grad():
+        each = torch.stack([model(**collate([{"number": number}])).loss for number in range(8)])
+    shares = torch.ones(8) if kind == "ctc" else torch.tensor(lengths)
+    found = []
+    for size in (1, 3, 7):
+        validating = trainer(model, collate, rows, size, tmp_path)
+        validating.args.remove_unused_columns = False
+        found.append(validating.evaluate()["eval_loss"])
+    assert found == pytest.approx([float((each * shares).sum() / shares.sum())] * 3, rel=1e-5)
+    assert each.std() > 0.01 * each.mean()  # what a mean over batches would weigh otherwise
 
 
 def test_the_loss_of_a_validation_of_made_pictures_does_not_depend_on_their_order(tmp_path):

@@ -7,6 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification, LlamaConfig,
 
 import regard
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
+from regard.inspection.history import Recorder
 from regard.models.summary import COLUMNS, summarise
 
 LAYERS, HEADS, LENGTH, WIDTH = 3, 3, 11, 24
@@ -245,6 +246,38 @@ def test_summary_in_half_precision(model, inputs, seen):
     for column in ("entropy", "largest_score", "first", "redundancy"):
         for ours, theirs in zip(getattr(half.summary(), column), getattr(seen.summary(), column), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0.05, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_what_is_counted_in_half_precision_is_rounded_once(kind):
+    """Weights of what the model hands over, in float64, beside what is recorded of it: only query and key are half."""
+    query, other = torch.randn(2, 2, HEADS, LENGTH, 8, generator=torch.Generator().manual_seed(0)).to(kind)
+
+    class Layer(torch.nn.Module):
+        def forward(self, query):
+            return torch.nn.functional.scaled_dot_product_attention(query, query, query)
+
+    def weights(query):
+        return (query.double() @ query.double().mT * 8**-0.5).softmax(-1).numpy()
+
+    model = torch.nn.Sequential(Layer())
+
+    def watched(query):
+        with torch.no_grad(), regard.watch(model) as half:
+            model(query)
+        return half
+
+    expected = weights(query)
+    assert watched(query)[0].dtype == kind
+    for example in range(2):
+        np.testing.assert_allclose(watched(query).dense(example)[0], expected[example], atol=1e-6)
+    entropy = -(expected * np.log(expected)).sum(-1).mean((0, 2))
+    np.testing.assert_allclose(watched(query).summary().entropy[0], entropy, atol=1e-5)
+    recorder = Recorder(None)
+    recorder.record(0, watched(query))
+    recorder.record(1, watched(other))
+    drift = (0.5 * np.abs(weights(other) - expected).sum(-1)).mean((0, 2))
+    np.testing.assert_allclose(recorder.history.drift[1][0], drift, atol=1e-6)
 
 
 def test_only(seen):

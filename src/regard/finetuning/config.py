@@ -252,7 +252,8 @@ class Config(Section):
     framework: Literal["torch", "tensorflow", "jax", "torch-keras"] = "torch"
     """What trains the model: `torch`, or KerasHub on `tensorflow`, `jax` or `torch-keras`.
 
-    `torch` is transformers' Trainer, `torch-keras` Keras' PyTorch backend.
+    `torch` is transformers' Trainer, `torch-keras` Keras' PyTorch backend. A checkpoint whose logits in KerasHub are
+    not those in transformers, as for an activation that KerasHub does not read, is refused.
     """
     adapter: Adapter = Adapter()
     options: dict[str, Any] = {}

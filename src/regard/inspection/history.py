@@ -16,7 +16,7 @@ from regard._escapes import as_json
 from regard._files import whole, write_text
 from regard.errors import ConfigError, ShapeError
 from regard.models.seen import Seen
-from regard.models.summary import Summary
+from regard.models.summary import Summary, in_single
 
 MEASURES = ("entropy", "largest_score", "distance", "first")
 SAMPLED = 16
@@ -217,7 +217,7 @@ class Recorder:
 def _rows(weights: Any, real: Any) -> np.ndarray:
     queries = weights.shape[-2]
     chosen = np.unique(np.linspace(0, queries - 1, min(queries, SAMPLED)).round().astype(int))
-    tile = np.asarray(to_numpy(weights[..., chosen, :]), np.float32)
+    tile = np.asarray(to_numpy(in_single(weights)[..., chosen, :]), np.float32)
     tile = np.moveaxis(tile.reshape(-1, *tile.shape[-3:]), 2, 1)  # (B, queries, H, S)
     if real is None:
         return tile.reshape(-1, *tile.shape[2:])

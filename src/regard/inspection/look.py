@@ -18,6 +18,7 @@ from regard.inspection.faithfulness import Faithfulness, faithfulness
 from regard.inspection.patches import patch_map, span
 from regard.inspection.report import write_report
 from regard.inspection.report.content import Example, Picture, Report, Table, TokenAttention
+from regard.models.summary import in_single
 
 if TYPE_CHECKING:
     from regard.looking.looked import Looked
@@ -263,7 +264,7 @@ class _Mean:
         return self.several[0].shape[-2:]
 
     def dense(self) -> np.ndarray:
-        return np.mean([to_numpy(weights.dense()).mean(0) for weights in self.several], 0)
+        return np.mean([to_numpy(in_single(weights).dense()).mean(0) for weights in self.several], 0)
 
     def pool(self, rows: int, columns: int, reduce: str) -> np.ndarray:
         return np.mean([to_numpy(weights.pool(rows, columns, reduce=reduce)).mean(0) for weights in self.several], 0)

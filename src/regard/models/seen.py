@@ -16,7 +16,7 @@ from regard._backends import to_numpy
 from regard._backends.protocol import Array
 from regard._layout import nbytes
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
-from regard.models.summary import Summary, flags, summarise
+from regard.models.summary import Summary, flags, in_single, summarise
 from regard.weights import AttentionWeights
 
 
@@ -176,7 +176,7 @@ class Seen:
             TooLargeError: More than 1 GB in a layer.
         """
         self._alike("dense")
-        return np.stack([to_numpy(weights[example].dense()) for weights in self])
+        return np.stack([to_numpy(in_single(weights[example]).dense()) for weights in self])
 
     # Through the layers.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,16 @@ def summarise(
         for column, values in _of_layer(weights, special, separators, counted).items():
             found[column].append(values)
     return Summary(names, **found, unseen=list(unseen), batches=[int(weights.shape[0]) for weights in layers])
+
+
+def in_single(weights: AttentionWeights) -> AttentionWeights:
+    """The same with tiles in float32 where those of a model are in half precision: what is counted is rounded once.
+
+    Under autocast some families hand over query and key in bfloat16, others in float32.
+    """
+    problem, half = weights._problem, weights._given in ("bfloat16", "float16")
+    single = AttentionWeights(replace(problem, given="float32"), weights._logsumexp, weights.kernel, weights.reason)
+    return single if half else weights
 
 
 def _of_layer(weights: AttentionWeights, special: Any, separators: Any, real: Any) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from regard._backends import to_numpy
 from regard.looking.looked import Found
 from regard.looking.pictures import in_unit_range, open_picture
 from regard.models.seen import Seen
+from regard.models.summary import in_single
 from regard.models.transformers.deformable import Points, watch_points
 from regard.models.watch import watch
 from regard.weights import AttentionWeights
@@ -114,7 +115,7 @@ def _attended(model: Any, seen: Seen, queries: int, size: Any) -> tuple[np.ndarr
 
 def _mean(layers: list[AttentionWeights], rows: slice, columns: slice) -> np.ndarray:
     """Mean over layers and heads of a tile."""
-    return np.mean([to_numpy(weights[..., rows, columns]).mean(0) for weights in layers], 0)
+    return np.mean([to_numpy(in_single(weights)[..., rows, columns]).mean(0) for weights in layers], 0)
 
 
 def _grid(patches: int, size: Any) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from regard.looking.sounds import read_sound
 from regard.looking.transformers.watching import silent
 from regard.looking.transformers.writing import begun_with, time_tokens, write_down
 from regard.models.alignment import align
+from regard.models.summary import in_single
 from regard.models.watch import watch
 
 FRAME = 0.01
@@ -88,7 +89,7 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     step = processor.feature_extractor.chunk_length / frames
     used = max(min(round(seconds / step), frames), 1)
     texts, rows = _written(model, tokenizer, ids[0].tolist(), begun)
-    maps = [weights[0].dense()[:, :, :used] for weights in cross]
+    maps = [in_single(weights[0]).dense()[:, :, :used] for weights in cross]
     writing = [row - 1 for row in rows]  # a token is written where the one before it is read
     ended = [*writing, rows[-1]]  # where the text's end is written, which takes the silence behind the last word
     found = align([part[:, ended] for part in maps], heads=[tuple(pair) for pair in heads])

@@ -11,6 +11,7 @@ from keras_hub import models as hub
 
 from regard._files import read_json
 from regard.errors import ConfigError
+from regard.finetuning.frameworks.keras import same
 from regard.finetuning.loading import loading
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.runs.run import CALIBRATION
@@ -68,24 +69,35 @@ def build(config: Config, spec: Any, half: bool = False) -> tuple[Any, Any, list
 
     transformers loads it first, as on PyTorch: the same weights, and the same new ones where the checkpoint has none.
 
+    Raises:
+        ConfigError: KerasHub's model of it answers otherwise than transformers'.
+
     Returns:
         The model, transformers' configuration of it, and the names of its newly initialised parameters.
     """
     with loading("a model", config.source):
         theirs, fresh = get_task(config.task).load_model(config.source, spec, config.train.dropout)
-    family = theirs.config.model_type
-    policy = "mixed_bfloat16" if half else "float32"
-    kind = CLASSIFIERS[config.task][family]
     with tempfile.TemporaryDirectory() as folder, quiet_transformers():
         theirs.save_pretrained(folder)
-        backbone = kind.backbone_cls.from_preset(folder, dtype=policy)
-    model = kind(backbone, num_classes=len(spec.labels), preprocessor=None)
-    if family == "roberta":
-        _add_segment(theirs, backbone)
-    _copy_head(theirs, model, HEADS[family])
+        model = _read(theirs, folder, CLASSIFIERS[config.task][theirs.config.model_type], "float32")
+        same.require_same_logits(theirs, model, config.source)
+        if half:
+            model = _read(theirs, folder, type(model), "mixed_bfloat16")
     _set_dropout(model, theirs.config)
     model.label_names = spec.labels
     return model, theirs.config, fresh
+
+
+def _read(theirs: Any, folder: str, kind: Any, policy: str) -> Any:
+    """Make KerasHub's classifier of what transformers' wrote into a folder, and with its head."""
+    family = theirs.config.model_type
+    epsilon = {"layer_norm_epsilon": theirs.config.layer_norm_eps} if family == "vit" else {}  # others take none
+    backbone = kind.backbone_cls.from_preset(folder, dtype=policy, **epsilon)
+    model = kind(backbone, num_classes=theirs.config.num_labels, preprocessor=None)
+    if family == "roberta":
+        _add_segment(theirs, backbone)
+    _copy_head(theirs, model, HEADS[family])
+    return model
 
 
 def _add_segment(theirs: Any, backbone: Any) -> None:
