@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from regard.finetuning.check import check
 from regard.finetuning.conduct import finetune
 from regard.finetuning.config import Adapter
 from regard.finetuning.configure import load_config
+from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import Spec
 from regard.finetuning.training import adapters
 from regard.finetuning.training.interrupts import Interrupted
+from regard.finetuning.training.watcher import Watcher
 
 ATTENDING = {**TEXT, "relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 BACKBONE = ResNetConfig(
@@ -214,6 +217,69 @@ def test_names_that_the_model_lacks():
     )
 
 
+class Reading(torch.nn.Module):
+    """A model of transformers with PyTorch's own layers, which read the weights of linear layers that they hold."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.config = inner, make("Bert", TEXT).config
+
+    def forward(self, states):
+        return self.inner(states)
+
+
+@pytest.mark.parametrize(
+    ("inner", "target", "named"),
+    [
+        (torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), "linear2", "inner.linear2"),
+        (torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), "out_proj", "inner.self_attn.out_proj"),
+        (torch.nn.MultiheadAttention(8, 2), "out_proj", "inner.out_proj"),
+    ],
+)
+def test_layers_that_nobody_calls(inner, target, named):
+    assert refusal(Reading(inner), [], Adapter(kind="lora", targets=[target])) == (
+        f"adapter.targets: need layers that are called; got '{named}', of which PyTorch's attention reads the weights, "
+        "so that an adapter does nothing; name others, or more of their path."
+    )
+
+
+def test_adapters_that_had_no_part_in_a_step():
+    """WavLM's attention reads the weights of its projections."""
+    model = make("WavLM", WAV2VEC2).train()
+    for targets, idle in ((["q_proj", "v_proj"], True), (["intermediate_dense"], False)):
+        adapted = adapters.adapt(copy.deepcopy(model), [], Adapter(kind="lora", targets=targets))
+        adapted(torch.randn(2, 400, generator=torch.Generator().manual_seed(0))).last_hidden_state.sum().backward()
+        watcher = Watcher(Display(quiet=True), "loss")
+        step = {"args": None, "state": SimpleNamespace(global_step=0), "control": None, "model": adapted}
+        if not idle:
+            watcher.on_pre_optimizer_step(**step)
+            continue
+        with pytest.raises(ConfigError) as caught:
+            watcher.on_pre_optimizer_step(**step)
+        assert str(caught.value) == (
+            "adapter.targets: need layers that are called; got 'encoder.layers.0.attention.v_proj' and others, of "
+            "which the model reads the weights, so that adapters had no part in the first step; name others."
+        )
+
+
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_what_is_in_half_precision_is_merged_in_float32(half):
+    """Small products beside large weights: in half precision most of them would leave what they are added to."""
+    model, fresh, _inputs = example("bert")
+    torch.manual_seed(3)
+    adapted = adapters.adapt(model, fresh, Adapter(kind="lora", rank=3, alpha=6)).to(half)
+    layer = adapted.base_model.model.bert.encoder.layer[0].attention.self.query
+    torch.nn.init.normal_(layer.lora_B.default.weight, std=2e-5)
+    plain = layer.base_layer.weight.double()
+    product = layer.lora_B.default.weight.double() @ layer.lora_A.default.weight.double() * layer.scaling["default"]
+    assert float(((plain + product).to(half) == plain.to(half)).double().mean()) > 0.3
+    merged = adapters.merge(adapted)
+    found = merged.bert.encoder.layer[0].attention.self.query.weight
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), plain + product, rtol=0, atol=1e-8)
+    assert layer.base_layer.weight.dtype == half
+
+
 def test_families_that_nobody_knows():
     model = make("FNet", {**TEXT, "tpu_short_seq_length": 8})
     told = refusal(model, [], Adapter(kind="lora"))
@@ -343,3 +409,17 @@ def test_the_configuration_names_the_targets(small):
     with pytest.raises(ConfigError, match="need names of this model's linear layers; got 'k_proj'"):
         check(load_config(small, {"adapter.targets": ["k_proj"]}))
     assert not Path(config.output).exists()
+
+
+def test_a_base_that_is_stored_in_half_precision_is_told(small, tiny, tmp_path):
+    """And what is merged is in float32, as the adapter with its base answers."""
+    from transformers import AutoModel, AutoTokenizer
+
+    AutoModel.from_pretrained(tiny).to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    AutoTokenizer.from_pretrained(tiny).save_pretrained(tmp_path / "half")
+    small["model"], small["adapter"] = str(tmp_path / "half"), {"kind": "lora", "rank": 2}
+    run = finetune(small, quiet=True)
+    assert json.loads((run.path / "run.json").read_text())["base"]["stored"] == "bfloat16"
+    told = "(lora, rank 2, merged in float32 with a base that is stored in bfloat16)"
+    assert told in (run.path / "report.html").read_text(encoding="utf-8")
+    assert {each.dtype for each in run.model.parameters()} == {torch.float32}

@@ -4,6 +4,7 @@ import itertools
 import threading
 import warnings
 
+import peft
 import pytest
 import torch
 from torch import nn
@@ -316,3 +317,56 @@ def test_one_watch_used_twice_starts_anew():
     assert [weights.shape[-1] for weights in first] == [LENGTH]
     assert [weights.shape[-1] for weights in second] == [3, 2]
     assert [weights.shape[-1] for weights in inner] == [2]
+
+
+def with_adapters(model, targets):
+    torch.manual_seed(2)
+    config = peft.LoraConfig(target_modules=targets, init_lora_weights=False)
+    return peft.get_peft_model(model, config).eval()
+
+
+@pytest.mark.parametrize(
+    ("targets", "where"),
+    [
+        ("linear1", "linear1"),
+        ("linear2", "linear2"),
+        ("out_proj", "self_attn.out_proj"),
+        ("self_attn", "self_attn.base_layer.out_proj"),
+    ],
+)
+def test_adapters_that_pytorch_does_not_run_are_told(targets, where):
+    adapted, states = with_adapters(encoder(), [targets]), torch.randn(3, LENGTH, WIDTH)
+    with torch.no_grad():
+        with adapted.disable_adapter():
+            without = adapted(states)
+        answer, watched, seen = alone_and_watched(adapted, "no_grad", states)
+    assert same(answer, without)
+    assert same(answer, watched)
+    first, second = (f"base_model.model.layers.{layer}" for layer in (0, 1))
+    told = (
+        f"the adapter of {first}.{where} does nothing, for {first} reads the layer's weights without calling it: "
+        "merge_and_unload() lets it count, as does, of PyTorch's encoder layers in evaluation, "
+        "torch.backends.mha.set_fastpath_enabled(False) for linear1 and linear2"
+    )
+    assert seen.remarks == [told, told.replace(first, second)]
+    assert repr(seen).endswith(f"; {seen.remarks[0]}; {seen.remarks[1]})")
+    assert seen[:1].remarks == seen.remarks
+
+
+def test_adapters_that_run_or_are_merged_are_watched():
+    states = torch.randn(3, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
+    adapted = with_adapters(encoder(), ["linear1"])
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        slow, watched, seen = alone_and_watched(adapted, "no_grad", states)
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    assert same(slow, watched)
+    assert len(seen) == 2
+    assert not seen.remarks
+    merged = adapted.merge_and_unload()
+    fast, watched, seen = alone_and_watched(merged, "no_grad", states)
+    assert same(fast, watched)
+    assert len(seen) == 2
+    torch.testing.assert_close(fast, slow, atol=1e-5, rtol=1e-5)
+    assert not seen.remarks

@@ -61,11 +61,16 @@ class Seen:
     """The weights that a watched model computed, in call order, by number or by the name of the module.
 
     A module that ran several times (a loop of generation, say) has one entry a run; its name gives the last.
+
+    Attributes:
+        remarks: What ran otherwise than it looks, a clause each: an adapter that had no part, a model that went over to
+            another kind of attention.
     """
 
     def __init__(self, unseen: Callable[[], list[str]] = list) -> None:
         self._attended: list[_Attended] = []
         self._unseen = unseen
+        self.remarks: list[str] = []
 
     def append(
         self, name: str, weights: AttentionWeights | Callable[[], AttentionWeights], values: Values | None = None
@@ -107,7 +112,7 @@ class Seen:
 
     def _of(self, attended: list[_Attended]) -> Seen:
         chosen = Seen(self._unseen)
-        chosen._attended = attended
+        chosen._attended, chosen.remarks = attended, self.remarks
         return chosen
 
     def _last(self, name: str) -> int:
@@ -166,7 +171,8 @@ class Seen:
     def __repr__(self) -> str:
         seen, missing = ", ".join(dict.fromkeys(self.names)), ", ".join(self.unseen)
         missing = f"; not seen: {missing}" if missing else ""
-        return f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {seen}{missing})"
+        remarks = "".join(f"; {remark}" for remark in self.remarks)
+        return f"Seen({len(self)} attentions, keeping {self.nbytes / 1e6:.3g} MB: {seen}{missing}{remarks})"
 
     def dense(self, example: int = 0) -> np.ndarray:
         """Every weight of one example in NumPy, `(layers, H, T, S)`; for lengths where that fits.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import warnings
 from collections.abc import Callable
 from functools import partial
 from types import FrameType
@@ -20,7 +19,7 @@ from regard.errors import UnsupportedError
 from regard.masks import Mask
 from regard.models.recording import Layers, compiled, nothing_seen
 from regard.models.seen import Seen, Values, none
-from regard.models.torch_onlooker import Onlooker, attention, encoder_layer, projected
+from regard.models.torch_onlooker import Onlooker, adapted, attention, encoder_layer, idle_adapters, projected
 from regard.models.torch_unseen import Unseen, help_for, turned
 from regard.weights import AttentionWeights
 
@@ -43,6 +42,7 @@ class Recorder(Onlooker):
         _require_uncompiled(model)
         self._names = {id(module): name for name, module in model.named_modules()}
         self._unseen = Unseen(model, self._names)
+        self._adapted = adapted(model)
         self._model, self._layers, self._heads, self._values = model, layers, heads, values
         self.aside = False  # while Regard's own attention runs, of which it is told
         self.compiled = False  # whether a compiled function that holds an attention ran
@@ -59,6 +59,7 @@ class Recorder(Onlooker):
     def stop(self) -> None:
         self._latest = self._mask = None
         self._layers.trim(self.seen, ended=True)
+        self._tell(turned(self._model))
         self.seen.close()
         self.__exit__(None, None, None)
 
@@ -69,8 +70,6 @@ class Recorder(Onlooker):
             kinds = (type(module).__name__ for module in self._model.modules())
             raise nothing_seen(kinds, WHAT, help_for(self._model, self.seen.unseen))
         self._layers.check()
-        for told in turned(self._model):
-            warnings.warn(f"watch: {told}.", stacklevel=3)
 
     def _calling(self) -> tuple[str, Any] | None:
         """The innermost module of the model that is running, with its name, or None."""
@@ -118,6 +117,8 @@ class Recorder(Onlooker):
         if calling is None:
             return result
         name, module = calling
+        if function in READING:
+            self._tell(idle_adapters(self._adapted, name, args, kwargs))
         if function is torch._transformer_encoder_layer_fwd:  # which leaves its attention's module out
             name = self._names.get(id(module.self_attn), name)
         if not self._layers.runs(name):
@@ -137,6 +138,9 @@ class Recorder(Onlooker):
         output = result[0] if isinstance(result, tuple) else result
         self._keep(name, weights, query.shape[-3], value, output, projection)
         return result
+
+    def _tell(self, remarks: list[str]) -> None:
+        self.seen.remarks += (each for each in remarks if each not in self.seen.remarks)
 
     def _lasting(self, mask: torch.Tensor | None) -> torch.Tensor | None:
         """A mask that nobody changes later, kept once for all layers that have it."""
@@ -394,6 +398,11 @@ CALLS: dict[Any, Callable[..., tuple]] = {
     functional.scaled_dot_product_attention: _called,
     torch.ops.aten.scaled_dot_product_attention.default: _called,  # of exported programs
     functional.multi_head_attention_forward: _called_whole,
+}
+READING = {
+    functional.multi_head_attention_forward,
+    torch._native_multi_head_attention,
+    torch._transformer_encoder_layer_fwd,
 }
 FUSED: dict[Any, Callable[..., tuple]] = {
     torch._transformer_encoder_layer_fwd: encoder_layer,

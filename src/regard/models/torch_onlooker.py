@@ -71,6 +71,27 @@ def _has_torch_function(args: Iterable[Any]) -> bool:
         return _original(args)
 
 
+def adapted(model: torch.nn.Module) -> list[tuple[str, Any]]:
+    """Linear layers with an adapter of peft's, with their names."""
+    return [(n, module) for n, module in model.named_modules() if isinstance(_base(module), nn.Linear)]
+
+
+def _base(module: Any) -> Any:
+    return getattr(module, "base_layer", None)
+
+
+def idle_adapters(layers: list[tuple[str, Any]], name: str, args: tuple, kwargs: dict[str, Any]) -> list[str]:
+    """Say which adapters do nothing, for a call takes the weights of their layers, and the layers never run."""
+    taken = {id(array) for array in (*args, *kwargs.values())}
+    return [
+        f"the adapter of {where} does nothing, for {name or 'the model'} reads the layer's weights without calling it: "
+        "merge_and_unload() lets it count, as does, of PyTorch's encoder layers in evaluation, "
+        "torch.backends.mha.set_fastpath_enabled(False) for linear1 and linear2"
+        for where, layer in layers
+        if id(getattr(_base(layer), "weight", None)) in taken and not (layer.merged or layer.disable_adapters)
+    ]
+
+
 def encoder_layer(
     module: torch.nn.Module,
     source: torch.Tensor,

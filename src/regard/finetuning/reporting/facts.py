@@ -44,12 +44,11 @@ def facts(run: Run, prepared: Prepared, seconds: Mapping[str, float]) -> list[tu
 
 
 def _trained(config: Config, state: dict[str, Any]) -> str:
-    kind, rank = config.adapter.kind, config.adapter.rank
-    return (
-        "all trained"
-        if kind == "none"
-        else f"{state['trained']:,} of them or beside them trained ({kind}, rank {rank})"
-    )
+    kind, rank, stored = config.adapter.kind, config.adapter.rank, state.get("base", {}).get("stored")
+    if kind == "none":
+        return "all trained"
+    merged = f", merged in float32 with a base that is stored in {stored}" if stored else ""
+    return f"{state['trained']:,} of them or beside them trained ({kind}, rank {rank}{merged})"
 
 
 def course(prepared: Prepared, state: dict[str, Any]) -> str:

@@ -70,6 +70,7 @@ def adapt(model: Any, fresh: Iterable[str], adapter: Adapter) -> PeftModel:
     targets = _targets(model, adapter)
     new = _layers_of(model, fresh)
     _require_pretrained(model, targets, new)
+    _require_called(model, targets, new)
     alpha: Any = adapter.alpha  # peft declares a whole number and takes any
     config = LoraConfig(
         r=adapter.rank,
@@ -153,14 +154,57 @@ def _require_pretrained(model: Any, targets: list[str], new: list[str]) -> None:
             )
 
 
+def _require_called(model: Any, targets: list[str], new: list[str]) -> None:
+    """Refuse to adapt layers whose weights PyTorch's own modules read, in evaluation at least, without calling them."""
+    read = [
+        f"{name}.{part}"
+        for name, module in model.named_modules()
+        for kind, parts in READ.items()
+        for part in parts
+        if isinstance(module, kind)
+    ]
+    for name in read:
+        if _adapted(name, targets) and name not in new:
+            raise ConfigError(
+                f"adapter.targets: need layers that are called; got '{name}', of which PyTorch's attention reads the "
+                "weights, so that an adapter does nothing; name others, or more of their path."
+            )
+
+
+READ: dict[type, tuple[str, ...]] = {
+    torch.nn.MultiheadAttention: ("out_proj",),
+    torch.nn.TransformerEncoderLayer: ("linear1", "linear2"),
+}
+
+
+def require_gradients(model: Any) -> None:
+    """Refuse, after a backward pass, adapters of which none had a part in it: some attention reads weights alone.
+
+    One may be idle: some models leave layers out at random.
+
+    Raises:
+        ConfigError: names the first of them.
+    """
+    adapters = {name: each for name, each in model.named_parameters() if "lora_" in name and each.requires_grad}
+    if adapters and all(each.grad is None for each in adapters.values()):
+        idle = next(iter(adapters)).partition(".lora_")[0].removeprefix("base_model.model.")
+        raise ConfigError(
+            f"adapter.targets: need layers that are called; got '{idle}' and others, of which the model reads the "
+            "weights, so that adapters had no part in the first step; name others."
+        )
+
+
 def is_adapted(model: Any) -> bool:
     """Tell whether `adapt` made a model."""
     return isinstance(model, PeftModel)
 
 
 def merge(model: PeftModel) -> Any:
-    """Return an ordinary model that computes the same; the adapted one stays as it is."""
-    return copy.deepcopy(model).merge_and_unload()
+    """Return an ordinary model in float32 that computes the same; the adapted one stays as it is.
+
+    In bfloat16 most entries of a sum of weights and small products would stay as they were.
+    """
+    return copy.deepcopy(model).float().merge_and_unload()
 
 
 def describe_base(model: Any, fresh: Iterable[str], name: str) -> dict[str, str]:
@@ -171,6 +215,12 @@ def describe_base(model: Any, fresh: Iterable[str], name: str) -> dict[str, str]
             digest.update(f"{key} {tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return {"model": name, "fingerprint": digest.hexdigest()[:16]}
+
+
+def stored_in_half(source: str) -> dict[str, str]:
+    """Say in which half precision a checkpoint is stored, if it is: what is merged with it is in float32."""
+    kind = str(AutoConfig.from_pretrained(source, trust_remote_code=False).dtype).removeprefix("torch.")
+    return {"stored": kind} if kind in ("bfloat16", "float16") else {}
 
 
 def require_base(who: str | Path, wanted: dict[str, Any], got: dict[str, str]) -> None:
@@ -219,7 +269,7 @@ def load_adapter(folder: str | Path, model: str | None = None) -> Any:
     spec = load_spec(wanted["task"], wanted["spec"], folder)
     base, fresh = get_task(wanted["task"]).load_model(find_model(name), spec)
     require_base(folder, wanted, describe_base(base, fresh, name))
-    return read_adapter(base, folder).merge_and_unload().eval()
+    return merge(read_adapter(base, folder)).eval()
 
 
 def read_adapter(base: Any, folder: str | Path) -> PeftModel:

@@ -47,6 +47,8 @@ class AttentionMonitor(TrainerCallback):
         self.pretrained = is_pretrained(path)
         self.every = 0
         seen = self._look()
+        for remark in seen.remarks:
+            display.say(f"  {remark}", style="yellow")
         self.recorder = Recorder([real_queries(name, self.probe) for name in seen.names])
         self.recorder.compare_with(seen)
 

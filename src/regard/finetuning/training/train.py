@@ -41,8 +41,9 @@ def train_into(path: Path, prepared: Prepared, resume: bool, display: Display) -
     with loading("a model", config.source):
         model, fresh = task.load_model(config.source, spec, config.train.dropout)
     _require_trainable(model, fresh)
-    base = adapters.describe_base(model, fresh, config.model) if config.adapter.kind != "none" else None
-    if base:
+    base = None
+    if config.adapter.kind != "none":
+        base = adapters.describe_base(model, fresh, config.model) | adapters.stored_in_half(config.source)
         model = _adapt(model, fresh, config, display)
     if not resume and processes.is_first():
         begin(path, prepared, fresh)

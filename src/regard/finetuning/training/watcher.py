@@ -11,6 +11,7 @@ from regard._digits import digits
 from regard.errors import RegardError
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.runs import processes
+from regard.finetuning.training.adapters import require_gradients
 
 
 class Watcher(TrainerCallback):
@@ -20,6 +21,10 @@ class Watcher(TrainerCallback):
         self.display, self.metric = display, metric
         self.advance: Advance = lambda *_, **__: None
         self.interrupted = self.told = False
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        if not state.global_step:
+            require_gradients(model)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self.advance()
