@@ -194,6 +194,33 @@ def test_error_rates_are_those_of_the_textbook():
     assert low < words < high
 
 
+def test_recordings_in_which_nothing_is_said_are_counted_apart():
+    """Nothing that is compared, too: what stands in brackets is left out by the normaliser."""
+    said, heard = ["one two", "", "[noise]", "three"], ["one", "thank you", "you", "three"]
+    scores = transcripts.error_rates(said, heard, "basic")
+    spoken = transcripts.error_rates([said[0], said[3]], [heard[0], heard[3]], "basic")
+    assert spoken.keys() == {"word_error_rate", "character_error_rate"}
+    assert {name: scores[name].value for name in spoken} == {name: each.value for name, each in spoken.items()}
+    assert scores["word_error_rate"].value == pytest.approx(1 / 3)
+    assert scores["false_words_in_silence"].value == pytest.approx(3 / 2)
+    alone = transcripts.error_rates([""], ["a b c"], "none")
+    assert {name: each.value for name, each in alone.items()} == {"false_words_in_silence": 3.0}
+
+
+def test_sounds_beyond_full_scale_are_told_and_read_as_they_are(tmp_path):
+    from scipy.io import wavfile
+
+    files, tone = [str(tmp_path / f"{n}.wav") for n in range(3)], np.sin(np.arange(1600) / 9).astype(np.float32)
+    for file, height in zip(files, (0.5, 1.0, 1.7), strict=True):
+        wavfile.write(file, 16_000, tone * np.float32(height))
+    found = recordings.sound_findings("train", recordings.look_into("train", files), 16_000)
+    assert [each.message for each in found if each.level == "warning"] == [
+        "train: 1 recordings have values beyond 1, up to 1.7 (first in row 3); they are read as they are: other "
+        "programs clip them"
+    ]
+    np.testing.assert_array_equal(read_sound(files[2], 16_000), tone * np.float32(1.7))
+
+
 def test_normalisers():
     said, heard = ["Press one, please. It's Waldo's."], ["press 1 please its waldo's"]
     errors = {kind: transcripts.count_errors(said, heard, kind)[0, 0] for kind in ("none", "basic", "english")}

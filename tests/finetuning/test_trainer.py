@@ -5,6 +5,7 @@ import torch
 import transformers
 from datasets import Dataset
 from transformers import DataCollatorForTokenClassification, DataCollatorWithPadding, TrainerCallback, TrainingArguments
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 import regard
 from regard.errors import DtypeError, UnsupportedError
@@ -132,3 +133,24 @@ def test_unpadding_that_is_wanted_must_be_possible(tiny):
     assert without_padding(model, "auto") is True
     assert without_padding(regard.pad(model), True) is True
     assert without_padding(make(tiny, "ForQuestionAnswering"), "auto") is False  # its head reads padding
+
+
+class Named(torch.nn.Module):
+    """Normalisations by other names, and a linear layer that is called as one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = torch.nn.LayerNorm(4), torch.nn.GroupNorm(2, 4)
+        self.third, self.fourth = T5LayerNorm(4), torch.nn.RMSNorm(4)
+        self.norm, self.words = torch.nn.Linear(4, 4), torch.nn.Embedding(3, 4)
+        self.deep = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.MultiheadAttention(4, 2))
+
+
+def test_what_weights_decay_is_told_by_the_kind_of_layer(tmp_path):
+    arguments = TrainingArguments(str(tmp_path), use_cpu=True, report_to="none", weight_decay=0.1)
+    trainer = StepTrainer(max_tokens=10, unpadded=False, model=Named(), args=arguments)
+    groups = trainer.create_optimizer().param_groups
+    named = {id(parameter): name for name, parameter in trainer.model.named_parameters()}
+    found = {group["weight_decay"]: {named[id(each)] for each in group["params"]} for group in groups}
+    assert found[0.1] == {"norm.weight", "words.weight", "deep.1.in_proj_weight", "deep.1.out_proj.weight"}
+    assert found[0.0] == set(named.values()) - found[0.1]

@@ -70,6 +70,14 @@ class StepTrainer(CheckpointTrainer):
             apply_rates(optimizer, names, self.layer_decay)
         return optimizer
 
+    def get_decay_parameter_names(self, model: Any) -> list[str]:
+        """All but biases and what normalises, which Trainer knows by what a model calls it."""
+        kept = {
+            f"{name}.{each}" for name, module in model.named_modules() if _normalises(module) for each in _own(module)
+        }
+        names = (name for name, _ in model.named_parameters())
+        return [name for name in names if name not in kept and "bias" not in " ".join(name.split(".")[-2:])]
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Forward and backward of a batch, in as many passes as its tokens take."""
         passes = [inputs]
@@ -129,6 +137,15 @@ class StepTrainer(CheckpointTrainer):
         if self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # whose gradients are averaged
         return (loss, outputs) if return_outputs else loss
+
+
+def _normalises(module: Any) -> bool:
+    """Tell whether a module is a normalisation, by its class: PyTorch's have no base, and transformers has its own."""
+    return "norm" in type(module).__name__.lower()
+
+
+def _own(module: Any) -> list[str]:
+    return [name for name, _ in module.named_parameters(recurse=False)]
 
 
 class _Loader(torch.utils.data.DataLoader):

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from regard.finetuning.prepared import Prepared
     from regard.finetuning.progress import Advance, Display
 
-UNDECAYED = ("bias", "beta", "gamma")
 LOGGED = 0.02
 """Fraction of the steps between two entries of the loss in the history."""
 
@@ -216,7 +215,11 @@ def _compile(model: Any, config: Config) -> Any:
         global_clipnorm=train.max_gradient_norm,
         gradient_accumulation_steps=train.accumulate if train.accumulate > 1 else None,
     )
-    optimizer.exclude_from_weight_decay([v for v in model.trainable_variables if v.name in UNDECAYED])
+    norms = [layer for layer in model._flatten_layers() if "norm" in type(layer).__name__.lower()]
+    undecayed = {id(v) for layer in norms for v in layer._trainable_variables}
+    optimizer.exclude_from_weight_decay(
+        [v for v in model.trainable_variables if v.name == "bias" or id(v) in undecayed]
+    )
     optimizer.build(model.trainable_variables)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum")
     # XLA on TensorFlow took longer here than without; PyTorch's compiler needs a C++ compiler.

@@ -83,11 +83,13 @@ class Recording:
         seconds: how long it is.
         rate: values a second, in Hz.
         silent: whether there is nothing to hear.
+        loudest: its largest value; whole numbers in a file are at most 1.
     """
 
     seconds: float
     rate: int
     silent: bool
+    loudest: float
 
 
 def look_into(name: str, files: Sequence[str]) -> list[Recording]:
@@ -98,12 +100,13 @@ def look_into(name: str, files: Sequence[str]) -> list[Recording]:
             sound, rate = open_sound(file)
         except DataError as error:
             raise DataError(f"{name}, row {number}: {error}") from None
-        found.append(Recording(len(sound) / rate, rate, float(np.abs(sound).max()) < SILENT))
+        loudest = float(np.abs(sound).max())
+        found.append(Recording(len(sound) / rate, rate, loudest < SILENT, loudest))
     return found
 
 
 def sound_findings(name: str, recordings: Sequence[Recording], rate: int) -> list[Finding]:
-    """Say how long recordings are, which are resampled, and which are silent."""
+    """Say how long recordings are, which are resampled, which are silent, and which are beyond full scale."""
     seconds = [recording.seconds for recording in recordings]
     told = f"{name}: {len(seconds)} recordings, {sum(seconds) / 60:.1f} minutes, of {min(seconds):.1f} to"
     findings = [Finding("ok", f"{told} {max(seconds):.1f} s")]
@@ -116,6 +119,11 @@ def sound_findings(name: str, recordings: Sequence[Recording], rate: int) -> lis
     if silent:
         told = f"{name}: {len(silent)} recordings are silent (first in row {silent[0]})"
         findings.append(Finding("warning", f"{told}; nobody can hear their words: drop the rows"))
+    loud = [number for number, recording in enumerate(recordings, start=1) if recording.loudest > 1]
+    if loud:
+        most = max(recording.loudest for recording in recordings)
+        told = f"{name}: {len(loud)} recordings have values beyond 1, up to {most:.3g} (first in row {loud[0]})"
+        findings.append(Finding("warning", f"{told}; they are read as they are: other programs clip them"))
     return findings
 
 

@@ -42,18 +42,23 @@ def error_rates(said: Sequence[str], heard: Sequence[str], kind: Normalizer) -> 
     """Return the word and the character error rate, with intervals bootstrapped over the recordings.
 
     All insertions, deletions and replacements, divided by all words (characters) that were said; it can be above one.
+    Recordings in which nothing is said, or nothing that is compared, are counted apart: how many words are heard in
+    one, all of them false. Libraries give such a recording a rate of their own, from infinity to the number of words.
     """
     counts = count_errors(said, heard, kind)
-    sums, draws = counts.sum(0), intervals.resampled_sums(counts)
-    rates = {"word_error_rate": (0, 1), "character_error_rate": (2, 3)}
-    return {
-        name: intervals.drawn(
-            float(sums[errors] / sums[all_of]),
-            draws[:, errors] / np.maximum(draws[:, all_of], 1),
-            higher_is_better=False,
-        )
-        for name, (errors, all_of) in rates.items()
-    }
+    spoken = counts[:, 1] > 0
+    rates = {"word_error_rate": (0, 1), "character_error_rate": (2, 3)} if spoken.any() else {}
+    scores = {name: _rate(counts[spoken][:, columns]) for name, columns in rates.items()}
+    if not spoken.all():
+        false = np.stack([counts[~spoken, 0], np.ones((~spoken).sum(), int)], 1)
+        scores["false_words_in_silence"] = _rate(false)
+    return scores
+
+
+def _rate(counts: np.ndarray) -> Score:
+    """All of the first column over all of the second, with an interval over the rows."""
+    (some, of), draws = counts.sum(0), intervals.resampled_sums(counts)
+    return intervals.drawn(float(some / of), draws[:, 0] / np.maximum(draws[:, 1], 1), higher_is_better=False)
 
 
 def count_errors(said: Sequence[str], heard: Sequence[str], kind: Normalizer) -> np.ndarray:
