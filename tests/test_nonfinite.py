@@ -42,6 +42,7 @@ def test_only_the_rows_that_see_it(backend, mask, which, number):
         ("weights", weights.dense(), case.expected.weights),
         ("entropy", weights.entropy(), case.expected.entropy()),
         ("max", weights.max(), case.expected.weights.max(-1)),
+        ("max_score", weights.max_score(), case.expected.max_score()),
     ):
         answer = backend.numpy(answer)
         if name in ("output", "weights"):  # of a row as a whole: a value that is not finite may take its columns along

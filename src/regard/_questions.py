@@ -169,7 +169,9 @@ class MaxScore(_OfQueries):
         return [replace(_by_query(layout, dtype), nothing=-math.inf)]
 
     def __call__(self, xp: Backend, tile: Tile, extras: Sequence[Array]) -> list[Array]:
-        return [xp.max(tile.scores, -1)]
+        # The sum is for NaN, as in `Max`; a score may be infinite, so NaN alone are added up.
+        lost = xp.where(tile.scores == tile.scores, 0.0, tile.scores)
+        return [xp.max(tile.scores, -1) + xp.sum(lost, -1)]
 
 
 @dataclass(frozen=True)

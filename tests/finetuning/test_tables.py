@@ -275,6 +275,13 @@ def test_names_with_null_characters_are_refused(tmp_path, suffix):
     assert refusal_of_reading(path) == "need names without null characters; got a column with one; rename it."
 
 
+def test_keys_that_begin_in_a_later_line_are_columns_and_numbers_keep_their_digits(tmp_path):
+    """datasets alone takes the columns of the first row, and gives NumPy half of a number's digits (`findings/`)."""
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"text": "a"}\n{"text": "b", "number": 16777217.0}\n')
+    assert list(tables.read_table(path)) == [{"text": "a", "number": None}, {"text": "b", "number": 16777217.0}]
+
+
 def test_columns_of_kinds_that_are_not_read(tmp_path):
     path = tmp_path / "t.parquet"
     kind = pyarrow.map_(pyarrow.string(), pyarrow.int64())
