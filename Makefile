@@ -5,6 +5,7 @@
 #   make docs      run the notebooks, and build site/   make test-browser   pages in a real browser
 #   make picture   draw the figures of docs/images/ that come from code and pages
 #   make gallery   the pictures of docs/gallery.md and of reports, from real runs of examples/ and runs/demo
+#   make findings   what surprised us in other libraries, each run once (minutes each); what passed is not run again
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-browser browser lint bench docs picture gallery architectures
+.PHONY: help demo test test-all test-browser browser lint bench docs picture gallery architectures findings
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -83,6 +84,22 @@ bench: $(VENV)/.test
 # About ten minutes on two cores; build/architectures.jsonl keeps what is done: delete it to begin anew.
 architectures: $(VENV)/.test
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python architectures/run.py $(CHOSEN)
+
+# Each in an environment of its own, without .venv. build/findings/NAME holds what a script printed when it passed: a
+# run that is stopped goes on there, and a script that is changed is run again. Delete the folder to begin anew.
+findings:
+	@mkdir -p build/findings; failed=""; \
+	for script in findings/*.sh; do \
+		name=$$(basename $$script .sh); kept=build/findings/$$name; \
+		if [ $$kept -nt $$script ]; then \
+			echo "passed before: $$(tail -n 1 $$kept)"; \
+		elif bash $$script > $$kept.part 2> $$kept.err; then \
+			mv $$kept.part $$kept; echo "passed: $$(tail -n 1 $$kept)"; \
+		else \
+			failed="$$failed $$name"; echo "FAILED: $$name: $$(tail -n 1 $$kept.err)"; \
+		fi; \
+	done; \
+	echo "$$(ls findings/*.sh | wc -l) findings;$${failed:- none} failed."; [ -z "$$failed" ]
 
 picture: $(VENV)/.test
 	$(BIN)/python docs/imports.py

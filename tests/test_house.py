@@ -1,6 +1,8 @@
 """What is said of the rooms of the source is so: the README's tree, and the picture of imports in the design."""
 
 import importlib.util
+import itertools
+import os
 import re
 from pathlib import Path
 
@@ -208,3 +210,61 @@ def test_a_photograph_ends_where_its_page_does():
     picture = made.Image.new("RGB", (40, 400), "white")
     picture.paste("black", (5, 10, 20, 100))
     assert made.trimmed(picture).size == (40, 124)
+
+
+FINDINGS = ROOT / "findings"
+TOLD = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def faults(program):
+    """What a finding lacks: a head that says what was seen, versions of all that it installs, and to be without us."""
+    head = "".join(
+        line[2:] for line in itertools.takewhile(lambda line: line.startswith("#"), program.splitlines()[1:])
+    )
+    installed = re.search(r"pip-version-check((?:.*\\\n)*.*)", program)
+    packages = installed[1].replace("\\", " ").split() if installed else []
+    return [
+        fault
+        for fault, is_so in (
+            ("what was seen", not re.search(r"\bseen\b", head, re.IGNORECASE)),
+            ("a version in its head", not re.search(r"\d+\.\d+", head)),
+            ("packages", not packages),
+            ("pinned packages", not all(re.fullmatch(r"[\w-]+==[\d.]+", package) for package in packages)),
+            ("a temporary folder", "mktemp -d" not in program or "trap 'rm -rf \"$work\"' EXIT" not in program),
+            ("a check", "assert " not in program),
+            ("to be without Regard", "import regard" in program or "regard" in " ".join(packages)),
+        )
+        if is_so
+    ]
+
+
+@pytest.mark.parametrize("script", sorted(FINDINGS.glob("*.sh")), ids=lambda script: script.stem)
+def test_a_finding_has_all_that_it_needs_and_its_row(script):
+    assert os.access(script, os.X_OK)
+    assert faults(script.read_text(encoding="utf-8")) == []
+    table = (FINDINGS / "README.md").read_text(encoding="utf-8")
+    assert table.count(f"| [{script.stem}]({script.name}) |") == 1
+
+
+def test_rows_of_findings_name_programs_and_tests_that_are_there():
+    table = (FINDINGS / "README.md").read_text(encoding="utf-8")
+    assert {name for name in re.findall(r"\]\((.*?)\)", table) if not (FINDINGS / name).is_file()} == set()
+    told = TOLD.findall(table)
+    assert len(told) > 20
+    assert [(file, name) for file, name in told if f"def {name}(" not in (ROOT / file).read_text("utf-8")] == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("Seen", "Known", "what was seen"),
+        ("2.13.0", "2", "a version in its head"),
+        ("numpy==2.4.6", "numpy", "pinned packages"),
+        ("numpy==2.4.6", "numpy==2.4.6 regard==1.0", "to be without Regard"),
+        ("trap", "echo", "a temporary folder"),
+        ("assert ", "print ", "a check"),
+    ],
+)
+def test_a_finding_that_lacks_something_is_found(old, new, fault):
+    program = (FINDINGS / "torch-cpu-attention-gradient-of-a-filled-row.sh").read_text(encoding="utf-8")
+    assert fault in faults(program.replace(old, new))
