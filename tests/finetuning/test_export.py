@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.families import ENCODERS, make
+from models.families import ENCODERS, make, spread
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning import export as exporting
 from regard.finetuning.export import compare, export
@@ -62,6 +62,47 @@ def test_onnx_gives_the_logits_of_the_model_for_any_batch_and_length(finished, t
         found = session.run(["logits"], {name: array.numpy() for name, array in tokens.items()})[0]
         assert np.abs(found - expected).max() < 1e-4
     assert json.loads((done.path / "config.json").read_text())["id2label"] == {"0": "negative", "1": "positive"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("Bert", ENCODERS["Bert"]), ("DistilBert", ENCODERS["DistilBert"]), ("ModernBert", ENCODERS["ModernBert"])],
+)
+def test_onnx_gives_the_states_of_padding_too(name, options, tmp_path):
+    """Of scores of unit size: guesses at padding, beside a text and where there is no text."""
+    model = spread(make(name, options, "ForMaskedLM")).eval()
+    ids = np.random.default_rng(0).integers(3, 50, (3, 9)).astype(np.int64)
+    mask = (np.arange(9) < np.array([9, 4, 9])[:, None]).astype(np.int64)
+    with exporting._silence():
+        answer = exporting._write_onnx(model, [{"input_ids": ids, "attention_mask": mask}], tmp_path)
+    mask[2] = 0
+    with torch.inference_mode():
+        expected = model(input_ids=torch.tensor(ids), attention_mask=torch.tensor(mask)).logits.numpy()
+    found = answer({"input_ids": ids, "attention_mask": mask})["logits"]
+    assert np.ptp(expected[2], 0).max() > 0.1
+    assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_a_text_of_padding_alone_is_compared_where_the_model_has_numbers(finished, tmp_path, monkeypatch):
+    write = exporting._write_safetensors
+
+    def spoiled(*args):
+        answer = write(*args)
+        return lambda batch: {"logits": answer(batch)["logits"] + (batch["attention_mask"].sum(1) == 0)[:, None]}
+
+    monkeypatch.setattr(exporting, "_write_safetensors", spoiled)
+    assert refusal(export, finished, tmp_path / "out", error=RegardError) == (
+        f"{tmp_path / 'out'}: need the exported model to answer as the trained one; got logits that differ by 1 for "
+        "inputs of shape (3, 7); nothing was written: export to another format."
+    )
+    answer = exporting._answer
+
+    def without_numbers(model, batch):
+        emptied = (batch["attention_mask"].sum(1) == 0)[:, None]
+        return {"logits": np.where(emptied, np.nan, answer(model, batch)["logits"])}
+
+    monkeypatch.setattr(exporting, "_answer", without_numbers)
+    assert export(finished, tmp_path / "out").inputs == 20
 
 
 def test_a_model_that_answers_otherwise_is_an_error_and_leaves_nothing(finished, tmp_path, monkeypatch):
