@@ -11,6 +11,7 @@ from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning import export as exporting
 from regard.finetuning.export import compare, export
 from regard.finetuning.probes import probes
+from regard.finetuning.training.saving import in_order
 
 
 def refusal(function, *args, error=ConfigError, **options):
@@ -267,3 +268,21 @@ def test_axes_have_names_in_inputs_outputs_and_between(tmp_path):
         "a": ["batch*sequence", "sequence + 1"],
         "logits": ["batch", "decoder_sequence", 5],
     }
+
+
+def test_weights_that_lie_in_another_order_are_saved_as_they_are(tmp_path):
+    """Transposed and sliced, as what is merged or cut may be; transformers cannot write some of them."""
+    from safetensors.torch import load_file
+
+    model = make("Bert", ENCODERS["Bert"], "ForMaskedLM")
+    with torch.no_grad():
+        for number, parameter in enumerate(model.parameters()):
+            if parameter.ndim == 2:
+                wider = torch.cat([parameter, parameter], 1)[:, : parameter.shape[1]]
+                parameter.data = parameter.data.T.contiguous().T if number % 2 else wider
+    assert not all(parameter.is_contiguous() for parameter in model.parameters())
+    kept = {name: array.clone() for name, array in model.state_dict().items()}
+    in_order(model).save_pretrained(tmp_path)
+    written = load_file(tmp_path / "model.safetensors")
+    assert written
+    assert all(torch.equal(array, kept[name]) for name, array in written.items())

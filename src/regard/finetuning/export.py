@@ -26,6 +26,7 @@ from regard.finetuning.probes import Batch, probes
 from regard.finetuning.progress import quiet_transformers
 from regard.finetuning.runs.run import CARD, Run
 from regard.finetuning.tasks import get_task
+from regard.finetuning.training.saving import in_order
 from regard.models.unpad import pad
 
 FORMATS = ("safetensors", "onnx", "openvino")
@@ -205,7 +206,7 @@ def _answer(model: Any, batch: Batch) -> dict[str, np.ndarray]:
 
 
 def _write_safetensors(model: Any, run: Run, folder: Path) -> Answer:
-    model.save_pretrained(folder)
+    in_order(model).save_pretrained(folder)
     loaded, _ = get_task(run.config.task).load_model(str(folder), run.spec)
     return lambda batch: _answer(loaded, batch)
 

@@ -25,11 +25,18 @@ def save(path: Path, trainer: Trainer, prepared: Prepared) -> None:
         merged = adapters.merge(model)
     with whole(path / MODEL) as aside:
         with quiet_transformers():
-            (merged or model).save_pretrained(aside)
+            in_order(merged or model).save_pretrained(aside)
             prepared.processor.save_pretrained(aside)
         _share(aside)
         require_same_answers(model, aside, prepared)
         close_training(path, aside, _learned(trainer))
+
+
+def in_order(model: Any) -> Any:
+    """Lay out weights one after the other, as files hold them: some that are cut or transposed cannot be written."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.contiguous()
+    return model
 
 
 def close_training(path: Path, model: Path, learned: dict[str, Any]) -> None:
