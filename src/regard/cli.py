@@ -14,7 +14,7 @@ from regard.commands.finetune import check, finetune, init, search
 from regard.commands.look import look
 from regard.commands.predict import evaluate, export, predict
 from regard.commands.push import push
-from regard.commands.shared import DEBUG, guarded, sentences
+from regard.commands.shared import DEBUG, guarded, keep_memory, sentences
 
 app = typer.Typer(
     help="Fine-tune attention encoders on your own files, trust the result, and look at what it attends to.",
@@ -32,6 +32,7 @@ def main() -> None:
     several times slower, and sleeping at once costs a third of the speed on an idle machine.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+    keep_memory()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with sentences():
         app()

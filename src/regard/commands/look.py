@@ -16,7 +16,10 @@ from regard.errors import ConfigError, DataError
 
 def look(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="a run directory, a checkpoint's directory or a name on the hub")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="a run directory, a checkpoint's directory, package:NAME/PATH or a name on the hub"
+        ),
     ],
     given: Annotated[str, typer.Argument(metavar="INPUT", help="a text, or the file of a picture or a sound (.wav)")],
     method: Annotated[
@@ -125,14 +128,15 @@ def _print_look(seen: Any) -> None:
 
 
 def load_model(name: str) -> tuple[Any, Any]:
-    """Model and processor of a run, a checkpoint or a name."""
+    """Model and processor of a run, a checkpoint, a name on the hub or `package:NAME/PATH`."""
+    from regard.finetuning.config import find_model
     from regard.finetuning.runs.run import STATE, Run
     from regard.looking.transformers import loading
 
     if (Path(name) / STATE).is_file():
         run = Run.load(name)
         return run.model, run.processor
-    return loading.load(name)
+    return loading.load(find_model(name))
 
 
 def _shade(share: float, width: int = 20) -> str:

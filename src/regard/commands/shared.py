@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -27,7 +29,24 @@ REFUSED, FAULT, INTERRUPTED = 2, 70, 130
 """Exit codes: what was asked for cannot be done, Regard has a fault, and Ctrl-C."""
 DEBUG = "REGARD_DEBUG"
 """The variable of the environment that asks for tracebacks."""
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
+"""glibc's variables, and the numbers that `mallopt` knows them by (malloc.h)."""
+KEPT = 1 << 30
 OUTPUT, ERRORS = Path("standard output"), Path("standard error")
+
+
+def keep_memory() -> None:
+    """Let glibc keep what is freed, in this process and its children.
+
+    It gives memory back to the system after each step, and takes it again page by page: a tenth of a training step's
+    processor time, for the same memory at its peak. What the environment says of it stays.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in MALLOC):
+        return
+    allocator = ctypes.CDLL(None)
+    for name, number in MALLOC.items():
+        allocator.mallopt(number, KEPT)
+        os.environ[name] = str(KEPT)
 
 
 def guarded(command: Callable[..., None]) -> Callable[..., None]:

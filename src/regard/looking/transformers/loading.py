@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -27,8 +28,8 @@ def load(name: str) -> tuple[Any, Any]:
                     "and that is not run; choose another model."
                 ) from None
             raise ConfigError(
-                f"{name}: need a run, the directory of a checkpoint or a name on the hub; got none of these "
-                f"({_briefly(error)}); check the spelling, and the network for a name on the hub."
+                f"{name}: need a run, the directory of a checkpoint or a name on the hub; got none of these"
+                f"{_why_not(name, error)}; check the spelling, and the network for a name on the hub."
             ) from None
         kind = _kind(name, config)
         try:
@@ -61,6 +62,12 @@ def _kind(name: str, config: Any) -> Any:
             f"{name}: need the name of a model in 'architectures' of config.json; got '{first}'; correct it."
         )
     return kind
+
+
+def _why_not(name: str, error: Exception) -> str:
+    """What a library says of a name; of a path that is not there, it only tells how names on the hub are spelled."""
+    path = Path(name).expanduser()
+    return "" if path.is_absolute() and not path.exists() else f" ({_briefly(error)})"
 
 
 def _briefly(error: Exception) -> str:
