@@ -44,7 +44,11 @@ def by_pytorch():
 # --- against the oracle ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("answer", LOOPS)
+FEW = ("output", "entropy", "received")
+EACH = [answer if answer in FEW else pytest.param(answer, marks=pytest.mark.slow) for answer in LOOPS]
+
+
+@pytest.mark.parametrize("answer", EACH)
 @pytest.mark.parametrize("case", gradients.CASES)
 def test_gradients_are_the_oracles_finite_differences(case, answer):
     case = gradients.CASES[case]

@@ -225,7 +225,7 @@ def test_documents_with_large_ids_stay_apart(backend, ids, given):
 
 
 @pytest.mark.parametrize("ids", WIDE.values(), ids=WIDE)
-@pytest.mark.parametrize("name", ["jax", "tensorflow"])
+@pytest.mark.parametrize("name", ["jax", pytest.param("tensorflow", marks=pytest.mark.slow)])
 def test_documents_with_large_ids_stay_apart_inside_a_compiled_function(name, ids):
     backend = frameworks.ALL[name]
     with frameworks.jax.enable_x64(True):

@@ -67,7 +67,11 @@ def test_onnx_gives_the_logits_of_the_model_for_any_batch_and_length(finished, t
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("Bert", ENCODERS["Bert"]), ("DistilBert", ENCODERS["DistilBert"]), ("ModernBert", ENCODERS["ModernBert"])],
+    [
+        ("Bert", ENCODERS["Bert"]),
+        pytest.param("DistilBert", ENCODERS["DistilBert"], marks=pytest.mark.slow),
+        pytest.param("ModernBert", ENCODERS["ModernBert"], marks=pytest.mark.slow),
+    ],
 )
 def test_onnx_gives_the_states_of_padding_too(name, options, tmp_path):
     """Of scores of unit size: guesses at padding, beside a text and where there is no text."""

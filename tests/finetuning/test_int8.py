@@ -290,7 +290,7 @@ def answers_of(folder, format):
     return lambda inputs: np.array(compiled(inputs)["logits"])
 
 
-@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
 def test_an_exported_row_answers_alone_as_beside_others_and_padding(copy, tmp_path, format):
     done = export(copy, tmp_path / "out", format=format, quantize="int8")
     assert (done.format, done.loss.measure) == (format, "accuracy")

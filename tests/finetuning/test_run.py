@@ -167,7 +167,7 @@ def given_wrong(run, folder):
         ("export-half", lambda: export(run, f"{folder}/\ud800"), ConfigError,
          "export: need a directory to make; got a name that no file can have; correct it."),
         ("export-format", lambda: export(run, new, format=5), ConfigError,
-         "export: need a format, one of safetensors, onnx; got '5'; choose one."),
+         "export: need a format, one of safetensors, onnx, openvino; got '5'; choose one."),
         ("push", lambda: push(run, None, dry_run=True), ConfigError,
          "push: need a name as hubs take it, OWNER/NAME of letters, digits, '-', '_' and '.'; got 'None'; choose "
          "another."),
