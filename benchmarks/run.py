@@ -58,14 +58,11 @@ TARGETS = [
 ]
 # What is known of why a row falls short.
 WHY = {
-    "forward": "tensorflow: two products alone take four fifths of Keras' time, and bfloat16 is summed in float32 (see "
-    "the log); numpy: below 100 positions checks and weights cost more than the formula, above it the threads of BLAS "
-    "help the formula, too.",
+    "forward": "tensorflow: the two products alone take four fifths of Keras' time.",
     "output+3 on the way": "exponential and column sums are a pass over each tile beside its two products.",
-    "watch, 2 questions": "more than half of a question's time is the product of query and key, made once more; "
-    "answering on the way would need the questions before the model runs.",
-    "watch, recording": "glibc gives memory back and takes it again; without that, recording costs 1 to 2 %.",
-    "layer forward": "its scores are summed in float32 by blocks, Keras' at once.",
+    "watch, 2 questions": "half of a question's time is the product of query and key, made once more; answering on the "
+    "way would need the questions before the model runs.",
+    "watch, recording": "glibc gives memory back and takes it again; without that, recording costs 1.4 % at 2,048.",
 }
 # Beside a busy process on each core, in processor time.
 BESIDE = [("torch", "output+3 on the way", 4096, 1 / 2)]
@@ -214,7 +211,7 @@ def page(where: dict, rows: list[dict], memory: list[dict], crowded: list[dict])
         target = target_of(row)
         asked = "" if target is None else f"{target:.3g}x" + (" (short)" if is_short(row) else "")
         what = (f"{row['framework']}, {row['what']}", row["n"], row["d"], row["dtype"])
-        beside = ("does not fit", "")
+        beside = ("" if row["peer"] == "none" else "does not fit", "")
         if "speed" in row:
             beside = (f"{row['peer_ms']:.1f}", f"{row['speed']:.2f}x")
         cells = (*what, f"{row['regard_ms']:.1f}", f"`{row['peer']}`", *beside, asked)

@@ -170,7 +170,8 @@ def grid(
         for total, step in zip(layout.lead, chunk, strict=True)
     )
     rows = [
-        _rows(layout, size, mask, _shares(leaves, known, part), least_width) for part in itertools.product(*lead_spans)
+        _rows(layout, size, mask, shares_of(leaves, known, part), least_width)
+        for part in itertools.product(*lead_spans)
     ]
     if xp.keeps_shapes():
         rows = _fewer_widths(layout, rows)
@@ -208,10 +209,10 @@ def _widest(layout: Layout, mask: Any, leaves: Sequence[Operand], known: Sequenc
     """About how many keys the highest tile looks at: those of the first, the middle and the last rows."""
     if mask is None or not layout.keys:
         return layout.keys
-    shares = _shares(leaves, known, tuple((0, size) for size in layout.lead))
+    shares = shares_of(leaves, known, tuple((0, size) for size in layout.lead))
     height = min(layout.queries, most_rows)
     starts = {0, (layout.queries - height) // 2, layout.queries - height}
-    return max(_seen(layout, start, height, mask, shares, 1).width for start in starts)
+    return max(seen_by(layout, start, height, mask, shares, 1).width for start in starts)
 
 
 def _sizes(
@@ -237,7 +238,7 @@ def _rows_within(budget: int, layout: Layout, chunk: Sequence[int], width: int, 
     return min(max(FEWEST_ROWS, min(most_rows, rows)), max(layout.queries, 1))
 
 
-def _shares(leaves: Sequence[Operand], known: Sequence[Any], chunk: tuple) -> list:
+def shares_of(leaves: Sequence[Operand], known: Sequence[Any], chunk: tuple) -> list:
     """The parts of a mask's arrays that one chunk of the leading axes looks at, as NumPy; None if not known."""
     return [
         None
@@ -255,13 +256,13 @@ def _shares(leaves: Sequence[Operand], known: Sequence[Any], chunk: tuple) -> li
 def _rows(layout: Layout, size: int, mask: Any, leaves: Sequence[Any], least_width: int) -> tuple[Rows, ...]:
     starts = sorted({0, layout.queries, *(() if mask is None else mask.cuts(leaves))})
     return tuple(
-        _seen(layout, start, min(size, after - start), mask, leaves, least_width)
+        seen_by(layout, start, min(size, after - start), mask, leaves, least_width)
         for before, after in itertools.pairwise(starts)
         for start in range(before, after, size)
     )
 
 
-def _seen(layout: Layout, start: int, size: int, mask: Any, leaves: Sequence[Any], least_width: int) -> Rows:
+def seen_by(layout: Layout, start: int, size: int, mask: Any, leaves: Sequence[Any], least_width: int) -> Rows:
     if mask is None:
         return Rows(start, size, 0, layout.keys, False)
     span = Span(start, start + size, layout.shift, layout.keys)

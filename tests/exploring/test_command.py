@@ -211,7 +211,7 @@ REFUSED = [
         ["one " * 70],
         "need at most 64 tokens, which the model reads at once; got 70; say --window 64 to read it in pieces",
     ),
-    ([" "], "got an empty text."),
+    ([" "], "got an empty text; write one."),
     (["nowhere.txt"], "need a file to read; got nothing there"),
     ([TEXT, "-o", "page.png"], "page.png: need a file ending in .html; got '.png'; rename it."),
     ([TEXT, "--window", "40", "--generate", "3"], "--generate: need a text that is read at once; got --window"),

@@ -17,7 +17,7 @@ import numpy as np
 from regard._backends import numpy as verbs
 from regard._blockwise import Block
 from regard._compiled import arithmetic, lines, loops, threads
-from regard._compiled.tiles import Memory, Room, _ready, scores_of
+from regard._compiled.tiles import Memory, Room, ready, scores_of
 from regard._compiled.units import FEWEST_ROWS, MOST_ROWS, TILE, Along
 
 _UNITS = 8  # at least, where there are rows enough, to keep threads busy
@@ -49,7 +49,7 @@ def evaluate(job: Job, found: Sequence[np.ndarray], whole: Any, stopped: Callabl
     and `distances (T + S - 1,)`, the weights of each distance, that of the first key to the last query first.
     """
     operands = job.problem.operands
-    given = Along([_ready(each.array) for each in operands], [each.axes for each in operands])
+    given = Along([ready(each.array) for each in operands], [each.axes for each in operands])
 
     def work(rows: range) -> None:
         if not stopped():

@@ -80,7 +80,7 @@ def evaluator(function: Any) -> Any:
 
 def swept(sweep: Any, evaluate: Any, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
     """The results of a sweep over all its blocks."""
-    arrays = [_ready(array) for array in arrays]
+    arrays = [ready(array) for array in arrays]
     results = units.Results(sweep.outputs, sweep.grid)
 
     def work(unit: units.Unit) -> None:
@@ -102,11 +102,11 @@ def swept(sweep: Any, evaluate: Any, arrays: Sequence[np.ndarray]) -> list[np.nd
 def at_once(query: np.ndarray, key: np.ndarray, value: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """Output and log-sum-exp of plain scores in one tile."""
     nowhere: Any = None  # no rule asks where the tile lies
-    tile = tile_of(Scores(scale), (query, _ready(key)), nowhere, False, Room(verbs.into, Memory()), None)
-    return tile.output(_ready(value)), tile.log_sum_exp()
+    tile = tile_of(Scores(scale), (query, ready(key)), nowhere, False, Room(verbs.into, Memory()), None)
+    return tile.output(ready(value)), tile.log_sum_exp()
 
 
-def _ready(array: np.ndarray) -> np.ndarray:
+def ready(array: np.ndarray) -> np.ndarray:
     """An array as BLAS takes it: numbers of a row side by side."""
     flat = array.dtype.kind == "f" and array.ndim > 1
     if flat and array.shape[-1] > 1 and array.strides[-1] != array.itemsize:

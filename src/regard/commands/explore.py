@@ -12,6 +12,8 @@ from regard.commands.look import load_model
 from regard.commands.shared import compile_once, say, silence
 from regard.errors import ConfigError, DataError
 
+_MOST_BYTES = 16 << 20  # of a file: 100,000 tokens are less than 10 MB
+
 
 def explore(
     source: Annotated[
@@ -68,42 +70,27 @@ def explore(
         explorer.wait()
 
 
+_NEEDS = "a text, or the file of a text, a picture or a sound"
+
+
 def _given(given: str, as_text: bool) -> tuple[str, bool]:
     """The text, or the file of a picture or a sound, and which of both."""
-    from regard.commands.inputs import PIPE, is_there, looks_like_a_path, missing
-    from regard.looking.files import require_regular
+    from regard.commands.inputs import single
     from regard.looking.pictures import PICTURES
     from regard.looking.sounds import OTHER_SOUNDS, SOUNDS
 
-    if given == PIPE and not as_text:
-        return _filled(sys.stdin.read()), False
-    if as_text or not (is_there(given) or looks_like_a_path(given)):
-        return _filled(given), False
-    if not is_there(given):
-        raise missing(given)
-    path = Path(given).expanduser()
-    require_regular(path)
-    if path.is_dir():
-        raise DataError(
-            f"{given}: need a text, or the file of a text, a picture or a sound; got a folder; name a file."
-        )
-    if path.suffix.lower() in (*PICTURES, *SOUNDS, *OTHER_SOUNDS):
-        return str(path), True
-    return _filled(_decoded(path)), False
-
-
-def _filled(text: str) -> str:
-    from regard._escapes import half
-
-    if not text.strip():
-        raise DataError("explore: need a text, or the file of a text, a picture or a sound; got an empty text.")
-    if lone := half(text):
-        raise DataError(f"explore: need text in UTF-8; got half of a surrogate pair ({lone}); correct it.")
-    return text
+    found = single("explore", _NEEDS, given, as_text)
+    if isinstance(found, str):
+        return found, False
+    if found.is_dir():
+        raise DataError(f"{given}: need {_NEEDS}; got a folder; name a file.")
+    if found.suffix.lower() in (*PICTURES, *SOUNDS, *OTHER_SOUNDS):
+        return str(found), True
+    return str(single("explore", _NEEDS, _decoded(found), True)), False
 
 
 def _decoded(path: Path) -> str:
-    """What stands in a file, whose size is looked at first: 100,000 tokens are less than 10 MB."""
+    """What stands in a file, whose size is looked at first."""
     if path.stat().st_size > _MOST_BYTES:
         raise DataError(f"{path}: need a text of at most {_MOST_BYTES // 2**20} MB; got a larger file; cut it.")
     content = path.read_bytes()
@@ -117,9 +104,6 @@ def _decoded(path: Path) -> str:
     if "\0" in found:
         raise DataError(f"{path}: need a text, a picture or a sound; got a file of another kind; name another.")
     return found
-
-
-_MOST_BYTES = 16 << 20
 
 
 def _reads_once(model: Any) -> bool:

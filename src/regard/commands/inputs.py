@@ -70,6 +70,27 @@ def is_there(text: str) -> bool:
         return False
 
 
+def single(who: str, needs: str, given: str, as_text: bool) -> str | Path:
+    """Return the one input of a command: a text, as it is or on standard input for `-`, or a file that is there.
+
+    Raises:
+        DataError: the text is empty or none, or the file is not there or a device.
+    """
+    is_piped = given == PIPE and not as_text
+    if is_piped or as_text or not (is_there(given) or looks_like_a_path(given)):
+        text = sys.stdin.read() if is_piped else given
+        if not text.strip():
+            raise DataError(f"{who}: need {needs}; got an empty text; write one.")
+        if lone := half(text):
+            raise DataError(f"{who}: need text in UTF-8; got half of a surrogate pair ({lone}); correct it.")
+        return text
+    if not is_there(given):
+        raise missing(given)
+    path = Path(given).expanduser()
+    require_regular(path)
+    return path
+
+
 def sort(given: Sequence[str], run: Any, as_text: bool) -> tuple[list[str], list[Path]]:
     """Part what was given into what a run answers one by one, and tables with rows of it.
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from regard._digits import digits, per_cent
-from regard._escapes import half
 from regard.commands.shared import compile_once, print_table, say, silence, warn_of_cuts
 from regard.errors import ConfigError, DataError
 
@@ -83,29 +81,20 @@ def look(
 
 def _given(given: str, as_text: bool) -> str:
     """Return the text or the name of the file to look at; - is a text on standard input."""
-    from regard.commands.inputs import PIPE, is_there, looks_like_a_path, missing
-    from regard.looking.files import require_regular
+    from regard.commands.inputs import PIPE, single
     from regard.looking.pictures import PICTURES
     from regard.looking.sounds import OTHER_SOUNDS, SOUNDS
 
-    if given == PIPE and not as_text:
-        given, as_text = sys.stdin.read().strip(), True
-    if not given.strip():
-        raise DataError("look: need a text, or the file of a picture or a sound; got an empty text; write one.")
-    if lone := half(given):
-        raise DataError(f"look: need text in UTF-8; got half of a surrogate pair ({lone}); correct it.")
-    if as_text or not (is_there(given) or looks_like_a_path(given)):
-        return given
-    if not is_there(given):
-        raise missing(given)
-    path = Path(given).expanduser()
-    require_regular(path)
-    if path.suffix.lower() not in (*PICTURES, *SOUNDS, *OTHER_SOUNDS):
+    found = single("look", "a text, or the file of a picture or a sound", given, as_text)
+    if isinstance(found, str):
+        return found.strip() if given == PIPE else found
+    if found.suffix.lower() not in (*PICTURES, *SOUNDS, *OTHER_SOUNDS):
+        kind = "folder" if found.is_dir() else "file"
         raise DataError(
-            f"{given}: need a text, or the file of a picture or a sound; got a {'folder' if path.is_dir() else 'file'} "
-            "of another kind; give a text as it is, through '-', or say --text."
+            f"{given}: need a text, or the file of a picture or a sound; got a {kind} of another kind; give a text as "
+            "it is, through '-', or say --text."
         )
-    return str(path)
+    return str(found)
 
 
 def _print_look(seen: Any) -> None:

@@ -24,9 +24,8 @@ from regard.commands.shared import (
     warn_of_sheets,
 )
 from regard.errors import ConfigError
+from regard.finetuning.int8 import MOST
 
-MOST = 0.02
-"""As `regard.predict` has it, which costs an import."""
 Quantize = Annotated[
     str | None, typer.Option("--quantize", metavar="KIND", help="int8: linear layers in whole numbers, faster on CPUs")
 ]

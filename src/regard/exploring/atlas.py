@@ -116,8 +116,7 @@ class Atlas:
             if found is None:
                 head = self.head(place)
                 found = maps.first_pass(head, (maps.base(head.queries), maps.base(head.keys)), stopped)
-                size = found[0].nbytes + sum(array.nbytes for array in vars(found[1]).values())
-                self._kept.put(place, found, size)
+                self._kept.put(place, found, found[0].nbytes + found[1].nbytes)
             return found
 
     def small(self, place: tuple[int, int, int], side: int, stopped: Callable[[], bool] = never) -> tuple[Blocks, Told]:
@@ -134,8 +133,7 @@ class Atlas:
                 least = maps.base(head.queries), maps.base(head.keys)
                 by = levels[0] - least[0], levels[1] - least[1]
                 found = maps.coarser(whole[0], by), whole[1]
-            size = found[0].nbytes + sum(array.nbytes for array in vars(found[1]).values())
-            self._kept.put(key, found, size)
+            self._kept.put(key, found, found[0].nbytes + found[1].nbytes)
         return found
 
     def apart(self, name: Name) -> list[int]:
@@ -239,8 +237,7 @@ class Atlas:
         across = np.arange(0, len(keys), 1 << levels[1])
         found = []
         for piece in maps.pieces(rows, 1 << levels[0], len(keys)):
-            if stopped():
-                raise maps.StoppedError("explore: need somebody who waits; got none; ask again.")
+            maps.require_waiting(stopped)
             weights = added(share * head.weights(piece, keys, parts)[0] for share, head, parts in heads)
             hide(weights, keys, apart)
             starts = np.arange(0, len(piece), 1 << levels[0])

@@ -42,7 +42,7 @@ class Head:
 
     def limits(self, start: int, size: int) -> _plan.Rows:
         """Which keys some rows may see at most, and whether a mask is within."""
-        return _plan._seen(self.problem.layout, start, size, self.problem.scores.mask, self._known, 1)
+        return _plan.seen_by(self.problem.layout, start, size, self.problem.scores.mask, self._known, 1)
 
     def ragged(self, rows: range, keys: range) -> int:
         """Before which of some keys all rows see all: where a mask follows the diagonal, but for as many as rows."""
@@ -54,7 +54,7 @@ class Head:
     @cached_property
     def _known(self) -> list:
         leaves = self.problem.mask_leaves
-        return _plan._shares(leaves, [leaf.array for leaf in leaves], ((0, 1),))
+        return _plan.shares_of(leaves, [leaf.array for leaf in leaves], ((0, 1),))
 
     @cached_property
     def _along(self) -> Along:

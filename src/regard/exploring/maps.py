@@ -76,6 +76,10 @@ class Told:
     received: np.ndarray
     distances: np.ndarray
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in vars(self).values())
+
     @classmethod
     def nothing(cls, head: Head | Dense) -> Told:
         entropy, largest = np.zeros((2, head.queries), head.dtype)
@@ -85,6 +89,12 @@ class Told:
 
 def never() -> bool:
     return False
+
+
+def require_waiting(stopped: Callable[[], bool]) -> None:
+    """Raise StoppedError where nobody waits any more."""
+    if stopped():
+        raise StoppedError("explore: need somebody who waits; got none; ask again.")
 
 
 def base(size: int, most: int = MOST) -> int:
@@ -118,8 +128,7 @@ def _computed(
         rectangles.evaluate(job, found[:3], told, stopped)
     else:
         _by_pieces(head, rows, keys, steps, found, told, parts, stopped)
-    if stopped():
-        raise StoppedError("explore: need somebody who waits; got none; ask again.")
+    require_waiting(stopped)
     return found
 
 

@@ -58,8 +58,7 @@ def strongest(
     found: list[tuple[int, int, float]] = []
     for place in np.argsort(-largest, axis=None, kind="stable"):
         row, column = divmod(int(place), largest.shape[1])
-        if stopped():
-            raise maps.StoppedError("explore: need somebody who waits; got none; ask again.")
+        maps.require_waiting(stopped)
         if (len(found) >= count and largest[row, column] <= abs(found[count - 1][2])) or not largest[row, column]:
             break
         rows = range(row * height, min((row + 1) * height, queries))
@@ -90,8 +89,7 @@ def divergence(atlas: Atlas, name: Name, stopped: Callable[[], bool]) -> np.ndar
         one, two = (cells(atlas, side, rows, range(keys), stopped)[0].astype(np.float64) for side in sides)
         middle = (one + two) / 2
         found[rows.start : rows.stop] = (_entropy(middle) - (_entropy(one) + _entropy(two)) / 2).clip(min=0)
-        if stopped():
-            raise maps.StoppedError("explore: need somebody who waits; got none; ask again.")
+        maps.require_waiting(stopped)
     return found
 
 
@@ -120,6 +118,5 @@ def shares(atlas: Atlas, name: Name, band: str, stopped: Callable[[], bool]) -> 
             low, high = max(start, rows.start), min(stop, rows.stop)
             if low < high:
                 given[number] += mass[low - rows.start : high - rows.start].sum(0)
-        if stopped():
-            raise maps.StoppedError("explore: need somebody who waits; got none; ask again.")
+        maps.require_waiting(stopped)
     return given / np.array([max(stop - start, 1) for _, start, stop in of_queries])[:, None]

@@ -140,13 +140,9 @@ def _next(frames: Iterator[bytes]) -> Any:
     except StoppedError:
         return _END
     except RegardError as error:
-        return _refused(frames, str(error))
+        return frame({"error": str(error)})
     except (KeyError, TypeError, ValueError):
-        return _refused(frames, "explore: need a question of the page's; got another; reload the page.")
-
-
-def _refused(frames: Any, told: str) -> bytes:
-    return frame({"error": told})
+        return frame({"error": "explore: need a question of the page's; got another; reload the page."})
 
 
 class Server:

@@ -19,8 +19,9 @@ import numpy as np
 from regard._files import as_folder, require_no_link, sweep, whole
 from regard.errors import ConfigError, RegardError, UnsupportedError
 from regard.finetuning.frameworks import get_framework
+from regard.finetuning.int8 import MOST
 from regard.finetuning.int8.graph import quantize_graph
-from regard.finetuning.int8.loss import MOST, Loss, quantized
+from regard.finetuning.int8.loss import Loss, quantized
 from regard.finetuning.locks import alone
 from regard.finetuning.probes import Batch, probes
 from regard.finetuning.progress import quiet_transformers

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from regard.finetuning.int8.loss import MOST, quantized
+from regard.finetuning.int8 import MOST
+from regard.finetuning.int8.loss import quantized
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks import Prediction
 

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from regard.errors import UnsupportedError
+from regard.finetuning.int8 import LEAST
 
-LEAST = 16
-"""Outputs of a product that is quantised, as of a layer."""
 PREFIX = "int8"
 
 

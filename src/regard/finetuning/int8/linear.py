@@ -20,10 +20,9 @@ from torch import nn
 from regard._backends import torch as backend
 from regard._compiled import store, threads
 from regard.errors import UnsupportedError
+from regard.finetuning.int8 import LEAST
 from regard.finetuning.training.precision import choose_precision
 
-LEAST = 16
-"""Outputs of a layer that is quantised: one that tells few labels costs nothing, and its rounding is in the answer."""
 SHARED = 1 << 18
 """Numbers from which on threads share the loops."""
 _MOST = torch.tensor(127.0)

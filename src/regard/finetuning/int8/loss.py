@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from regard._digits import digits
 from regard._files import read_json, write_json
 from regard.errors import ConfigError, DataError, RegardError, UnsupportedError
+from regard.finetuning.int8 import MOST
 from regard.finetuning.progress import Display
 from regard.finetuning.runs.run import Run
 from regard.finetuning.tasks.targets.intervals import percentiles
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from regard.finetuning.tasks import Score
 
 KINDS = ("int8",)
-MOST = 0.02
-"""How much worse the first measure may become, as a share of what it was, unless told otherwise."""
 FILE = "int8.json"
 """Where a run keeps what was measured; measured again when its model is another."""
 

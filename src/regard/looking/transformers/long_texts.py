@@ -12,7 +12,7 @@ import torch
 from regard import masks
 from regard._problem import Problem
 from regard.errors import DataError, UnsupportedError
-from regard.looking.transformers.texts import _tokens
+from regard.looking.transformers.texts import tokens_of
 from regard.looking.transformers.watching import silent, taken, tower, watched
 from regard.models.seen import Seen
 from regard.weights import AttentionWeights
@@ -55,20 +55,21 @@ def read_whole(model: Any, processor: Any, text: str, window: int | None = None,
     model = tower(model, "text")
     ids, spans = _encoded(tokenizer, text)
     limit = int(min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 10**9))
-    _require_length(len(ids), limit, window)
+    read = len(ids)
+    _require_length(read, limit, window)
     if generate:
         if window is not None:
             raise DataError("--generate: need a text that is read at once; got --window; leave one of them out.")
-        ids = _continued(model, ids, min(generate, limit - len(ids)))
-    spans = np.concatenate([spans, np.zeros((len(ids) - len(spans), 2), int)])
+        ids = _continued(model, ids, min(generate, limit - read))
+    spans = np.concatenate([spans, np.zeros((len(ids) - read, 2), int)])
     pieces = list(range(0, len(ids), min(window or len(ids), limit)))
     seen = _read(model, tokenizer, ids, pieces)
     special = [place for place, number in enumerate(ids) if number in tokenizer.all_special_ids]
     tokens = [
         _as_written(token, text[start:stop], tokenizer, number)
-        for token, number, (start, stop) in zip(_tokens(tokenizer, torch.tensor(ids)), ids, spans, strict=True)
+        for token, number, (start, stop) in zip(tokens_of(tokenizer, torch.tensor(ids)), ids, spans, strict=True)
     ]
-    return Text(tokens, spans, special, seen, pieces, max(len(ids) - _count(tokenizer, text), 0), ids)
+    return Text(tokens, spans, special, seen, pieces, len(ids) - read, ids)
 
 
 def _as_written(token: str, part: str, tokenizer: Any, number: int) -> str:
@@ -79,10 +80,6 @@ def _as_written(token: str, part: str, tokenizer: Any, number: int) -> str:
     if number in tokenizer.all_special_ids or not token:
         return token
     return mark + tokenizer.decode([number]).removeprefix(" ")
-
-
-def _count(tokenizer: Any, text: str) -> int:
-    return len(tokenizer(text, verbose=False)["input_ids"])
 
 
 def _encoded(tokenizer: Any, text: str) -> tuple[list[int], np.ndarray]:

@@ -45,19 +45,19 @@ def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Look
     length = batch["input_ids"].shape[1]
     return Looked(
         "text",
-        _tokens(tokenizer, batch["input_ids"][0]),
+        tokens_of(tokenizer, batch["input_ids"][0]),
         _reading(seen).over(length),
         answer_of(model, output) if written is None else tokenizer.decode(written[0], skip_special_tokens=True).strip(),
         -1 if is_causal(model, output) else 0,
         max(len(whole) - length, 0),
         score=_score_without_tokens(model, batch, output) if decides(output) else None,
         removable=~np.isin(batch["input_ids"][0].numpy(force=True), tokenizer.all_special_ids),
-        written=[] if written is None else _tokens(tokenizer, written[0, 1:]),
+        written=[] if written is None else tokens_of(tokenizer, written[0, 1:]),
         across=None if written is None else _across(seen),
     )
 
 
-def _tokens(tokenizer: Any, ids: torch.Tensor) -> list[str]:
+def tokens_of(tokenizer: Any, ids: torch.Tensor) -> list[str]:
     """Each as it is written; some vocabularies are smaller than their models'."""
     found = tokenizer.convert_ids_to_tokens(ids.tolist())
     return [f"[{number}]" if token is None else token for token, number in zip(found, ids.tolist(), strict=True)]
