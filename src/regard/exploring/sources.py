@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from regard._language import SENTENCE_END
 from regard.errors import DataError, UnsupportedError
 from regard.exploring.views import Axis, Layer, View
 from regard.looking.looked import Looked
 from regard.looking.sounds import SOUNDS, open_sound, resample
 
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s+|\n\s*\n")
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _PAGE = re.compile(r"\f")
 _WAVE = 1000  # values a second that a drawn sound has
@@ -28,7 +28,7 @@ def of_text(model: Any, processor: Any, text: str, title: str, window: int | Non
 
     read = read_whole(model, processor, text, window, generate)
     bands = {
-        name: found for name, cut in (("sentences", _SENTENCE), ("paragraphs", _PARAGRAPH), ("pages", _PAGE))
+        name: found for name, cut in (("sentences", SENTENCE_END), ("paragraphs", _PARAGRAPH), ("pages", _PAGE))
         if 1 < len(found := parts(text, cut, read.spans)) <= 2000
     }  # fmt: skip
     count = len(read.tokens)

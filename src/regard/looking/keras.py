@@ -12,6 +12,7 @@ from regard._digits import digits
 from regard.errors import UnsupportedError
 from regard.looking.looked import Looked
 from regard.looking.pictures import in_unit_range, open_picture, place_labels
+from regard.looking.tokens import readable
 from regard.models.seen import Seen
 from regard.models.watch import watch
 
@@ -46,7 +47,7 @@ def read(model: Any, processor: Any, text: str) -> Looked:
     seen, logits = _watched(model, _inputs(model, ids, mask))
     return Looked(
         "text",
-        processor.convert_ids_to_tokens(ids[0].tolist()),
+        readable(processor, ids[0].tolist()),
         seen.over(ids.shape[1]),
         _answer(model, logits),
         cut=len(whole) - ids.shape[1],

@@ -7,6 +7,7 @@ TITLES = {
     "top_1": "Top-1",
     "top_5": "Top-5",
     "bleu": "BLEU",
+    "chrf": "chrF",
     "chrf++": "chrF++",
     "rouge_1": "ROUGE-1",
     "rouge_2": "ROUGE-2",

@@ -12,7 +12,7 @@ import torch
 from regard import masks
 from regard._problem import Problem
 from regard.errors import DataError, UnsupportedError
-from regard.looking.transformers.texts import tokens_of
+from regard.looking.tokens import readable
 from regard.looking.transformers.watching import silent, taken, tower, watched
 from regard.models.seen import Seen
 from regard.weights import AttentionWeights
@@ -67,13 +67,15 @@ def read_whole(model: Any, processor: Any, text: str, window: int | None = None,
     special = [place for place, number in enumerate(ids) if number in tokenizer.all_special_ids]
     tokens = [
         _as_written(token, text[start:stop], tokenizer, number)
-        for token, number, (start, stop) in zip(tokens_of(tokenizer, torch.tensor(ids)), ids, spans, strict=True)
+        for token, number, (start, stop) in zip(readable(tokenizer, ids), ids, spans, strict=True)
     ]
     return Text(tokens, spans, special, seen, pieces, len(ids) - read, ids)
 
 
 def _as_written(token: str, part: str, tokenizer: Any, number: int) -> str:
-    """A token by its part of the text, which tokenizers of bytes write otherwise; the mark before it stays."""
+    """A token by its part of the text, which some tokenizers write otherwise; the mark before it stays."""
+    if token != tokenizer.convert_ids_to_tokens(number):
+        return token  # of bytes
     mark = next((mark for mark in ("##", "Ġ", "▁") if token.startswith(mark) and len(token) > len(mark)), "")
     if part:
         return mark + part.removeprefix(" ") if mark else part

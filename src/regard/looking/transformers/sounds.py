@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from regard._language import begins_word, joined
 from regard.errors import DataError
 from regard.looking.looked import Looked
 from regard.looking.sounds import read_sound
@@ -50,7 +51,7 @@ def listen(model: Any, processor: Any, path: str) -> Looked:
     seconds = (whole or len(sound) / rate) / length
     unheard = max(len(sound) / rate - (whole or math.inf), 0.0)
     labels = labels or [f"{place * seconds:.2f} s" for place in range(length)]
-    said = " ".join(word for word, *_ in words)
+    said = joined(word for word, *_ in words)
     return Looked("audio", labels, seen.over(length), said, moment=seconds, unheard=unheard, words=words)
 
 
@@ -100,7 +101,7 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
         if place not in texts:
             continue
         token = int(ids[0, place])
-        if words and not tokenizer.decode([token]).startswith(" "):
+        if words and not begins_word(tokenizer.decode(words[-1][0]), tokenizer.decode([token])):
             tokens, began, _ = words[-1]
             words[-1] = ([*tokens, token], began, last)
         else:

@@ -11,6 +11,7 @@ import torch
 
 from regard.errors import DataError, UnsupportedError
 from regard.looking.looked import Looked
+from regard.looking.tokens import readable
 from regard.looking.transformers.watching import (
     CASES,
     answer_of,
@@ -45,22 +46,16 @@ def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Look
     length = batch["input_ids"].shape[1]
     return Looked(
         "text",
-        tokens_of(tokenizer, batch["input_ids"][0]),
+        readable(tokenizer, batch["input_ids"][0].tolist()),
         _reading(seen).over(length),
         answer_of(model, output) if written is None else tokenizer.decode(written[0], skip_special_tokens=True).strip(),
         -1 if is_causal(model, output) else 0,
         max(len(whole) - length, 0),
         score=_score_without_tokens(model, batch, output) if decides(output) else None,
         removable=~np.isin(batch["input_ids"][0].numpy(force=True), tokenizer.all_special_ids),
-        written=[] if written is None else tokens_of(tokenizer, written[0, 1:]),
+        written=[] if written is None else readable(tokenizer, written[0, 1:].tolist()),
         across=None if written is None else _across(seen),
     )
-
-
-def tokens_of(tokenizer: Any, ids: torch.Tensor) -> list[str]:
-    """Each as it is written; some vocabularies are smaller than their models'."""
-    found = tokenizer.convert_ids_to_tokens(ids.tolist())
-    return [f"[{number}]" if token is None else token for token, number in zip(found, ids.tolist(), strict=True)]
 
 
 def _write(model: Any, batch: Any) -> torch.Tensor:

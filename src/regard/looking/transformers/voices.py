@@ -9,6 +9,7 @@ from torch.nn import functional
 from transformers import EncoderDecoderCache
 from transformers.models.speecht5.modeling_speecht5 import SpeechT5Attention, shift_spectrograms_right
 
+from regard.looking.tokens import readable
 from regard.models.watch import watch
 
 FRAMES_A_TOKEN = 20.0
@@ -144,7 +145,7 @@ def look_for_frames(model: Any, processor: Any, text: str) -> Any:
     step = seconds * model.config.reduction_factor
     return Looked(
         "text",
-        tokenizer.convert_ids_to_tokens(ids[0]),
+        readable(tokenizer, ids[0].tolist()),
         seen.only("*encoder.*"),
         f"{len(spoken.spectrogram) * seconds:.2f} s of speech",
         cut=max(len(tokenizer(text, verbose=False)["input_ids"]) - ids.shape[1], 0),

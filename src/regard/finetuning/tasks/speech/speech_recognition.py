@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, PositiveInt
 
+from regard import _language
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import require_all
@@ -86,6 +87,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Fin
     if characters:
         told = f"train: the model learns to spell with {len(characters)} characters: {' '.join(characters)}"
         findings.append(Finding("ok", told))
+    findings.append(transcripts.told("train", options["language"], splits["train"]["text"]))
     chosen = {name: options[name] for name in ("window", "language", "normalizer", "from_scratch")}
     return Known(kind=kind, characters=characters, **chosen), findings
 
@@ -210,12 +212,13 @@ def respond(model: Any, processor: Any, inputs: Sequence[Any], display: Display)
     for place, (number, _) in enumerate(parts):
         heard[number].append(written[place])
     require_all([None not in texts for texts in heard])
-    return [{"text": " ".join(filter(None, texts))} for texts in heard]
+    return [{"text": _language.joined(filter(None, texts))} for texts in heard]
 
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
-    """Score with word and character error rate."""
-    return transcripts.error_rates(split["text"], [p["text"] for p in predictions], spec.normalizer)
+    """Score with word and character error rate, as the language has words."""
+    language = transcripts.language_of(spec.language, split["text"])
+    return transcripts.error_rates(split["text"], [p["text"] for p in predictions], spec.normalizer, language)
 
 
 def baselines(
@@ -238,13 +241,14 @@ def illustrate(
     model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return what was misheard, and the words of a few recordings in time."""
-    files, kind = split["audio"], spec.normalizer
+    files, texts, kind = split["audio"], split["text"], spec.normalizer
+    language = transcripts.language_of(spec.language, texts)
     names = [Path(file).name for file in files]
     drawn = range(min(len(files), config.report.attention))
     return {
-        "tables": [transcripts.samples(names, split["text"], predictions, kind, config.report.mistakes)],
-        "pictures": [_drawn(model, processor, files[n], split["text"][n]) for n in drawn],
-        "notes": [transcripts.NOTES[kind]],
+        "tables": [transcripts.samples(names, texts, predictions, kind, config.report.mistakes, language)],
+        "pictures": [_drawn(model, processor, files[n], texts[n]) for n in drawn],
+        "notes": transcripts.notes(kind, language),
     }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field, PositiveFloat
 
+from regard import _language
 from regard.errors import DataError
 from regard.finetuning.config import Config, Section, find_model
 from regard.finetuning.data import duplicates
@@ -315,7 +316,11 @@ def illustrate(
     for n in drawn:
         sounds.append(Sound(f"Said: {texts[n]}", predictions[n]["sound"].content))
         sounds.append(Sound(f"Recorded: {texts[n]}", Path(files[n]).read_bytes()))
-    found = {"sounds": sounds, "pictures": [_drawn(model, processor, texts[n]) for n in drawn], "notes": _notes(spec)}
+    found = {
+        "sounds": sounds,
+        "pictures": [_drawn(model, processor, texts[n]) for n in drawn],
+        "notes": _notes(spec, texts),
+    }
     if spec.recognizer:
         heard = [{"text": text} for text in measures.heard(spec.recognizer, predictions)]
         names = [Path(file).name for file in files]
@@ -333,7 +338,7 @@ def _drawn(model: Any, processor: Any, text: str) -> Picture:
     return Picture(text, png.getvalue(), told, inside=True)
 
 
-def _notes(spec: Known) -> list[str]:
+def _notes(spec: Known, texts: Sequence[str]) -> list[str]:
     known = spec.vocoder or "Griffin and Lim's method"
     notes = [
         f"Sounds are made of spectrograms by {known}.",
@@ -342,7 +347,7 @@ def _notes(spec: Known) -> list[str]:
         "Diagonality is the share of attention that lies within a tenth of the text from where evenly spoken words "
         "would be, of the head that has the most (Chen et al. 2020, arXiv 2006.04664): 0.2 if it looks everywhere.",
     ]
-    return notes + ([transcripts.NOTES[spec.normalizer]] if spec.recognizer else [])
+    return notes + (transcripts.notes(spec.normalizer, _language.found(texts)) if spec.recognizer else [])
 
 
 def record(row: dict[str, Any], prediction: Prediction) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from regard import _language
 from regard._digits import digits
 from regard.errors import ConfigError, DataError
 from regard.finetuning.config import Config, Section
@@ -125,7 +126,7 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Fin
     findings: list[Finding] = []
     for name, split in splits.items():
         wording.require_texts(split, classes.where(name, config))
-        words = sum(len(text.split()) for text in split["text"])
+        words = sum(len(_language.words(text)) for text in split["text"])
         findings.append(Finding("ok", f"{name}: {len(split):,} texts of {words:,} words"))
         findings += duplicates.repeats(name, wording.keys(split), [""] * len(split), "text")
         findings += wording.empty_findings(name, split)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from regard import _language
 from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data import duplicates
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
 LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 UNEVEN = 4
-"""A pair is uneven if one side has so many times the characters of the other."""
-NOT_LETTERS = re.compile(r"[\W\d_]+")
+"""A pair is uneven if one side has so many times the letters of the other, one of Chinese counted as three."""
 
 
 def read_tmx(path: Path) -> Iterator[dict[str, Any]]:
@@ -80,7 +80,9 @@ def own_parts(path: Path) -> dict[str, Part]:
 
 def likeness(value: Any) -> Any:
     """Return what texts share that differ in case, digits, spaces or punctuation alone."""
-    return NOT_LETTERS.sub(" ", value).casefold().strip() or value.strip() if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return " ".join(_language.words(re.sub(r"\d", " ", value))) or value.strip()
 
 
 def require_pairs(split: Dataset, path: str, source: str, target: str) -> None:
@@ -119,11 +121,8 @@ def _oddities(name: str, pairs: list[tuple[str, str]], source: str, target: str)
 
 def uneven(name: str, split: Dataset, source: str, target: str) -> list[Finding]:
     """Find pairs of unlike lengths, which are rarely translations of each other."""
-    rows = [
-        number
-        for number, pair in enumerate(zip(split[source], split[target], strict=True), start=1)
-        if max(map(len, pair)) > max(UNEVEN * min(map(len, pair)), 40)
-    ]
+    sizes = [tuple(map(_language.extent, pair)) for pair in zip(split[source], split[target], strict=True)]
+    rows = [number for number, pair in enumerate(sizes, start=1) if max(pair) > max(UNEVEN * min(pair), 40)]
     if not rows:
         return []
     told = f"{name}: in {len(rows)} pairs one text is {UNEVEN} times as long as the other (first: row {rows[0]})"

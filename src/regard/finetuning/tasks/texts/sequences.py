@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
+from regard import _language
 from regard.errors import ConfigError, UnsupportedError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.finite import Witness, require_all
 from regard.finetuning.progress import Display, quiet_transformers
 from regard.finetuning.tasks import BY_LOSS, Encoded, Prediction, Spec, bases, input_files
-from regard.finetuning.tasks.texts import pairs, scratch, tokenizing, wording
+from regard.finetuning.tasks.texts import languages, pairs, scratch, tokenizing, wording
 from regard.finetuning.training.padding import as_configured, batches, is_rounded
 from regard.inspection.report.content import Finding, Picture, Table
 
@@ -42,6 +43,11 @@ class Options(Section):
 
     Targets that are longer are cut for training.
     """
+    language: Annotated[languages.Language | None, Field(examples=["zh"])] = None
+    """Of what is written, by which its words are counted; found by its letters if left out.
+
+    As ISO 639 names it, such as `zh`, or in English, `Chinese`.
+    """
     from_scratch: scratch.Sizes | None = None
     """No pretrained model, but a random one of these sizes; then `model`: `marian`, `bart` or `t5`.
 
@@ -56,6 +62,7 @@ class Known(Spec):
     beams: int
     max_output: int
     from_scratch: dict[str, int] | None
+    language: str | None = None
 
 
 HIDDEN = ("framework", "report.right")
@@ -71,20 +78,21 @@ class TextToText:
     Attributes:
         source: the column that is read.
         target: the column that is written.
-        quality: gives one number for an output and its reference, higher is better: the samples show it.
-        measured: what that number is.
+        quality: says of a language what one number tells of an output and its reference, higher is better, and how
+            that is computed: the samples show it.
         known: what is known of the training data.
     """
 
     source: str
     target: str
-    quality: Callable[[str, str], float]
-    measured: str
+    quality: Callable[[str], tuple[str, Callable[[str, str], float]]]
     known: type[Known] = Known
 
     def inspect(self, splits: dict[str, Dataset], config: Config) -> tuple[Any, list[Finding]]:
         """Look for rows that teach nothing or too much."""
-        return self.known(**config.options), pairs.inspect(splits, config, self.source, self.target)
+        findings = pairs.inspect(splits, config, self.source, self.target)
+        language = languages.of(config.options["language"], splits["train"][self.target])
+        return self.known(**{**config.options, "language": language}), findings
 
     def inspect_held_out(self, split: Dataset, path: str, spec: Known) -> None:
         """Require two texts in each row."""
@@ -114,11 +122,12 @@ class TextToText:
         """Return samples drawn at random, and which source tokens some short ones attend to."""
         order = np.random.default_rng(config.seed).permutation(len(split)).tolist()
         rows = [[split[self.source][n], split[self.target][n], predictions[n]["output"]] for n in order]
+        measured, quality = self.quality(languages.of(spec.language, split[self.target]))
         shown = [
-            [*(text[:SHOWN] for text in row), f"{self.quality(row[2], row[1]):.2f}"]
+            [*(text[:SHOWN] for text in row), f"{quality(row[2], row[1]):.2f}"]
             for row in rows[: config.report.mistakes]
         ]
-        table = Table("Samples, drawn at random", [self.source, "reference", "output", self.measured], shown)
+        table = Table("Samples, drawn at random", [self.source, "reference", "output", measured], shown)
         short = sorted(rows, key=lambda row: len(processor(row[0], verbose=False)["input_ids"]) > READABLE)
         try:
             pictures = [self._draw(model, processor, row) for row in short[: config.report.attention]]
@@ -257,7 +266,7 @@ def nearest(train: Dataset, test: Dataset, source: str, target: str, config: Con
     from sklearn.neighbors import NearestNeighbors
 
     shown = train.shuffle(config.seed).select(range(min(len(train), config.report.baseline_rows)))
-    words = TfidfVectorizer(sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    words = TfidfVectorizer(sublinear_tf=True, analyzer=_language.terms)
     index = NearestNeighbors(n_neighbors=1, metric="cosine").fit(words.fit_transform(shown[source]))
     rows = index.kneighbors(words.transform(test[source]), return_distance=False)[:, 0]
     targets = shown[target]

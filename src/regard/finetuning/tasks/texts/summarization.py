@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regard import _language
+from regard.errors import DataError
 from regard.finetuning.config import Config
 from regard.finetuning.data.tables import Formats
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Prediction, Score, Template
-from regard.finetuning.tasks.targets import intervals
-from regard.finetuning.tasks.texts import pairs, sequences
+from regard.finetuning.tasks.targets import classes, intervals
+from regard.finetuning.tasks.texts import languages, pairs, sequences
+from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -42,24 +44,54 @@ TEMPLATE = Template(
 )
 
 
-def _scorer(kinds: Sequence[str]) -> Any:
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return RougeScorer(list(kinds), use_stemmer=True)
-
-
-def _quality(output: str, reference: str) -> float:
-    return _scorer(["rougeLsum"]).score(reference, output)["rougeLsum"].fmeasure
+def _quality(language: str) -> tuple[str, Any]:
+    scorer = languages.rouge(["rougeLsum"], language)
+    return "ROUGE-Lsum", lambda output, reference: scorer.score(reference, output)["rougeLsum"].fmeasure
 
 
-_task = sequences.TextToText("text", "summary", _quality, "ROUGE-Lsum")
+_task = sequences.TextToText("text", "summary", _quality)
 alike = pairs.likeness
 parts = pairs.own_parts
 strata = reading = read = None
-inspect, inspect_held_out, encode, record = _task.inspect, _task.inspect_held_out, _task.encode, _task.record
+encode, record = _task.encode, _task.record
 metric, loss, collator = sequences.metric, sequences.loss, sequences.collator
 tally = validate = None
 load_model, respond, tell = sequences.load_model, sequences.respond, sequences.tell
+
+
+def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Finding]]:
+    """Look for rows that teach nothing or too much, and for summaries in which there is nothing to count."""
+    spec, findings = _task.inspect(splits, config)
+    for name, split in splits.items():
+        findings += _wordless(name, split, classes.where(name, config))
+    counted = "ROUGE counts its words"
+    if not languages.has_spaces(spec.language):
+        counted = "ROUGE counts each of its characters as a word, for no spaces part its words"
+    elif spec.language == _language.ENGLISH:
+        counted += " by their stems"
+    return spec, [
+        *findings,
+        languages.told("train", "summary", spec.language, bool(config.options["language"]), counted),
+    ]
+
+
+def inspect_held_out(split: Dataset, path: str, spec: Known) -> None:
+    """Require two texts in each row, and words to measure by."""
+    _task.inspect_held_out(split, path, spec)
+    _wordless("test", split, path)
+
+
+def _wordless(name: str, split: Dataset, path: str) -> list[Finding]:
+    """Find summaries of signs alone, whose words cannot be counted."""
+    rows = [number for number, text in enumerate(split["summary"], start=1) if not _language.words(text)]
+    if not rows:
+        return []
+    if len(rows) == len(split):
+        raise DataError(
+            f"{path}: need summaries with letters or digits to measure by; got none; choose another column."
+        )
+    told = f"{name}: {len(rows)} summaries hold no letters and no digits (first: row {rows[0]})"
+    return [Finding("warning", f"{told}; ROUGE leaves them out, for it counts words")]
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
@@ -68,10 +100,15 @@ def load_processor(source: str, config: Config, train: Dataset | None = None) ->
 
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
-    """Score with the F-measures of ROUGE-1, 2 and Lsum (Lin 2004), with bootstrapped intervals."""
-    scorer = _scorer(list(ROUGE.values()))
-    found = [scorer.score(r, p["output"]) for r, p in zip(split["summary"], predictions, strict=True)]
-    rows = np.array([[each[kind].fmeasure for kind in ROUGE.values()] for each in found])
+    """Score with the F-measures of ROUGE-1, 2 and Lsum (Lin 2004), with bootstrapped intervals.
+
+    The mean over the rows whose reference holds words.
+    """
+    scorer = languages.rouge(ROUGE.values(), languages.of(spec.language, split["summary"]))
+    pairs = [(r, p["output"]) for r, p in zip(split["summary"], predictions, strict=True)]
+    found = [scorer.score(*pair) for pair in pairs]
+    counted = np.array([bool(_language.words(reference)) for reference, _ in pairs])
+    rows = np.array([[each[kind].fmeasure for kind in ROUGE.values()] for each in found])[counted]
     draws = intervals.resampled_sums(rows) / len(rows)
     return {name: intervals.drawn(float(rows[:, n].mean()), draws[:, n]) for n, name in enumerate(ROUGE)}
 
@@ -87,14 +124,15 @@ def baselines(
 
 
 def first_sentence(text: str) -> str:
-    """Return what comes before the first full stop, exclamation or question mark with a space behind it."""
-    return re.split(r"(?<=[.!?])\s|(?<=[。！？])", text.strip(), maxsplit=1)[0]
+    """Return the first sentence of a text in any language, or nothing of none."""
+    return next(iter(_language.sentences(text)), "")
 
 
 def illustrate(
     model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return samples, what the summaries attend to, and how exactly they were measured."""
-    note = "ROUGE: F-measures of rouge-score with Porter's stemmer, a summary's lines as its sentences for Lsum."
+    signature = languages.rouge_signature(languages.of(spec.language, split["summary"]))
+    note = f"rouge: F-measures, signature {signature}; a summary's lines are its sentences for Lsum."
     shown = _task.illustrate(model, processor, split, predictions, spec, config)
     return {**shown, "notes": [note, *shown["notes"]]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -13,7 +13,7 @@ from regard.finetuning.config import Config
 from regard.finetuning.progress import Display
 from regard.finetuning.tasks import Prediction, Score, Template
 from regard.finetuning.tasks.targets import intervals
-from regard.finetuning.tasks.texts import pairs, sequences
+from regard.finetuning.tasks.texts import languages, pairs, sequences
 from regard.inspection.report.content import Finding
 
 if TYPE_CHECKING:
@@ -32,11 +32,18 @@ class Options(sequences.Options):
     """For models of many languages, such as NLLB and mBART: the code that the model has for it."""
     target_language: Annotated[str | None, Field(examples=["deu_Latn"])] = None
     """Likewise."""
+    tokenize: Literal["auto", "13a", "intl", "zh", "char", "ja-mecab", "ko-mecab"] = "auto"
+    """What BLEU counts as words, as sacreBLEU names it; `auto` goes by the language.
+
+    Of Chinese `zh`, of Japanese and Korean MeCab's words if that is installed (`pip install 'regard[mecab]'`), of other
+    languages without spaces characters, else `13a`.
+    """
 
 
 class Known(sequences.Known):
     """What is known of the training data."""
 
+    tokenize: str | None = None
     source_language: str | None
     target_language: str | None
 
@@ -58,13 +65,14 @@ TEMPLATE = Template(
 )
 
 
-def _quality(output: str, reference: str) -> float:
-    from sacrebleu.metrics import CHRF
+def _quality(language: str) -> tuple[str, Any]:
+    name, measure = _chrf(language)
+    return {"chrf": "chrF", "chrf++": "chrF++"}[
+        name
+    ], lambda output, reference: measure.sentence_score(output, [reference]).score
 
-    return CHRF(word_order=2).sentence_score(output, [reference]).score
 
-
-_task = sequences.TextToText("source", "target", _quality, "chrF++", Known)
+_task = sequences.TextToText("source", "target", _quality, Known)
 alike = pairs.likeness
 parts = pairs.own_parts
 strata = reading = read = None
@@ -78,7 +86,20 @@ def inspect(splits: dict[str, Dataset], config: Config) -> tuple[Known, list[Fin
     """Look for rows that teach nothing or too much, and for pairs that are none."""
     spec, findings = _task.inspect(splits, config)
     uneven = [finding for name, split in splits.items() for finding in pairs.uneven(name, split, "source", "target")]
-    return spec, findings + uneven
+    spec = spec.model_copy(update={"tokenize": languages.choose(config.options["tokenize"], spec.language)})
+    return spec, findings + uneven + _told(spec, config)
+
+
+def _told(spec: Known, config: Config) -> list[Finding]:
+    language, tokenizer = str(spec.language), str(spec.tokenize)
+    counted = f"BLEU parts it by sacreBLEU's '{tokenizer}'"
+    if not languages.has_spaces(language):
+        counted += ", and chrF takes the place of chrF++, which counts words between spaces too"
+    given = bool(config.options["language"])
+    return [
+        languages.told("train", "target", language, given, counted),
+        *languages.told_of_mecab(tokenizer, language),
+    ]
 
 
 def load_processor(source: str, config: Config, train: Dataset | None = None) -> Any:
@@ -127,15 +148,29 @@ def load_model(source: str, spec: Known, dropout: float | None = None) -> tuple[
 
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
-    """Score with BLEU and chrF++, each with its bootstrapped interval (Koehn 2004)."""
+    """Score with BLEU and chrF++, each with its bootstrapped interval (Koehn 2004).
+
+    Without spaces between words, chrF takes the place of chrF++, and BLEU's tokenizer parts them.
+    """
     outputs = [p["output"] for p in predictions]
-    return {name: _score(measure, outputs, split["target"]) for name, measure in _measures().items()}
+    measures = _measures(spec, split["target"])
+    return {name: _score(measure, outputs, split["target"]) for name, measure in measures.items()}
 
 
-def _measures() -> dict[str, Any]:
-    from sacrebleu.metrics import BLEU, CHRF
+def _measures(spec: Known, references: Sequence[str]) -> dict[str, Any]:
+    from sacrebleu.metrics import BLEU
 
-    return {"bleu": BLEU(), "chrf++": CHRF(word_order=2)}
+    language = languages.of(spec.language, references)
+    tokenizer = spec.tokenize or languages.choose("auto", language)
+    languages.require_installed(tokenizer)
+    return {"bleu": BLEU(tokenize=tokenizer), **dict([_chrf(language)])}
+
+
+def _chrf(language: str) -> tuple[str, Any]:
+    """Return chrF++, or chrF where no spaces part the words that it counts, with its name."""
+    from sacrebleu.metrics import CHRF
+
+    return ("chrf++", CHRF(word_order=2)) if languages.has_spaces(language) else ("chrf", CHRF())
 
 
 def _score(measure: Any, outputs: list[str], references: Sequence[str]) -> Score:
@@ -160,7 +195,7 @@ def illustrate(
     model: Any, processor: Any, split: Dataset, predictions: Sequence[Prediction], spec: Known, config: Config
 ) -> dict[str, Any]:
     """Return samples, alignments, and how exactly it was measured."""
-    measures = _measures()
+    measures = _measures(spec, split["target"])
     outputs, references = [p["output"] for p in predictions[:1]], [split["target"][:1]]
     for measure in measures.values():
         measure.corpus_score(outputs, references)  # which completes the signature

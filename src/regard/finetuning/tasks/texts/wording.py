@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from regard import _language
 from regard.errors import DataError
 from regard.finetuning.data.columns import normalize
 from regard.inspection.report.content import Finding
@@ -14,8 +14,6 @@ from regard.inspection.report.content import Finding
 if TYPE_CHECKING:
     from datasets import Dataset
 from regard.finetuning.tasks.texts.tokenizing import Encodings
-
-NOT_WORDS = re.compile(r"[^\w]+|_+")
 
 
 def length_findings(name: str, lengths: Sequence[int], limit: int, refuse: bool) -> list[Finding]:
@@ -75,8 +73,7 @@ def likeness(text: Any) -> Any:
     """Return what texts share that differ in case, spaces and punctuation alone."""
     if not isinstance(text, str):
         return text
-    words = " ".join(NOT_WORDS.sub(" ", unicodedata.normalize("NFKC", text).casefold()).split())
-    return words or text.strip() or None
+    return " ".join(_language.words(text)) or text.strip() or None
 
 
 def likenesses(splits: dict[str, Dataset]) -> dict[str, list[Any]]:
