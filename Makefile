@@ -6,6 +6,7 @@
 #   make picture   draw the figures of docs/images/ that come from code and pages
 #   make gallery   the pictures of docs/gallery.md and of reports, from real runs of examples/ and runs/demo
 #   make findings   what surprised us in other libraries, each run once (minutes each); what passed is not run again
+#   make messages   what Regard says, brought into its catalogues; fails where a translation is missing
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-browser browser lint bench docs picture gallery architectures findings
+.PHONY: help demo test test-all test-browser browser lint bench docs picture gallery architectures findings messages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -104,6 +105,9 @@ findings:
 picture: $(VENV)/.test
 	$(BIN)/python docs/imports.py
 	$(BIN)/python docs/ways.py
+
+messages: $(VENV)/.test
+	$(BIN)/python docs/messages.py
 
 gallery: $(VENV)/.test browser
 	$(BIN)/python docs/gallery.py $(CHOSEN)

@@ -1,5 +1,7 @@
 """What every test shares: the four frameworks, Hypothesis' settings, and a list of skips at the end of a run."""
 
+import os
+
 import hypothesis
 import pytest
 
@@ -13,8 +15,10 @@ hypothesis.settings.load_profile("regard")
 def pytest_configure(config):
     """What JAX and Numba compile is kept for the next run: compiling is most of the time that JAX's tests take.
 
-    Which kernel is chosen depends on what is compiled, so all of it is.
+    Which kernel is chosen depends on what is compiled, so all of it is. What is said is English, whatever the machine
+    speaks: tests of other languages ask for them.
     """
+    os.environ["REGARD_LANGUAGE"] = "en"
     regard.compile()
     frameworks.jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("jax")))
     frameworks.jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -42,6 +42,7 @@ LAYERS = [
     ),
     ("regard._backends",),
     ("regard.errors",),
+    ("regard._spoken", "regard._catalogue"),
 ]
 # Doors: what a package's own file says of all that are in it, a protocol and a list of names, is known below them.
 DOORS = {"regard.finetuning.tasks": "regard.finetuning", "regard.finetuning.frameworks": "regard.finetuning"}

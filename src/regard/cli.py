@@ -11,6 +11,7 @@ import typer
 from regard.commands.compare import compare
 from regard.commands.explore import explore
 from regard.commands.finetune import check, finetune, init, search
+from regard.commands.help import spoken
 from regard.commands.look import look
 from regard.commands.predict import evaluate, export, predict
 from regard.commands.push import push
@@ -35,7 +36,7 @@ def main() -> None:
     keep_memory()
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     with sentences():
-        app()
+        spoken(app)()
 
 
 def _print_version(wanted: bool) -> None:

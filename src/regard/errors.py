@@ -3,9 +3,14 @@
 A message says who needs what, what came, and what to do, in one sentence.
 """
 
+from regard._spoken import tell
+
 
 class RegardError(Exception):
-    """Base of every error that Regard raises on purpose."""
+    """Base of every error that Regard raises on purpose, told in the reader's language; `args` stay English."""
+
+    def __str__(self) -> str:
+        return tell(super().__str__())
 
 
 class ShapeError(RegardError, ValueError):

@@ -47,10 +47,11 @@ def obstacle(array: Any) -> str | None:
         return "a nested tensor; pad it with torch.nested.to_padded_tensor, and mask by masks.lengths"
     if type(array) is not torch.Tensor and type(array) is not torch.nn.Parameter:
         return _obstacle_of_kind(array)
-    return None if array.layout is torch.strided else _LAYOUT.format(array.layout)
+    return None if array.layout is torch.strided else _of_layout(array.layout)
 
 
-_LAYOUT = "a tensor of layout {}; convert it with .to_dense()"
+def _of_layout(layout: torch.layout) -> str:
+    return f"a tensor of layout {layout}; convert it with .to_dense()"
 
 
 def _obstacle_of_kind(array: Any) -> str | None:
@@ -58,7 +59,7 @@ def _obstacle_of_kind(array: Any) -> str | None:
     if torch.nn.parameter.is_lazy(array):
         return "a parameter without values; run its module once"
     if array.layout is not torch.strided:
-        return _LAYOUT.format(array.layout)
+        return _of_layout(array.layout)
     if corner(array) is not None:
         return "a causal mask of torch.nn.attention.bias; give it as mask or bias, or write masks.causal()"
     if _elsewhere(array) and not (torch.compiler.is_compiling() and type(array).__module__.startswith("torch._")):

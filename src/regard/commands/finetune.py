@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from regard._files import write_text
+from regard._spoken import language
 from regard.commands.shared import (
     ConfigFile,
     Overrides,
@@ -131,7 +132,9 @@ def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="the file to write; TASK.yaml if left out")
     ] = None,
-    language: Annotated[str, typer.Option("--language", help="of the comments: en or zh")] = "en",
+    spoken: Annotated[
+        str | None, typer.Option("--language", help="of the comments: en or zh; the language of all else if left out")
+    ] = None,
 ) -> None:
     """Write a commented configuration to start from; without a task, list the tasks."""
     from regard.finetuning.tasks import TASKS, get_task
@@ -142,7 +145,7 @@ def init(
         print_table("Tasks, for regard init TASK:", ["task", "what is learned"], [list(row) for row in told.items()])
         return
     path = output or Path(f"{task}.yaml")
-    template = write_template(task, language)
+    template = write_template(task, spoken or language())
     if path.exists():
         raise ConfigError(f"{path}: need a new file to write; got one that exists; name another with --output.")
     write_text(path, template)

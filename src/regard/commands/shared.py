@@ -17,6 +17,7 @@ import typer
 
 from regard._escapes import as_json, half, is_control, printable
 from regard._files import naming
+from regard._spoken import tell
 from regard.errors import ConfigError, RegardError
 
 ConfigFile = Annotated[str, typer.Argument(metavar="CONFIG.yaml", help="what to do; 'regard init TASK' writes one")]
@@ -32,6 +33,8 @@ DEBUG = "REGARD_DEBUG"
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_MMAP_THRESHOLD_": -3}
 """glibc's variables, and the numbers that `mallopt` knows them by (malloc.h)."""
 KEPT = 1 << 30
+WORDS = ("", "measure")
+"""What stands over words of ours, in a table's first column; elsewhere may be somebody's labels."""
 OUTPUT, ERRORS = Path("standard output"), Path("standard error")
 
 
@@ -116,7 +119,7 @@ def _tell(error: str) -> None:
     from regard.finetuning.runs.processes import is_first
 
     if is_first():
-        say(f"regard: {printable(error)}", err=True)
+        say(f"regard: {printable(tell(error))}", err=True)
 
 
 def _close_output() -> None:
@@ -128,9 +131,9 @@ def _close_output() -> None:
 
 
 def say(text: str, err: bool = False) -> None:
-    """Print, with the control characters of other people's texts written out."""
+    """Print in the reader's language, with the control characters of other people's texts written out."""
     with naming(ERRORS if err else OUTPUT):
-        typer.echo(printable(text, keep="\n\t"), err=err)
+        typer.echo(printable(tell(text), keep="\n\t"), err=err)
 
 
 def print_json(values: Any) -> None:
@@ -170,21 +173,22 @@ def compile_once(what: str = "what answers questions about attention", quiet: bo
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]], styles: dict[str, str] | None = None) -> None:
-    """Print rows under a header; where nobody looks, none is folded."""
+    """Print rows under a header in the reader's language; where nobody looks, none is folded."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name in header:
-        table.add_column(name, overflow="fold")
+        table.add_column(tell(name, word=True), overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row), style=(styles or {}).get(row[0]))
+        told = [tell(row[0], word=header[0] in WORDS), *map(tell, row[1:])]
+        table.add_row(*(Text(printable(cell)) for cell in told), style=(styles or {}).get(row[0]))
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 10_000
     with naming(OUTPUT):
-        console.print(Text(printable(title)), table)
+        console.print(Text(printable(tell(title))), table)
 
 
 def require_workbook(table: Path, sheet: str | None) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from regard._digits import digits
 from regard._files import read_json, remove, whole, write_json, write_text
+from regard._spoken import tell
 from regard.finetuning.config import Config
 from regard.finetuning.data.lines import kind_of
 from regard.finetuning.data.tables import TABLES
@@ -214,7 +215,8 @@ def _summary(first: Metric, name: str, rows: int) -> str:
     kept = "rows that the model never saw" if name == "test" else "validation rows"
     told = f"{first.name} {write(first.name, first.value)} on {rows:,} {kept}"
     if first.interval:
-        told += " (95 % interval {} to {})".format(*(write(first.name, bound) for bound in first.interval))
+        low, high = (write(first.name, bound) for bound in first.interval)
+        told = f"{told} (95 % interval {low} to {high})"
     rivals = ", ".join(f"{write(first.name, value)} for {rival}" for rival, value in first.baselines.items())
     return f"{told}, against {rivals}." if rivals else f"{told}."
 
@@ -293,8 +295,9 @@ def _tell(display: Display, report: Report, course: Sequence[str]) -> None:
         display.say(f"  {line}")
     for metric in report.metrics:
         bounds = " to ".join(map(digits, metric.interval or ()))
-        display.say(f"  {metric.name:<22} {digits(metric.value)}" + (f"  (95 % interval {bounds})" if bounds else ""))
+        within = tell(f"  (95 % interval {bounds})") if bounds else ""
+        display.say(f"  {tell(metric.name, word=True):<22} {digits(metric.value)}{within}")
         for rival, value in metric.baselines.items():
-            display.say(f"    {rival:<42} {digits(value)}")
+            display.say(f"    {tell(rival, word=True):<42} {digits(value)}")
     if report.verdict:
         display.say(f"  {report.verdict.sentence}", style=None if report.verdict.outcome == "better" else "yellow")

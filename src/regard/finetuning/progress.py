@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from regard._escapes import printable
+from regard._spoken import tell
 
 Advance = Callable[..., None]
 
@@ -27,7 +28,7 @@ class Display:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line."""
-        self.console.print(printable(text, keep="\n"), style=style, markup=False)
+        self.console.print(printable(tell(text), keep="\n"), style=style, markup=False)
 
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -37,17 +38,17 @@ class Display:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn(tell("remaining", word=True)),
             TimeRemainingColumn(),
             TextColumn("{task.fields[remark]}"),
         )
         with Progress(*columns, console=self.console, refresh_per_second=4) as progress:
-            task = progress.add_task(label, total=total, completed=done, remark="")
+            task = progress.add_task(tell(label, word=True), total=total, completed=done, remark="")
 
             def advance(steps: int = 1, remark: str | None = None) -> None:
                 progress.advance(task, steps)
                 if remark is not None:
-                    progress.update(task, remark=printable(remark))
+                    progress.update(task, remark=printable(tell(remark)))
 
             yield advance
 

@@ -8,6 +8,7 @@ from statistics import mean, stdev
 
 from regard._digits import digits
 from regard._escapes import fenced, markdown
+from regard._spoken import tell
 from regard.inspection.report.content import UNRECORDED, Calibration, ClassScore, Metric, Report
 from regard.inspection.report.measures import weakest
 from regard.inspection.report.verdict import judge
@@ -57,21 +58,21 @@ def model_card(report: Report, origin: Origin, *, limits: list[str], use: list[s
     fine = [finding.message for finding in report.findings if finding.level == "ok"]
     programs = "\n\n".join(fenced(program, "python") for program in use)
     files = [f"{s.role}: {s.rows:,} rows, {s.name}, SHA-256 {s.fingerprint or UNRECORDED}" for s in report.sources]
+    facts = [": ".join(tell(part, word=True) for part in fact) for fact in (*report.facts, *report.hardware)]
     parts = [
         _header(report.metrics, origin),
         f"# {markdown(report.title)}",
-        f"**{markdown(verdict.sentence)}**" if verdict else "",
-        *map(markdown, verdict.details if verdict else []),
-        markdown(report.summary),
-        f"## Use\n\n{programs}",
-        f"## Results\n\n{_table(report.metrics)}",
+        f"**{_told(verdict.sentence)}**" if verdict else "",
+        *map(_told, verdict.details if verdict else []),
+        _told(report.summary),
+        f"{tell('## Use', word=True)}\n\n{programs}",
+        f"{tell('## Results', word=True)}\n\n{_table(report.metrics)}",
         _labels(report.classes),
         _certainty(report.calibration),
-        f"## Data\n\n{_bullets([*files, *fine])}",
-        f"## Limits\n\n{_bullets([*limits, *warned, *report.notes])}",
-        "## Training and environment\n\n"
-        + _bullets([f"{name}: {value}" for name, value in [*report.facts, *report.hardware]]),
-        f"The whole configuration:\n\n{fenced(report.config, 'yaml')}",
+        f"{tell('## Data', word=True)}\n\n{_bullets([*files, *fine])}",
+        f"{tell('## Limits', word=True)}\n\n{_bullets([*limits, *warned, *report.notes])}",
+        f"{tell('## Training and environment')}\n\n{_bullets(facts)}",
+        f"{tell('The whole configuration:')}\n\n{fenced(report.config, 'yaml')}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -116,7 +117,7 @@ def _table(metrics: list[Metric]) -> str:
         interval = " to ".join(map(digits, metric.interval or ()))
         values = [digits(metric.baselines[r]) if r in metric.baselines else "" for r in rivals]
         rows.append([metric.name, digits(metric.value), interval, *[_spread(metric) for _ in repeated], *values])
-    return _rows(rows)
+    return _rows([[tell(cell, word=True) for cell in row] for row in rows])
 
 
 def _spread(metric: Metric) -> str:
@@ -129,31 +130,32 @@ def _labels(classes: list[ClassScore]) -> str:
     if not classes:
         return ""
     tuned, shown = any(each.threshold is not None for each in classes), weakest(classes)
-    rows = [["label", "precision", "recall", "F1", "support", *["given from"] * tuned]]
+    header = ["label", "precision", "recall", "F1", "support", *["given from"] * tuned]
+    rows = [[tell(name, word=True) for name in header]]
     for each in shown:
         scores = [digits(score) for score in (each.precision, each.recall, each.f1)]
         threshold = "" if each.threshold is None else digits(each.threshold)
         rows.append([each.label, *scores, str(each.support), *[threshold] * tuned])
-    fewer = f"\n\nThese are the {len(shown)} of {len(classes)} labels with the lowest F1." * (len(shown) < len(classes))
+    fewer = f"These are the {len(shown)} of {len(classes)} labels with the lowest F1." * (len(shown) < len(classes))
     told = (
-        "\n\nGiven from: the probability above which a label is given, chosen on the validation rows; it is "
+        "Given from: the probability above which a label is given, chosen on the validation rows; it is "
         '`config.calibration["thresholds"]`, which transformers reads and leaves alone.'
     )
-    return f"## By label\n\n{_rows(rows)}{fewer}{told if tuned else ''}"
+    return "\n\n".join(filter(None, [tell("## By label", word=True), _rows(rows), tell(fewer), tell(told) * tuned]))
 
 
 def _certainty(calibration: Calibration | None) -> str:
     if calibration is None:
         return ""
-    told = f"Expected calibration error, in ten bins: {digits(calibration.error)}."
+    told = tell(f"Expected calibration error, in ten bins: {digits(calibration.error)}.")
     if calibration.temperature is not None:
-        told += (
+        told += tell(
             f" That is with logits divided by a temperature of {calibration.temperature:.4g}, which was fitted on the "
             f"validation rows; without it, it is {digits(calibration.uncalibrated or 0.0)}. Regard divides by it, "
             "transformers does not: the logits of the saved model are those of training, and the temperature is "
             '`config.calibration["temperature"]`, as in the first program above.'
         )
-    return f"## Certainty\n\n{told}"
+    return f"{tell('## Certainty', word=True)}\n\n{told}"
 
 
 def _rows(rows: list[list[str]]) -> str:
@@ -164,4 +166,9 @@ def _rows(rows: list[list[str]]) -> str:
 
 
 def _bullets(lines: list[str]) -> str:
-    return "\n".join(f"- {markdown(line)}" for line in lines) or "- none found"
+    return "\n".join(f"- {_told(line)}" for line in lines) or tell("- none found", word=True)
+
+
+def _told(text: str) -> str:
+    """A sentence in the reader's language, which means nothing in Markdown."""
+    return markdown(tell(text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+from regard._spoken import tell
 from regard.inspection.report.content import Curve, Metric
 from regard.inspection.report.measures import is_share, number, write
 
@@ -84,14 +85,14 @@ def _bounds(values: list[float]) -> tuple[float, float]:
 def _course(points: list[tuple[float, float]]) -> str:
     """Where the series starts, ends and turns, in words: the chart's text alternative."""
     if not points:
-        return "no finite points"
+        return tell("no finite points")
     if len(points) == 1:
         return number(points[0][1])
     parts = [f"{number(points[0][1])} → {number(points[-1][1])}"]
     for word, extreme in (("lowest", min), ("highest", max)):
         x, y = extreme(points, key=lambda point: point[1])
         if y not in (points[0][1], points[-1][1]):
-            parts.append(f"{word} {number(y)} at {_tick_label(round(x, 3))}")
+            parts.append(tell(f"{word} {number(y)} at {_tick_label(round(x, 3))}", word=True))
     return ", ".join(parts)
 
 

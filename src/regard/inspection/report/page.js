@@ -133,6 +133,8 @@
 
   // ---- words -----------------------------------------------------------------------------------------------------
 
+  const translations = JSON.parse(byId("translations").textContent);
+  const told = (message, values = {}) => (translations[message] ?? message).replace(/\{(\w+)\}/g, (_, name) => values[name]);
   const fine = () => examples[state.example].format !== "uint8";
   const digits = () => (fine() ? 3 : 2);
   function write(weight) {
@@ -141,8 +143,8 @@
   }
   const short = (weight) => (weight < 0.005 ? "0" : weight.toFixed(2).replace(/^0/, ""));
   const quoted = (index) => `“${examples[state.example].tokens[index].trim() || "␣"}”`;
-  const layerName = (layer) => (layer < 0 ? "mean of all layers" : `layer ${layer}`);
-  const headName = (head) => (head < 0 ? "mean of all heads" : `head ${head}`);
+  const layerName = (layer) => (layer < 0 ? told("mean of all layers") : told("layer {number}", { number: layer }));
+  const headName = (head) => (head < 0 ? told("mean of all heads") : told("head {number}", { number: head }));
 
   function valuesOf(token) {
     const n = examples[state.example].tokens.length;
@@ -151,18 +153,20 @@
 
   function say(token, values) {
     const order = [...values.keys()].sort((a, b) => values[b] - values[a]).slice(0, 4).filter((i) => values[i] > 0);
-    const list = order.map((i) => `${quoted(i)} ${write(values[i])}`).join(", ");
+    const list = order.map((i) => `${quoted(i)} ${write(values[i])}`).join(", ") || told("nothing");
     const where = `${layerName(state.layer)}, ${headName(state.head)}`;
     const total = values.reduce((sum, value) => sum + value, 0);
     const start = where[0].toUpperCase() + where.slice(1);
-    return state.direction === "given"
-      ? `${start}: ${quoted(token)} attends most to ${list || "nothing"}.${hiddenShare(token)}`
-      : `${start}: ${quoted(token)} is attended most by ${list || "nothing"}. In all it receives ${fine() ? "" : "about "}${total.toFixed(fine() ? 2 : 1)} of the ${values.length} units given.`;
+    const said = { where: start, token: quoted(token), list, total: total.toFixed(fine() ? 2 : 1), count: values.length };
+    if (state.direction === "given") return told("{where}: {token} attends most to {list}.", said) + hiddenShare(token);
+    return fine()
+      ? told("{where}: {token} is attended most by {list}. In all it receives {total} of the {count} units given.", said)
+      : told("{where}: {token} is attended most by {list}. In all it receives about {total} of the {count} units given.", said);
   }
 
   function hiddenShare(token) {
     const lost = state.marks === "hidden" ? lostOf(state.example, state.layer, state.head)[token] : 0;
-    return lost ? ` The marks that are hidden get ${write(lost)}.` : "";
+    return lost ? " " + told("The marks that are hidden get {share}.", { share: write(lost) }) : "";
   }
 
   // ---- drawing ---------------------------------------------------------------------------------------------------
@@ -174,8 +178,8 @@
   function drawControls() {
     const { layers, heads } = examples[state.example];
     const count = (n, word) => Array.from({ length: n }, (_, i) => [i, `${word} ${i}`]);
-    options(byId("layer"), [[-1, "mean of all"], ...count(layers, "Layer")], state.layer);
-    options(byId("head"), [[-1, "mean of all"], ...count(heads, "Head")], state.head);
+    options(byId("layer"), [[-1, told("mean of all")], ...count(layers, told("Layer"))], state.layer);
+    options(byId("head"), [[-1, told("mean of all")], ...count(heads, told("Head"))], state.head);
     for (const input of root.querySelectorAll("input[name=direction]")) input.checked = input.value === state.direction;
   }
 
@@ -198,16 +202,16 @@
       button.append(piece, weight);
       return button;
     }));
-    const notes = ["Colour grows with the square root of the weight, so that small weights can be seen.", "Layers and heads are counted from 0, as in code.", fine()
-      ? "Weights are stored on this page as 16-bit numbers, right to three digits."
-      : "Weights are stored on this page in one byte each: quantised to 1/255, so right to ±0.002."];
+    const notes = [told("Colour grows with the square root of the weight, so that small weights can be seen."), told("Layers and heads are counted from 0, as in code."), fine()
+      ? told("Weights are stored on this page as 16-bit numbers, right to three digits.")
+      : told("Weights are stored on this page in one byte each: quantised to 1/255, so right to ±0.002.")];
     const marked = whole[state.example].special.some(Boolean);
     byId("hide-box").hidden = !marked;
     byId("hide").checked = state.marks === "hidden";
-    if (marked) notes.unshift("Tokens in brackets are marks that the model's tokeniser adds; many heads look at them when they find nothing better.");
+    if (marked) notes.unshift(told("Tokens in brackets are marks that the model's tokeniser adds; many heads look at them when they find nothing better."));
     const warnings = [];
-    if (block > 1) warnings.push(`This input has ${tokenCount} tokens, too many to show one by one: each box stands for ${block} in a row. A row of weights is the mean of its tokens' rows, a column the sum of its tokens' columns.`);
-    if (notFinite) warnings.push(`${notFinite} weights are not finite numbers and are shown as 0.`);
+    if (block > 1) warnings.push(told("This input has {count} tokens, too many to show one by one: each box stands for {block} in a row. A row of weights is the mean of its tokens' rows, a column the sum of its tokens' columns.", { count: tokenCount, block }));
+    if (notFinite) warnings.push(told("{count} weights are not finite numbers and are shown as 0.", { count: notFinite }));
     byId("warnings").textContent = warnings.join(" ");
     byId("warnings").hidden = !warnings.length;
     byId("reading-notes").replaceChildren(...notes.map((note) => Object.assign(document.createElement("li"), { textContent: note })));
@@ -222,7 +226,7 @@
       if (scope) node.scope = scope;
       return node;
     };
-    const over = cell("th", "head →", "colgroup");
+    const over = cell("th", told("head →"), "colgroup");
     over.colSpan = heads;
     overRow.append(cell("td"), over);
     headRow.append(cell("td"), ...Array.from({ length: heads }, (_, h) => cell("th", h, "col")));
@@ -230,7 +234,7 @@
     head.append(overRow, headRow);
     for (let layer = 0; layer < layers; layer++) {
       const row = document.createElement("tr"), name = cell("th", layer, "row");
-      name.title = `layer ${layer}`;
+      name.title = layerName(layer);
       row.append(name);
       for (let h = 0; h < heads; h++) row.append(thumbnail(layer, h));
       body.append(row);
@@ -245,7 +249,7 @@
     button.className = "thumb";
     button.dataset.layer = layer;
     button.dataset.head = head;
-    button.title = `layer ${layer}, head ${head}`;
+    button.title = `${layerName(layer)}, ${headName(head)}`;
     button.setAttribute("aria-label", button.title);
     paint(canvas, matrixOf(state.example, layer, head));
     button.append(canvas);
@@ -334,14 +338,16 @@
     else context.strokeRect(room + chosen * cell, room, thick, side);
     const where = `${layerName(state.layer)}, ${headName(state.head)}`;
     byId("map-title").textContent = `${where[0].toUpperCase()}${where.slice(1)}.`;
-    canvas.setAttribute("aria-label", `Heat map of the weights of ${n} by ${n} tokens, ${where}; the token buttons above give every number.`);
+    canvas.setAttribute("aria-label", told("Heat map of the weights of {count} by {count} tokens, {where}; the token buttons above give every number.", { count: n, where }));
   }
 
   function drawRamp() {
     const canvas = byId("ramp"), context = canvas.getContext("2d");
     for (let x = 0; x < 256; x++) { context.fillStyle = css(colour((x / 255) ** 2)); context.fillRect(x, 0, 1, 1); }
-    const largest = largestOf(matrix), is = largest < top ? "twice the even share; the largest weight here is " + write(largest) : "the largest weight here";
-    byId("ramp-top").textContent = `${write(top)} (${is}; even would be ${write(even())})`;
+    const largest = largestOf(matrix), said = { top: write(top), largest: write(largest), even: write(even()) };
+    byId("ramp-top").textContent = largest < top
+      ? told("{top} (twice the even share; the largest weight here is {largest}; even would be {even})", said)
+      : told("{top} (the largest weight here; even would be {even})", said);
   }
 
   function draw(newExample) {

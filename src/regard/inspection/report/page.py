@@ -6,6 +6,7 @@ import base64
 import hashlib
 import math
 import os
+import re
 from collections import Counter
 from heapq import nsmallest
 from pathlib import Path
@@ -17,6 +18,7 @@ from markupsafe import Markup
 
 import regard
 from regard._files import whole
+from regard._spoken import language, phrase, tell
 from regard.inspection.report import charts, measures
 from regard.inspection.report.content import UNRECORDED, Cells, Confusion, Curve, Example, Metric, Report
 from regard.inspection.report.packing import pack
@@ -33,12 +35,19 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
+        extensions=["jinja2.ext.i18n"],
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.install_gettext_callables(phrase, _plural, newstyle=False)  # type: ignore[attr-defined]
     environment.filters |= {"percent": measures.percent, "number": measures.number, "is_finite": math.isfinite}
+    environment.filters |= {"told": lambda text: tell(text, word=True), "sentence": tell}
     return environment
+
+
+def _plural(one: str, several: str, count: int) -> str:
+    return phrase(one if count == 1 else several)
 
 
 def _interval(metric: Metric) -> tuple[float, float] | None:
@@ -53,11 +62,11 @@ def _spread(metric: Metric) -> str:
 
 
 def _measure(metric: Metric) -> dict[str, Any]:
-    interval = _interval(metric)
+    interval, name = _interval(metric), tell(metric.name, word=True)
     return {
-        "name": metric.name,
-        "title": metric.name[:1].upper() + metric.name[1:],
-        "explanation": measures.explain(metric.name),
+        "name": name,
+        "title": name[:1].upper() + name[1:],
+        "explanation": tell(measures.explain(metric.name)),
         "value": measures.write(metric.name, metric.value),
         "interval": [measures.write(metric.name, bound) for bound in interval] if interval else None,
         "baselines": {name: measures.write(metric.name, value) for name, value in metric.baselines.items()},
@@ -114,6 +123,15 @@ def _mistakes(examples: list[Example]) -> list[Example]:
     return sorted(examples, key=lambda example: (math.isnan(example.confidence), -example.confidence))
 
 
+def _sure(confidence: float) -> str:
+    return tell(f"{measures.percent(confidence)} sure", word=True) if math.isfinite(confidence) else ""
+
+
+def _translations(script: str) -> dict[str, str]:
+    """What the page's script says, in the reader's language."""
+    return {said: phrase(said) for said in re.findall(r'told\("([^"]*)"', script) if phrase(said) != said}
+
+
 def _explorer(report: Report) -> list[dict[str, Any]]:
     """What the page's script reads of each example, and the packed weights beside it."""
     examples = []
@@ -123,7 +141,7 @@ def _explorer(report: Report) -> list[dict[str, Any]]:
             "text": example.text,
             "truth": example.truth,
             "predicted": example.predicted,
-            "confidence": f"{measures.percent(example.confidence)} sure" if math.isfinite(example.confidence) else "",
+            "confidence": _sure(example.confidence),
             "layers": packed.layers,
             "heads": packed.heads,
             "format": packed.format,
@@ -182,6 +200,8 @@ def render_report(report: Report) -> str:
     template = _environment().get_template("page.html.j2")
     page = template.render(
         _content(report),
+        language=language(),
+        translations=_translations(script),
         style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),

@@ -370,10 +370,10 @@ def draw(given: Any, prediction: Prediction) -> Made:
 def tell(prediction: Prediction) -> str:
     """Return the objects that are sure enough to be shown, one a line."""
     sure = [each for each in prediction["objects"] if each["score"] >= SURE]
-    lines = [
-        "{label} {score:.3f} at {0:.0f}, {1:.0f}, {2:.0f} x {3:.0f} pixels".format(*each["box"], **each)
-        for each in sure
-    ]
+    lines = []
+    for each in sure:
+        left, top, width, height = (f"{number:.0f}" for number in each["box"])
+        lines.append(f"{each['label']} {each['score']:.3f} at {left}, {top}, {width} x {height} pixels")
     return "\n".join(lines) or f"nothing with a probability of {SURE} or more"
 
 
