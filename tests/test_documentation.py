@@ -17,7 +17,8 @@ from regard.commands import shared
 
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README.zh-CN.md"]
-MODULES = ["attention", "masks", "biases", "models.watch", "models.unpad", "inspection.history"]
+CONVENTIONS = [f"masks.conventions.{library}" for library in ("torch", "keras", "jax", "onnx", "transformers")]
+MODULES = ["attention", "masks", *CONVENTIONS, "biases", "models.watch", "models.unpad", "inspection.history"]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -56,6 +56,26 @@ def test_window_is_around_the_queries_own_position(queries, keys, left, right):
     np.testing.assert_array_equal(seen(frameworks.ALL["numpy"], mask, queries, keys)[0], expected)
 
 
+@pytest.mark.parametrize(("left", "right"), [(None, 1), (2, None), (1, 3)])
+@pytest.mark.parametrize(("queries", "keys"), LENGTHS, ids=IDS)
+def test_window_from_the_other_corner(queries, keys, left, right):
+    i, j = np.ogrid[:queries, :keys]
+    expected = (j >= i - (queries if left is None else left)) & (j <= i + (keys if right is None else right))
+    found = seen(frameworks.ALL["numpy"], regard.masks.window_top_left(left, right), queries, keys)
+    np.testing.assert_array_equal(found, expected[None])
+
+
+@pytest.mark.parametrize("of", [(), ("keys",), ("queries",), ("keys", "queries")])
+def test_lengths_of_either_side_alone(backend, of):
+    counts = {"keys": np.array([4, 0]), "queries": np.array([3, 2])}
+    places = {"keys": np.arange(4)[None, None], "queries": np.arange(3)[None, :, None]}
+    expected = np.ones((2, 3, 4), bool)
+    for side in of:
+        expected &= places[side] < counts[side][:, None, None]
+    mask = regard.masks.lengths(*(counts[side] if side in of else None for side in counts))
+    np.testing.assert_array_equal(seen(backend, mask, 3, 4, 2), expected)
+
+
 RULES = {
     "causal": cases.rule("causal"),
     "window": cases.rule("window", 2, 1),

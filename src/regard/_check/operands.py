@@ -145,8 +145,9 @@ def fits_examples(got: Sequence, full: Sequence, own: int) -> bool:
     )
 
 
-def lengths(xp: Backend, place: Layout, leaves: Sequence[Array]) -> None:
-    for name, limit, leaf in zip(("key_lengths", "query_lengths"), (place.keys, place.queries), leaves, strict=False):
+def lengths(xp: Backend, place: Layout, sides: Sequence[tuple[str, Any]], leaves: Sequence[Array]) -> None:
+    """Numbers of keys or of queries, `sides` being their name and how many there are."""
+    for (name, limit), leaf in zip(sides, leaves, strict=True):
         _per_example(name, xp, place, leaf, ())
         known = xp.concrete(leaf)
         if known is not None and isinstance(limit, int) and known.size and (known.max() > limit or known.min() < 0):

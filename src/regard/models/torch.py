@@ -16,7 +16,6 @@ from regard import masks
 from regard._backends import get_backend
 from regard.attention import Attention, make_problem
 from regard.errors import UnsupportedError
-from regard.masks import Mask
 from regard.models.recording import Layers, compiled, nothing_seen
 from regard.models.seen import Seen, Values, none
 from regard.models.torch_onlooker import Onlooker, adapted, attention, encoder_layer, idle_adapters, projected
@@ -453,18 +452,11 @@ def weights_of(
     query: torch.Tensor, key: torch.Tensor, attn_mask: torch.Tensor | None, is_causal: bool, scale: float | None
 ) -> AttentionWeights:
     """The weights of one call of PyTorch's attention, whose causal mask has its corner top-left."""
-    mask: Mask | None = None
-    bias = None
     backend = get_backend("watch", query=query)
     corner = None if attn_mask is None else backend.corner(attn_mask)
     if corner is not None and (corner[0] or corner[1][0] == corner[1][1]):  # to PyTorch, whatever its sizes are
         attn_mask, is_causal = None, True
-    if is_causal:
-        mask = masks.causal_top_left()
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        mask = masks.boolean(attn_mask) if mask is None else mask & masks.boolean(attn_mask)
-    elif attn_mask is not None:
-        bias = attn_mask
+    said = masks.from_torch(attn_mask=attn_mask, is_causal=is_causal, scale=scale)
     with backend.recording():  # whatever mode the weights are asked about in
-        problem, _ = make_problem(backend, query, key, key, mask=mask, bias=bias, scale=scale)
+        problem, _ = make_problem(backend, query, key, key, **said)
     return AttentionWeights(problem, kernel="the model's own", reason="watched")

@@ -19,7 +19,8 @@ from regard._layout import Layout, Operand
 from regard._rules import Span, Where
 from regard.attention import Attention, attention, with_score
 from regard.errors import UnsupportedError
-from regard.masks import Mask, Segments, Window, _Seamless
+from regard.masks import Mask, Segments, Window
+from regard.masks.forms import Seamless
 from regard.models.torch import frozen, telling
 from regard.weights import AttentionWeights
 
@@ -316,7 +317,7 @@ def _translated(function: Callable, place: _Place) -> Mask | None:
 
 
 @dataclass(frozen=True)
-class Called(_Seamless):
+class Called(Seamless):
     """A mask function of transformers, called with the positions of each tile."""
 
     function: Callable

@@ -1,24 +1,4 @@
-"""Who may see whom: masks as rules `(query i, key j) -> may see`, evaluated a tile at a time.
-
-A mask is a value. It is combined with `&`, `|` and `~`, it costs no n x n array, and it knows which tiles are
-empty (they are skipped, and the time falls with them) and which are full (they need no mask arithmetic).
-
-Positions. The last query is aligned with the last key: query i stands at key position i + S - T. So
-`causal()` lets the last query see every key, as in FlashAttention 2.1 and later; the other corner, top-left,
-is what `torch.nn.functional.scaled_dot_product_attention(is_causal=True)` and Keras use.
-
-Example:
-    >>> import numpy as np, regard
-    >>> from regard import masks
-    >>> x = np.random.default_rng(0).normal(size=(5, 4))
-    >>> _, weights = regard.attention(x, x, x, mask=masks.causal() & masks.window(1, 0))
-    >>> (weights.dense() > 0).astype(int)
-    array([[1, 0, 0, 0, 0],
-           [1, 1, 0, 0, 0],
-           [0, 1, 1, 0, 0],
-           [0, 0, 1, 1, 0],
-           [0, 0, 0, 1, 1]])
-"""
+"""What masks are made of: forms, which answer about a tile and about a span of queries."""
 
 from __future__ import annotations
 
@@ -29,137 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from regard import _check
-from regard._backends import backend_of
 from regard._backends.protocol import Array, Backend
 from regard._layout import Layout, Operand
 from regard._rules import Form, Span, Where
 
 Bounds = tuple[Any, Any]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Mask:
-    """A rule and the arrays that it speaks of. Made by the functions of this module."""
-
-    form: MaskForm
-    leaves: tuple[Array, ...] = ()
-
-    def __and__(self, other: Mask) -> Mask:
-        return Mask(Both(self.form, _mask(other).form), self.leaves + other.leaves)
-
-    def __or__(self, other: Mask) -> Mask:
-        return Mask(Either(self.form, _mask(other).form), self.leaves + other.leaves)
-
-    def __invert__(self) -> Mask:
-        return Mask(Other(self.form), self.leaves)
-
-    def __bool__(self) -> bool:
-        raise _check.no_truth()
-
-    def __repr__(self) -> str:
-        return f"masks.{self.form}"
-
-
-def _mask(value: Any) -> Mask:
-    if not isinstance(value, Mask):
-        raise _check.not_a_mask(value)
-    return value
-
-
-def causal() -> Mask:
-    """Query i sees key j when `j <= i + S - T`: nothing after itself, the last query sees every key."""
-    return Mask(Window(None, 0))
-
-
-def causal_top_left() -> Mask:
-    """The other corner: query i sees key j when `j <= i`; what adapters to Keras and PyTorch convert to."""
-    return Mask(Window(None, 0, from_start=True))
-
-
-def window(left: int | None, right: int | None) -> Mask:
-    """Query i sees the keys from `left` positions before its own to `right` after it; None is no limit.
-
-    Nor is one of 2^30 positions or more.
-
-    Cost: time O(n (left + right)) instead of O(n^2).
-    """
-    return Mask(Window(_check.window_side("left", left), _check.window_side("right", right)))
-
-
-def prefix(length: int) -> Mask:
-    """Every query sees the first `length` keys; `causal() | prefix(n)` is the mask of a prefix language model."""
-    return Mask(Prefix(_check.prefix_length(length)))
-
-
-def lengths(key_lengths: Any, query_lengths: Any = None) -> Mask:
-    """Padding: only the first `key_lengths` keys are seen, and only the first `query_lengths` queries see.
-
-    Shapes: one number an example, `(...)`: `(B,)` for arrays `(B, H, T, D)` and `(B, T, D)`, a number for `(T, D)`.
-    """
-    if query_lengths is None:
-        return Mask(Lengths(False), (_clipped(key_lengths),))
-    return Mask(Lengths(True), (_clipped(key_lengths), _clipped(query_lengths)))
-
-
-def segments(query_ids: Any, key_ids: Any = None) -> Mask:
-    """Documents packed into one sequence: a query sees the keys whose id equals its own.
-
-    Shapes: `query_ids (..., T)`, `key_ids (..., S)` (default: `query_ids`), leading axes as for `lengths`; whole
-    numbers of any size, of which JAX has 32 bits unless it is told otherwise.
-    Cost: with ids that are runs, as in packing, the time is the sum of the squares of the documents' lengths.
-    """
-    return Mask(Segments(), _numbered(query_ids, query_ids if key_ids is None else key_ids))
-
-
-def _clipped(lengths: Any) -> Any:
-    """Numbers of NumPy or of Python within 32 bits: JAX would wrap them, and seem to fit."""
-    known = _integers(lengths)
-    limits = np.iinfo(np.int32)
-    return lengths if known is None else np.clip(known, limits.min, limits.max).astype(np.int32)
-
-
-def _numbered(*ids: Any) -> tuple:
-    """Ids of NumPy or of Python, numbered anew where they do not fit into 32 bits."""
-    known: list[Any] = [_integers(each) for each in ids]
-    limits = np.iinfo(np.int32)
-    if any(each is None for each in known) or all(
-        not each.size or (each.min() >= limits.min and each.max() <= limits.max) for each in known
-    ):
-        return ids
-    exact = object if np.result_type(*known).kind == "f" else None  # of int64 and uint64 NumPy makes float64
-    _, numbers = np.unique(
-        np.concatenate([each.astype(exact or each.dtype).ravel() for each in known]), return_inverse=True
-    )
-    split = np.split(numbers.astype(np.int32).ravel(), [known[0].size])
-    return tuple(part.reshape(each.shape) for part, each in zip(split, known, strict=True))
-
-
-def _integers(numbers: Any) -> np.ndarray | None:
-    """Whole numbers of NumPy or of Python as an array; None for everything else."""
-    found = backend_of(numbers)
-    if found is not None and (found.name != "numpy" or found.obstacle(numbers) is not None):
-        return None
-    try:
-        known = np.asarray(numbers)
-    except Exception:  # whatever a stranger's own conversion raises; to be refused with a name
-        return None
-    return known if known.dtype.kind in "iu" else None
-
-
-def boolean(array: Any) -> Mask:
-    """Any mask as a boolean array that broadcasts to `(..., H, T, S)`; True = may see.
-
-    PyTorch's objects for a causal corner (`torch.nn.attention.bias`) become that rule.
-    """
-    rule = corner(array)
-    return Mask(Boolean(), (array,)) if rule is None else rule
-
-
-def corner(array: Any) -> Mask | None:
-    """The rule that an object of `torch.nn.attention.bias` stands for; None for everything else."""
-    found = None if array is None else backend_of(array)
-    stands_for = None if found is None else found.corner(array)
-    return None if stands_for is None else Mask(Window(None, 0, *stands_for))
 
 
 class MaskForm(Form, Protocol):
@@ -176,7 +30,7 @@ class MaskForm(Form, Protocol):
     def cuts(self, leaves: Sequence[Any]) -> set[int]: ...  # queries at which it is good to begin a block
 
 
-class _Seamless:
+class Seamless:
     """A mask that changes from query to query evenly, or in ways that are not worth a look."""
 
     def cuts(self, leaves: Sequence[Any]) -> set[int]:
@@ -184,7 +38,7 @@ class _Seamless:
 
 
 @dataclass(frozen=True)
-class Window(_Seamless):
+class Window(Seamless):
     """With `from_start` query i stands at key position i, where others have the last query at the last key."""
 
     left: int | None
@@ -222,12 +76,12 @@ class Window(_Seamless):
 
     def __str__(self) -> str:
         if (self.left, self.right) != (None, 0):
-            return f"window({self.left}, {self.right})"
+            return f"window{'_top_left' * self.from_start}({self.left}, {self.right})"
         return "causal_top_left()" if self.from_start else "causal()"
 
 
 @dataclass(frozen=True)
-class Prefix(_Seamless):
+class Prefix(Seamless):
     length: int
     leaves = 0
 
@@ -248,31 +102,34 @@ class Prefix(_Seamless):
 
 
 @dataclass(frozen=True)
-class Lengths(_Seamless):
+class Lengths(Seamless):
+    of_keys: bool
     of_queries: bool
 
     @property
     def leaves(self) -> int:
-        return 2 if self.of_queries else 1
+        return self.of_keys + self.of_queries
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
-        _check.lengths(xp, layout, leaves)
-        limits = (layout.keys, layout.queries)
-        counts = [xp.cast(_at_most(xp, leaf, limit), "int32") for leaf, limit in zip(leaves, limits, strict=False)]
+        sides = [("key_lengths", layout.keys)] * self.of_keys + [("query_lengths", layout.queries)] * self.of_queries
+        _check.lengths(xp, layout, sides, leaves)
+        counts = [xp.cast(_at_most(xp, leaf, most), "int32") for leaf, (_, most) in zip(leaves, sides, strict=True)]
         return [layout.per_example(xp, count, (False, False)) for count in counts]
 
     def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:
-        seen = where.keys < leaves[0]
-        return seen & (where.queries < leaves[1]) if self.of_queries else seen
+        if not self.of_queries:
+            return where.keys < leaves[0]
+        seeing = where.queries < leaves[-1]
+        return (where.keys < leaves[0]) & seeing if self.of_keys else seeing
 
     def bounds(self, xp: Any, span: Span, leaves: Sequence[Any]) -> Bounds:
-        return 0, span.keys if leaves[0] is None else int(np.max(leaves[0], initial=0))
+        return 0, int(np.max(leaves[0], initial=0)) if self.of_keys and leaves[0] is not None else span.keys
 
     def full(self, span: Span, bounds: Bounds, leaves: Sequence[Any]) -> bool:
         if any(leaf is None for leaf in leaves):
             return False
-        sees = not self.of_queries or (leaves[1] >= span.stop).all()
-        return bool(sees and (leaves[0] >= bounds[1]).all())
+        sees = not self.of_queries or (leaves[-1] >= span.stop).all()
+        return bool(sees and (not self.of_keys or (leaves[0] >= bounds[1]).all()))
 
     def __str__(self) -> str:
         return "lengths(...)"
@@ -317,7 +174,7 @@ class Segments:
 
 
 @dataclass(frozen=True)
-class Boolean(_Seamless):
+class Boolean(Seamless):
     leaves = 1
 
     def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
@@ -407,7 +264,7 @@ class Either(_Pair):
 
 
 @dataclass(frozen=True)
-class Other(_Seamless):
+class Other(Seamless):
     form: MaskForm
 
     @property
