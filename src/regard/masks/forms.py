@@ -76,7 +76,8 @@ class Window(Seamless):
 
     def __str__(self) -> str:
         if (self.left, self.right) != (None, 0):
-            return f"window{'_top_left' * self.from_start}({self.left}, {self.right})"
+            sides = f"({self.left}, {self.right})"
+            return f"window_top_left{sides}" if self.from_start else f"window{sides}"
         return "causal_top_left()" if self.from_start else "causal()"
 
 
