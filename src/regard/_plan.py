@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -157,6 +158,8 @@ def grid(
         size = budget // xp.maximum(_product(layout.lead) * layout.repeats * layout.keys, 1)
         size = xp.minimum(xp.maximum(size, FEWEST_ROWS), most_rows)
         return DynamicGrid(xp, layout, mask, xp.minimum(size, xp.maximum(layout.queries, 1)))
+    if layout.queries > NARROW_ROWS:
+        layout = _fixed(layout)
     known = [xp.concrete(leaf.array) for leaf in leaves]
     # Rows as many as the keys that one of them sees: a tile of a narrow window is then at least half full.
     most_rows = min(most_rows, max(NARROW_ROWS, _widest(layout, mask, leaves, known, 1)))
@@ -176,6 +179,15 @@ def grid(
     if xp.keeps_shapes():
         rows = _fewer_widths(layout, rows)
     return Grid(lead_spans, layout.repeats, tuple(rows), layout.keys, layout.shift)
+
+
+def _fixed(layout: Layout) -> Layout:
+    """The same of sizes that are numbers: where `torch.compile` leaves them open, it would reason about each block's.
+
+    So it compiles once for each length, of those that may take more than one block.
+    """
+    *lead, repeats, queries, keys = map(operator.index, layout.space)
+    return replace(layout, lead=tuple(lead), repeats=repeats, queries=queries, keys=keys)
 
 
 def _short(layout: Layout) -> bool:
