@@ -269,6 +269,9 @@ def _table():
     yield Case("prefix", mask=rule("prefix", 3))
     yield Case("prefix-none", mask=rule("prefix", 0))
     yield Case("prefix-all", mask=rule("prefix", S))
+    yield Case("pairs", mask=rule("pairs", (3, 6, 4), slice(1, 4)))
+    yield Case("pairs-keys", mask=rule("pairs", None, [0, 6]))
+    yield Case("pairs-queries", mask=rule("pairs", slice(4, None), None))
     for shape in (
         (S,),
         (1,),
@@ -295,6 +298,9 @@ def _table():
     yield Case("or", mask=rule("causal") | rule("prefix", 4))
     yield Case("not-window", mask=~rule("window", 1, 1))
     yield Case("not-lengths", mask=~_EVEN)
+    yield Case("not-pairs", mask=~rule("pairs", [2, 5], [1, 2, 6]))
+    yield Case("not-pairs-tall", **_shapes(B, **_TALL), mask=~rule("pairs", 3, None))
+    yield Case("not-pairs-and-lengths", mask=~rule("pairs", None, 2) & _EVEN)
     yield Case("not-causal", **_shapes(B, **_SQUARE), mask=~rule("causal"))
     yield Case("not-boolean", mask=~rule("boolean", flags(H, T, S)))
     yield Case("or-lengths-of-prefix-language-model", mask=(rule("causal") | rule("prefix", 3)) & _EVEN)

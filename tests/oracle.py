@@ -34,6 +34,17 @@ def prefix(n):
     return lambda at, i, j, queries, keys: j < n
 
 
+def pairs(queries, keys):
+    """Chosen queries, by their own positions, see chosen keys; None are all."""
+
+    def among(position, chosen):
+        if isinstance(chosen, slice):
+            return position in range(10**6)[chosen]
+        return chosen is None or position in np.atleast_1d(chosen)
+
+    return lambda at, i, j, queries_, keys_: among(i + keys_ - queries_, queries) and among(j, keys)
+
+
 def _of_example(array, at, axes):
     """The entry of an array over the axes before the head; of three axes the one before T is such an axis."""
     array = np.asarray(array)

@@ -133,6 +133,10 @@ TABLE = [
     ("and-with-a-number", lambda g: g.masks.causal() & 3, TypeError),
     ("window-of-a-truth", lambda g: g.masks.window(True, 0), DtypeError),
     ("prefix-of-a-truth", lambda g: g.masks.prefix(True), DtypeError),
+    ("pairs-from-the-end", lambda g: g.masks.pairs(None, [3, -1]), IndexError),
+    ("pairs-up-to-the-end", lambda g: g.masks.pairs(slice(0, -1)), IndexError),
+    ("pairs-of-numbers-between", lambda g: g.masks.pairs(1.5), TypeError),
+    ("pairs-of-truths", lambda g: g.masks.pairs([True, False]), TypeError),
     ("segments-of-truths", lambda g: g.attend(mask=g.masks.segments(g.ones(2, 5), g.ones(2, 7))), DtypeError),
     # biases
     ("bias-of-another-extent", lambda g: g.attend(bias=g.zeros(5, 8)), ShapeError),

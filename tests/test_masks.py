@@ -82,6 +82,7 @@ RULES = {
     "lengths": cases.rule("lengths", np.array([4, 0])),
     "segments": cases.rule("segments", np.array([[0, 0, 1, 1, 1], [2, 1, 1, 0, 0]])),
     "prefix": cases.rule("prefix", 2),
+    "pairs": cases.rule("pairs", [1, 3, 4], [0, 1, 4]),
     "boolean": cases.rule("boolean", cases.flags(2, 1, 5, 5)),
 }
 
@@ -201,6 +202,10 @@ HUGE = {
     ),
     "prefix": (lambda: regard.masks.prefix(10**30), lambda i, j, shift: j >= 0),
     "causal or prefix": (lambda: regard.masks.causal() | regard.masks.prefix(2**31), lambda i, j, shift: j >= 0),
+    "pairs": (
+        lambda: regard.masks.pairs(slice(2**40), [1, 3, 2**62]),
+        lambda i, j, shift: ((j == 1) | (j == 3)) & (i + shift >= 0),
+    ),
     "no prefix": (lambda: ~regard.masks.prefix(2**40), lambda i, j, shift: j < 0),
 }
 

@@ -177,7 +177,7 @@ def test_the_table_holds_what_it_promises():
     assert {case.dtype for case in cases.ALL.values()} == set(frameworks.DTYPES)
     used = {key for case in cases.BASE.values() for key in case.options}
     assert used == {"causal", "scale", "similarity", "softcap"}
-    for name in ("causal", "window", "lengths", "segments", "prefix", "boolean"):
+    for name in ("causal", "window", "lengths", "segments", "prefix", "pairs", "boolean"):
         assert any(name in repr(case.mask) for case in cases.BASE.values()), name
     for name in ("alibi", "relative", "array"):
         assert any(name in str(case.bias) for case in cases.BASE.values()), name

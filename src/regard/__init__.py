@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from regard import biases, errors, masks
 from regard._compiled import compile
 from regard.attention import Attention, attention
+from regard.models.edit import edit
 from regard.models.unpad import pad, unpad
 from regard.models.watch import watch
 from regard.weights import AttentionWeights
@@ -43,6 +44,7 @@ __all__ = [
     "biases",
     "check",
     "compile",
+    "edit",
     "errors",
     "evaluate",
     "explore",

@@ -150,6 +150,15 @@ def attention(
     return Attention(xp.cast(output, xp.dtype_name(query)), weights)
 
 
+def attended(weights: AttentionWeights, value: Array) -> Array:
+    """The sums of values `(..., G, S, E)` by weights, `(..., H, T, E)`, by the kernel that `attention` would take."""
+    problem = weights._problem
+    xp, place = problem.xp, problem.layout
+    values = place.key(xp, xp.cast(value, xp.dtype_name(problem.query.array)))
+    output, *_ = _kernels.run(_kernels.choose("auto", problem, values, None), problem, values, None, None)
+    return xp.cast(place.to_caller(xp, output, (place.queries, xp.shape(value)[-1])), problem.given)
+
+
 def _at_once(query: Any, key: Any, value: Any, causal: bool, scale: float | None, kernel: str) -> Attention | None:
     """The short way, for short inputs: the output first, and all else when the weights are asked about."""
     xp = backend_of(query)
@@ -211,8 +220,8 @@ def make_problem(
         factor = 1.0 if similarity == "cosine" else 1 / math.sqrt(max(width, 1))
     the_bias, the_mask = _rules(unwrapped(bias), _mask(unwrapped(mask), causal))
     leaves = [
-        *(() if the_bias is None else _placed("bias", xp, place, the_bias, query)),
-        *(() if the_mask is None else _placed("mask", xp, place, the_mask, query)),
+        *(() if the_bias is None else placed("bias", xp, place, the_bias, query)),
+        *(() if the_mask is None else placed("mask", xp, place, the_mask, query)),
     ]
     bias_form = None if the_bias is None else the_bias.form
     scores = Scores(factor, softcap, bias_form, None if the_mask is None else the_mask.form)
@@ -272,7 +281,8 @@ def _words(seed: int) -> list[int]:
     return words
 
 
-def _placed(name: str, xp: Backend, place: Layout, rule: Any, like: Array) -> list[Operand]:
+def placed(name: str, xp: Backend, place: Layout, rule: Any, like: Array) -> list[Operand]:
+    """The arrays of a mask or a bias, checked, in block space."""
     leaves = [unwrapped(leaf) for leaf in rule.leaves]
     for leaf in leaves:
         _check.leaf(name, xp, backend_of(leaf), leaf, like)

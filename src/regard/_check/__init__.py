@@ -37,7 +37,16 @@ from regard._check.operands import (
     similarity,
     types,
 )
-from regard._check.rules import buckets, max_distance, no_truth, not_a_bias, not_a_mask, prefix_length, window_side
+from regard._check.rules import (
+    buckets,
+    max_distance,
+    no_truth,
+    not_a_bias,
+    not_a_mask,
+    prefix_length,
+    runs,
+    window_side,
+)
 from regard._check.words import FLOATS, WHO, nearest, spelled
 
 __all__ = [
@@ -45,5 +54,5 @@ __all__ = [
     "heads_of_values", "index", "kernel", "known_size", "layout", "leaf", "lengths", "lists", "max_distance",
     "most_bytes", "multiplied", "nearest", "no_name", "no_truth", "no_truth_of_several", "no_values", "not_a_bias",
     "not_a_mask", "not_written", "number", "pairs", "per_head", "pool", "positions", "prefix_length", "pulled_back",
-    "questions", "rectangles", "segments", "sets_of_keys", "similarity", "spelled", "types", "window_side",
+    "questions", "rectangles", "runs", "segments", "sets_of_keys", "similarity", "spelled", "types", "window_side",
 ]  # fmt: skip

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numbers
 from typing import Any
 
-from regard.errors import DtypeError, ShapeError
+import numpy as np
+
+from regard.errors import DtypeError, OutOfRangeError, ShapeError
 
 
 def not_a_mask(value: Any) -> DtypeError:
@@ -43,6 +45,36 @@ def prefix_length(length: int) -> int:
     if length < 0:
         raise ShapeError(f"masks.prefix: need length >= 0; got {length}.")
     return min(int(length), FARTHEST)
+
+
+def runs(name: str, positions: Any) -> tuple[tuple[int, int], ...] | None:
+    """Positions of `masks.pairs` as runs, from each first to behind its last, in order; None for all."""
+    if positions is None or (isinstance(positions, slice) and positions == slice(None)):
+        return None
+    if isinstance(positions, slice):
+        start, stop, step = positions.start or 0, FARTHEST if positions.stop is None else positions.stop, positions.step
+        if step in (None, 1):
+            _require_positions(name, [start, stop])
+            start, stop = min(start, FARTHEST), min(stop, FARTHEST)
+            return ((start, stop),) if start < stop else ()
+        positions = range(start, stop, step)
+    several = np.atleast_1d(positions)
+    if several.ndim > 1 or (several.size and several.dtype.kind not in "iu"):
+        raise DtypeError(
+            f"masks.pairs: need {name} as a number, several, a slice or None; got {type(positions).__name__}."
+        )
+    _require_positions(name, several.tolist())
+    places = np.unique(several[several < FARTHEST])
+    breaks = np.flatnonzero(np.diff(places) != 1) + 1
+    return tuple((int(run[0]), int(run[-1]) + 1) for run in np.split(places, breaks) if len(run))
+
+
+def _require_positions(name: str, positions: list[int]) -> None:
+    if any(each < 0 for each in positions):
+        raise OutOfRangeError(
+            f"masks.pairs: need {name} from 0 on, for how many there are is known when the mask is used; got "
+            f"{min(positions)}."
+        )
 
 
 def max_distance(distance: int) -> int:

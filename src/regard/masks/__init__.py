@@ -29,6 +29,7 @@ from regard.masks.rules import (
     causal_top_left,
     corner,
     lengths,
+    pairs,
     prefix,
     segments,
     window,
@@ -37,6 +38,6 @@ from regard.masks.rules import (
 
 __all__ = [
     "Mask", "MaskForm", "Segments", "Window", "boolean", "causal", "causal_top_left", "corner", "from_jax",
-    "from_keras", "from_onnx", "from_torch", "from_transformers", "lengths", "prefix", "segments", "window",
+    "from_keras", "from_onnx", "from_torch", "from_transformers", "lengths", "pairs", "prefix", "segments", "window",
     "window_top_left",
 ]  # fmt: skip

@@ -137,6 +137,60 @@ class Lengths(Seamless):
 
 
 @dataclass(frozen=True)
+class Pairs(Seamless):
+    """Runs of positions, `(from, to behind the last)`; None for all."""
+
+    queries: tuple[tuple[int, int], ...] | None
+    keys: tuple[tuple[int, int], ...] | None
+    leaves = 0
+
+    def place(self, xp: Backend, layout: Layout, leaves: Sequence[Array]) -> list[Operand]:
+        return []
+
+    def visible(self, xp: Backend, where: Where, leaves: Sequence[Array]) -> Array | None:
+        of_queries, of_keys = _among(where.queries + where.shift, self.queries), _among(where.keys, self.keys)
+        return of_keys if of_queries is None else of_queries if of_keys is None else of_queries & of_keys
+
+    def bounds(self, xp: Any, span: Span, leaves: Sequence[Any]) -> Bounds:
+        if self.queries is not None and not self._meets(span):
+            return 0, 0
+        if self.keys is None:
+            return 0, span.keys
+        low, high = (self.keys[0][0], self.keys[-1][1]) if self.keys else (0, 0)
+        return xp.minimum(low, span.keys), xp.minimum(high, span.keys)
+
+    def _meets(self, span: Span) -> bool:
+        """Whether some query of a span is among them; where that is not known yet, it may be."""
+        try:
+            return any(a < span.stop + span.shift and span.start + span.shift < b for a, b in self.queries or ())
+        except TypeError:
+            return True
+
+    def full(self, span: Span, bounds: Bounds, leaves: Sequence[Any]) -> bool:
+        rows = self.queries is None or any(
+            a <= span.start + span.shift and span.stop + span.shift <= b for a, b in self.queries
+        )
+        return rows and (self.keys is None or any(a <= bounds[0] and bounds[1] <= b for a, b in self.keys))
+
+    def __str__(self) -> str:
+        return f"pairs({_spelled(self.queries)}, {_spelled(self.keys)})"
+
+
+def _among(positions: Array, runs: tuple[tuple[int, int], ...] | None) -> Array | None:
+    """Whether positions lie in some run."""
+    if runs is None:
+        return None
+    found = positions != positions
+    for start, stop in runs:
+        found = found | ((positions >= start) & (positions < stop))
+    return found
+
+
+def _spelled(runs: tuple[tuple[int, int], ...] | None) -> str:
+    return "None" if runs is None else "[...]" if len(runs) != 1 else f"{runs[0][0]}:{runs[0][1]}"
+
+
+@dataclass(frozen=True)
 class Segments:
     leaves = 2
 
@@ -283,7 +337,8 @@ class Other(Seamless):
         return 0, span.keys
 
     def full(self, span: Span, bounds: Bounds, leaves: Sequence[Any]) -> bool:
-        return False
+        low, high = self.form.bounds(np, span, leaves)
+        return bool(high <= low or high <= bounds[0] or bounds[1] <= low)
 
     def __str__(self) -> str:
         return f"~{self.form}"

@@ -10,7 +10,7 @@ import numpy as np
 from regard import _check
 from regard._backends import backend_of
 from regard._backends.protocol import Array
-from regard.masks.forms import Boolean, Both, Either, Lengths, MaskForm, Other, Prefix, Segments, Window
+from regard.masks.forms import Boolean, Both, Either, Lengths, MaskForm, Other, Pairs, Prefix, Segments, Window
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,6 +91,20 @@ def segments(query_ids: Any, key_ids: Any = None) -> Mask:
     Cost: with ids that are runs, as in packing, the time is the sum of the squares of the documents' lengths.
     """
     return Mask(Segments(), _numbered(query_ids, query_ids if key_ids is None else key_ids))
+
+
+def pairs(queries: Any = None, keys: Any = None) -> Mask:
+    """Some queries see some keys, and nothing else is seen; `~pairs(...)` hides just these pairs, as in a knockout.
+
+    Args:
+        queries: Their positions, one, several or a slice; default all. They are counted as in all masks: the last query
+            stands at the last key, query i at key position i + S - T.
+        keys: Positions of keys, likewise.
+
+    Raises:
+        OutOfRangeError: A position below 0: how many there are is known when the mask is used.
+    """
+    return Mask(Pairs(*(_check.runs(name, each) for name, each in (("queries", queries), ("keys", keys)))))
 
 
 def _clipped(lengths: Any) -> Any:

@@ -12,8 +12,9 @@ from keras import ops
 
 from regard import masks
 from regard._backends import get_backend
-from regard.attention import make_problem
+from regard.attention import Attention, make_problem
 from regard.masks import Mask
+from regard.models.editing import Change
 from regard.models.seen import Values
 from regard.nn.keras import AttentionLayer, MultiHeadAttention
 from regard.nn.keras._conversion import both, heads_first, pairs
@@ -29,6 +30,10 @@ class Call:
     query: Any
     weights: Callable[[], AttentionWeights]
     values: Callable[[], Values]
+
+    def under(self, change: Change) -> Call:
+        """The same with weights as edits make them, for an output that they have made already."""
+        return replace(self, weights=lambda: change.weights(self.weights()))
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,22 @@ def reading(layer: Any) -> Reading | None:
     if not getattr(method, "__module__", "").startswith("keras_hub.") or name not in _HUB:
         return None
     return Reading("_compute_attention", _HUB[name])
+
+
+def replaced(call: Call, found: Any, change: Change) -> Any:
+    """What a layer's method gives, as edits make it: the output, and the weights where they are given too."""
+    weights, values = call.weights(), call.values()
+    output = change.apply(weights, values.value, lambda: values.by_head(values.output))
+    if values.by_head is heads_first:
+        output = ops.transpose(output, (0, 2, 1, 3))
+    output = ops.reshape(output, ops.shape(values.output))
+    if not isinstance(found, tuple):
+        return output
+    _, beside = found
+    if isinstance(beside, AttentionWeights):
+        edited = change.weights(weights)
+        return Attention(output, edited if beside.ndim > 3 else edited[:, 0])
+    return output, None if beside is None else ops.reshape(change.weights(weights).dense(), ops.shape(beside))
 
 
 def _weights(query: Any, key: Any, mask: Any, scale: float, causal: bool = False, softcap: Any = None) -> Any:

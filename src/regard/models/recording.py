@@ -27,18 +27,18 @@ def nothing_helps(kinds: Iterable[str]) -> str:
     return f"nothing makes the attention of {found} visible, which is computed in a way of its own"
 
 
-def nothing_seen(modules: Iterable[str], what: str, help: str = CALL_IT) -> UnsupportedError:
+def nothing_seen(modules: Iterable[str], what: str, help: str = CALL_IT, who: str = "watch") -> UnsupportedError:
     """The error for a model without an attention that can be seen, and what would help."""
     found = ", ".join(sorted(set(modules)))
     return UnsupportedError(
-        f"watch: need a model that runs and calls {what}; saw no such call from its modules ({found}); {help}."
+        f"{who}: need a model that runs and calls {what}; saw no such call from its modules ({found}); {help}."
     )
 
 
-def compiled(what: str) -> UnsupportedError:
+def compiled(what: str, who: str = "watch") -> UnsupportedError:
     """The error for compiled code, whose calls nobody can see."""
     return UnsupportedError(
-        f"watch: need the model as it was before torch.compile, torch.jit or the like; got {what}; watch the model "
+        f"{who}: need the model as it was before torch.compile, torch.jit or the like; got {what}; {who} the model "
         "that was compiled, and call that."
     )
 
@@ -129,7 +129,7 @@ class Layers:
         return each % len(self.ran) == number if -len(self.ran) <= each < len(self.ran) else False
 
 
-def listed(name: str, given: Any, kinds: tuple) -> list:
+def listed(name: str, given: Any, kinds: tuple, who: str = "watch") -> list:
     """One or several of some kinds."""
     if isinstance(given, (numbers.Integral, str)):
         given = [given]
@@ -141,5 +141,5 @@ def listed(name: str, given: Any, kinds: tuple) -> list:
     wrong = [type(each).__name__ for each in several if not isinstance(each, kinds)] or (["bool"] if alone else [])
     if wrong or (name == "layers" and any(isinstance(each, bool) for each in several)):
         need = "numbers, names or patterns" if name == "layers" else "numbers"
-        raise DtypeError(f"watch: need {name} as {need}; got {wrong[0] if wrong else 'bool'}.")
+        raise DtypeError(f"{who}: need {name} as {need}; got {wrong[0] if wrong else 'bool'}.")
     return several

@@ -29,6 +29,8 @@ _count = 0  # how many are making up their minds, in all threads
 class Onlooker(TorchFunctionMode):
     """The base of modes that call what they see with what it was given, and tell `look` first."""
 
+    unnoticed = True
+
     def __init__(self) -> None:
         super().__init__()
         self._asked = False  # whether the code that called last is one that asks
@@ -66,7 +68,7 @@ def _has_torch_function(args: Iterable[Any]) -> bool:
     if sys._getframe(1).f_code not in _ASKING:
         return _original(args)
     with ExitStack() as stack:
-        while isinstance(_get_current_function_mode(), Onlooker):
+        while isinstance(mode := _get_current_function_mode(), Onlooker) and mode.unnoticed:
             stack.enter_context(_pop_mode_temporarily())
         return _original(args)
 

@@ -21,6 +21,7 @@ from regard.attention import Attention, attention, with_score
 from regard.errors import UnsupportedError
 from regard.masks import Mask, Segments, Window
 from regard.masks.forms import Seamless
+from regard.models.editing import Change
 from regard.models.torch import frozen, telling
 from regard.weights import AttentionWeights
 
@@ -60,6 +61,7 @@ def _attended(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: Mask | torch.Tensor | None,
+    change: Change | None,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
@@ -68,7 +70,7 @@ def _attended(
     position_bias: torch.Tensor | None = None,
     **others: Any,
 ) -> Attention:
-    """Output `(B, H, T, D)` and weights."""
+    """Output `(B, H, T, D)` and weights, as edits make them if there are any."""
     others = {name: given for name, given in others.items() if given is not None and not _is_harmless(name)}
     mask, bias = _mask_and_bias(attention_mask, position_bias)
     if attention_mask is None and is_causal and query.shape[-2] > 1:
@@ -82,16 +84,21 @@ def _attended(
             f"{type(module).__name__} gives it; use another implementation of attention."
         )
     drop: dict[str, Any] = {"dropout": dropout, "seed": int(torch.randint(2**31, ()))} if dropout else {}
-    apart = s_aux is not None and getattr(module.config, "model_type", None) in BEFORE_SINKS
+    before = s_aux is not None and getattr(module.config, "model_type", None) in BEFORE_SINKS
+    apart = before or change is not None
     output, weights = attention(
         query, frozen(key), value, mask=mask, bias=bias, scale=scaling, softcap=softcap,
         sinks=None if apart else s_aux, **drop,
     )  # fmt: skip
+    if change is not None:
+        output, weights = change.attended(weights, value, lambda: output), change.weights(weights)
+    plain = weights
     if apart and s_aux is not None:
-        output, _ = _with_sinks(output, weights, s_aux[:, None])
+        output, sunk = _with_sinks(output, weights, s_aux[:, None])
+        weights = weights if before else sunk
     if sinks is not None:
         output, weights = _with_sinks(output, weights, sinks[..., 0])
-    return Attention(output, weights)
+    return Attention(output if change is None else change.replaced(plain, output), weights)
 
 
 def _is_harmless(name: str) -> bool:
