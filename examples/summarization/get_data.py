@@ -13,14 +13,13 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
-import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-INDEX = "*_main_i18n_Translation-en*"
+sys.path.append(str(Path(__file__).parents[1]))
+from _descriptions import Package, index, packages
+
 WORDS = range(20, 81)
 """How many words a description may have that measures."""
 LEARNED = range(10, 101)
@@ -33,44 +32,13 @@ SIZES = {"test": 1000, "validation": 500}  # the rest is for training
 SEED = 7
 
 Row = tuple[str, str]
-Package = tuple[str, list[str]]
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in split(list(packages(index(folder)))).items():
+    for name, rows in split([found for _, found in packages(index(folder, "en"), "en")]).items():
         write(folder / f"{name}.jsonl", rows)
         print(f"{folder / name}.jsonl: {len(rows)} descriptions")
-
-
-def index(folder: Path) -> str:
-    """Return the English index; only the first call needs the network."""
-    kept = folder / "Translation-en"
-    if not kept.is_file():
-        if not shutil.which("apt-get"):
-            sys.exit("get_data: need apt-get, as on Debian and Ubuntu; got none; use a table of your own instead.")
-        print("Downloading Debian's package index (31 MB, once).", flush=True)
-        state = (folder / "apt").resolve()
-        (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-        places = [f"Dir::State::lists={state}/lists", f"Dir::Cache={state}", "Acquire::Languages=en"]
-        options = [part for place in places for part in ("-o", place)]
-        if subprocess.run(["apt-get", "-qq", *options, "update"], stderr=subprocess.DEVNULL).returncode:
-            sys.exit("get_data: apt-get could not download the index; connect to a Debian mirror once, then run again.")
-        largest = max((state / "lists").glob(INDEX), key=lambda path: path.stat().st_size)
-        text = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", largest], capture_output=True, check=True).stdout
-        kept.write_bytes(text)
-        shutil.rmtree(state)
-    return kept.read_text(encoding="utf-8")
-
-
-def packages(text: str) -> Iterator[Package]:
-    """Yield the synopsis and the paragraphs of each package, in the order of their names."""
-    for entry in text.split("\n\n"):
-        _, found, told = entry.partition("Description-en: ")
-        if found:
-            synopsis, *lines = told.split("\n")
-            blocks = "\n".join(line[1:] for line in lines if line.startswith(" ")).split("\n.\n")
-            yield synopsis.strip(), [" ".join(block.split()) for block in blocks if block.strip()]
 
 
 def split(found: list[Package]) -> dict[str, list[Row]]:

@@ -14,30 +14,16 @@ import csv
 import random
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
+from _help import ENGLISH, GERMAN, paragraphs
 from _packages import from_debian
 
-HELP = "usr/share/libreoffice/help"
-PARTS = {
-    "en": (
-        "libreoffice-help-en-us",
-        f"{HELP}/en-US/text",
-        "c3facd77137dfddeff50740842104cdc173ce399bb9b22e273806ddf2b8bf964",
-    ),
-    "de": (
-        "libreoffice-help-de",
-        f"{HELP}/de/text",
-        "24572dea0595f4c195cf5452306d3692f392ce339efce8b7fbe2e0fb1fcd40da",
-    ),
-}
 WORDS = range(3, 31)
 """How many words a paragraph may have on each side."""
 SIZES = {"test": 1000, "validation": 500}  # the rest is for training
 SEED = 7
-PARAGRAPH = re.compile(r'<(p|h\d) id="([^"]+)"[^>]*>(.*?)</\1>', re.DOTALL)
 
 Pair = tuple[str, str]
 
@@ -45,49 +31,12 @@ Pair = tuple[str, str]
 def main(folder: Path) -> None:
     texts = {
         language: paragraphs(from_debian(package, inside, sha256, folder, "use pairs of your own instead."))
-        for language, (package, inside, sha256) in PARTS.items()
+        for language, (package, inside, sha256) in {"en": ENGLISH, "de": GERMAN}.items()
     }
     shared = sorted(texts["en"].keys() & texts["de"].keys())
     for name, pairs in split(choose([(texts["en"][key], texts["de"][key]) for key in shared])).items():
         write(folder / f"{name}.tsv", pairs)
         print(f"{folder / name}.tsv: {len(pairs)} pairs")
-
-
-def paragraphs(folder: Path) -> dict[tuple[str, str], str]:
-    """Return (page, number) -> the text of each paragraph."""
-    found: dict[tuple[str, str], str] = {}
-    for page in sorted(folder.rglob("*.html")):
-        for _, number, inside in PARAGRAPH.findall(page.read_text(encoding="utf-8")):
-            found.setdefault((page.relative_to(folder).as_posix(), number), shown(inside))
-    return found
-
-
-class _Shown(HTMLParser):
-    """Collects what a reader sees; variants for other systems are hidden."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hidden, self.texts = [False], [""]
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        if tag not in ("br", "img", "input", "meta", "link"):
-            variant = dict(attributes).get("class") in ("MAC", "UNIX", "WIN")
-            self.hidden.append(self.hidden[-1] or variant)
-
-    def handle_endtag(self, tag: str) -> None:
-        if len(self.hidden) > 1:
-            self.hidden.pop()
-
-    def handle_data(self, data: str) -> None:
-        if not self.hidden[-1]:
-            self.texts.append(data)
-
-
-def shown(html: str) -> str:
-    parser = _Shown()
-    parser.feed(html)
-    parser.close()
-    return " ".join("".join(parser.texts).split())
 
 
 def choose(pairs: list[Pair]) -> list[Pair]:
