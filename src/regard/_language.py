@@ -67,6 +67,8 @@ _SCRIPTS = "".join(rf"\p{{{n}}}" for n in ("Han", "Hiragana", "Katakana", "Thai"
 _CHARACTER = rf"[[{_SCRIPTS}ー]&&[\p{{L}}\p{{N}}]]"
 _WORD = rf"{_CHARACTER}\p{{M}}*|(?:(?!{_CHARACTER})[\p{{L}}\p{{N}}\p{{M}}])+"
 _NEEDLESS = rf"(?<=[{_SCRIPTS}])\s+|\s+(?=[{_SCRIPTS}])"
+_PIECE = re.compile(r"[（“]*(?:[⺀-鿿]|[^\s⺀-鿿（“，。；：、）”]+)[，。；：、）”]*\s*")
+"""What no line ends in: a word, or a Chinese character, with the marks at it."""
 _CLOSING = r"[”’\"')\]」』）》】〉›»]*"
 SENTENCE_END = re.compile(
     rf"[。！？．｡]+{_CLOSING}\s*|[.!?…؟۔։।॥።]+{_CLOSING}\s+|[။།]+\s*|[។៕]+\s*"
@@ -95,7 +97,7 @@ def terms(text: str) -> list[str]:
 
 
 def _is_spaceless(sign: str) -> bool:
-    return sign.isalnum() and _OWN_SCRIPTS.get(_script(sign)) in SPACELESS
+    return sign.isalnum() and _OWN_SCRIPTS.get(script(sign)) in SPACELESS
 
 
 def begins_word(before: str, after: str) -> bool:
@@ -137,6 +139,16 @@ def width(text: str) -> int:
     )
 
 
+def wrap(text: str, columns: int) -> list[str]:
+    """Part a text into lines of at most so many columns: between words, and between Chinese characters."""
+    lines = [""]
+    for piece in _PIECE.findall(text):
+        if lines[-1] and width(lines[-1] + piece.rstrip()) > columns:
+            lines.append("")
+        lines[-1] += piece
+    return [line.rstrip() for line in lines]
+
+
 def found(texts: Iterable[str]) -> str:
     """Return the language that most words of some texts are of, by their letters.
 
@@ -144,21 +156,22 @@ def found(texts: Iterable[str]) -> str:
         Its code, `und-Latn` and the like for letters of many languages, or `und`.
     """
     sample = [word for text in islice(texts, _SAMPLE) for word in words(text)]
-    scripts = Counter(_script(next((sign for sign in word if sign.isalpha()), "")) for word in sample)
+    scripts = Counter(script(next((sign for sign in word if sign.isalpha()), "")) for word in sample)
     kana = scripts["HIRAGANA"] + scripts["KATAKANA"]
     known = {**_OWN_SCRIPTS, **_SHARED_SCRIPTS}
     if kana > _SHARE_OF_KANA * (kana + scripts["CJK"]):
         known["CJK"] = "ja"
     languages: Counter[str] = Counter()
-    for script in scripts.keys() & known.keys():
-        languages[known[script]] += scripts[script]
+    for name in scripts.keys() & known.keys():
+        languages[known[name]] += scripts[name]
     most = max(languages, key=lambda language: (languages[language], language), default=UNKNOWN)
     english = sum(word in _OF_ENGLISH for word in sample)
     return ENGLISH if most == "und-Latn" and english >= _SHARE_OF_ENGLISH * languages[most] else most
 
 
 @lru_cache(maxsize=65_536)
-def _script(sign: str) -> str:
+def script(sign: str) -> str:
+    """Return how the names of a letter's script begin, such as CJK or LATIN; nothing of no sign."""
     return unicodedata.name(sign, "").split(" ")[0] if sign else ""
 
 
@@ -170,7 +183,7 @@ def code(name: str) -> str | None:
 
 def told(language: str) -> str:
     """Return a language as a sentence names it."""
-    script = next((script for script, tag in _SHARED_SCRIPTS.items() if tag == language), None)
-    if script:
-        return f"a language in {script.title()} letters"
+    shared = next((name for name, tag in _SHARED_SCRIPTS.items() if tag == language), None)
+    if shared:
+        return f"a language in {shared.title()} letters"
     return f"{_NAMES[language]} ({language})" if language in _NAMES else f"the language '{language}'"

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from reports import TOKENS, full, softmax_weights
 
-from regard.errors import ShapeError
+from regard.errors import ConfigError, ShapeError
 from regard.inspection import plots
 from regard.inspection.patches import upsampled
+from regard.inspection.plots import fonts
+from regard.inspection.plots.drawing import drawable
 from regard.inspection.report import Confusion, Curve, Metric
 
 MATRIX = softmax_weights(1, 1, 7)[0, 0]
@@ -196,9 +198,86 @@ def test_many_tokens_break_into_lines():
     assert max(text.get_position()[0] for text in axes.texts) < 60
 
 
+@pytest.mark.filterwarnings("ignore:plots")  # where no font has them
+def test_chinese_tokens_take_two_columns_a_character():
+    axes = draw(plots.tokens(["打开文件"] * 3, np.zeros(3), "标题" * 40, width=20)).axes[0]
+    assert [text.get_position() for text in axes.texts[::2]] == [(4, 0), (13.4, 0), (4, 1)]
+    assert [len(line) for line in axes.get_title(loc="left").split("\n")] == [10, 10]
+
+
+def letters(path, *signs):
+    """A font of its own that has these signs."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    builder, pen = FontBuilder(1000), TTGlyphPen(None)
+    for point in ((0, 0), (0, 800), (800, 800), (800, 0)):
+        (pen.lineTo if point != (0, 0) else pen.moveTo)(point)
+    pen.closePath()
+    names = [".notdef", *(f"uni{ord(sign):04X}" for sign in signs)]
+    builder.setupGlyphOrder(names)
+    builder.setupCharacterMap({ord(sign): name for sign, name in zip(signs, names[1:], strict=True)})
+    builder.setupGlyf(dict.fromkeys(names, pen.glyph()))
+    builder.setupHorizontalMetrics(dict.fromkeys(names, (900, 0)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": f"Letters of {path.stem}", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return path
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Matplotlib's own fonts alone, and what is put into the list."""
+    kept = [font for font in fonts.font_manager.fontManager.ttflist if "DejaVu" in font.name or "Last" in font.fname]
+    monkeypatch.setattr(fonts.font_manager.fontManager, "ttflist", kept)
+    monkeypatch.setattr(fonts, "_FOUND", [])
+    monkeypatch.delenv(fonts.FILE, raising=False)
+    files = []
+    monkeypatch.setattr(fonts.font_manager, "findSystemFonts", lambda: list(map(str, files)))
+    cached = (fonts._known, fonts.has, fonts._files, fonts._tell)
+    for function in cached:
+        function.cache_clear()
+    yield files
+    for function in cached:
+        function.cache_clear()
+
+
+def test_a_font_is_found_that_was_installed_after_matplotlib_looked(installed, tmp_path):
+    installed.append(letters(tmp_path / "cat.ttf", "猫", "狗"))
+    assert drawable("猫 and 狗") == "猫 and 狗"
+    assert fonts.families() == ["DejaVu Sans", "Letters of cat"]
+    draw(plots.tokens(["猫", "狗"], np.zeros(2)))  # without a warning of a missing glyph
+
+
+def test_a_font_that_is_missing_is_named_once(installed):
+    with pytest.warns(UserWarning, match="plots: ") as caught:
+        assert [drawable("猫狗"), drawable("鸟"), drawable("한"), drawable("\U0001f642")] == ["□□", "□", "□", "□"]
+    assert [str(each.message) for each in caught] == [
+        f"plots: need a font with {letters} letters, such as Noto Sans CJK SC; got none installed; install one "
+        "(Debian's fonts-noto-cjk), or name its file in REGARD_FONT; boxes stand in their place."
+        for letters in ("Chinese", "Hangul")
+    ]
+
+
+def test_a_font_can_be_named_by_its_file(installed, tmp_path, monkeypatch):
+    monkeypatch.setenv(fonts.FILE, str(letters(tmp_path / "bird.ttf", "鸟")))
+    assert drawable("鸟") == "鸟"
+    assert fonts.families() == ["DejaVu Sans", "Letters of bird"]
+    fonts._known.cache_clear()
+    monkeypatch.setenv(fonts.FILE, str(tmp_path / "none.ttf"))
+    with pytest.raises(ConfigError) as caught:
+        fonts.families()
+    assert str(caught.value) == (
+        f"REGARD_FONT: need the file of a font (.ttf, .otf, .ttc); got '{tmp_path / 'none.ttf'}'; correct it."
+    )
+
+
 STRANGE = ["$5", "and", "$6", "_hidden", "<b>", "\n", "", "日本", "🙂", "\\alpha$", "{", "%"]
 
 
+@pytest.mark.filterwarnings("ignore:plots")  # of a font with Chinese letters, where none is installed
 def test_strange_texts_are_drawn_without_a_warning_and_not_as_formulas():
     n = len(STRANGE)
     axes = draw(plots.tokens(STRANGE, np.zeros(n), "$x$ 日本")).axes[0]

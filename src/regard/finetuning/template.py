@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 import yaml
 from pydantic.fields import FieldInfo
-from rich.cells import cell_len
 
+from regard._language import wrap
 from regard.errors import ConfigError
 from regard.finetuning.config import Config, Section
 from regard.finetuning.tasks import Task, get_task
@@ -36,8 +36,6 @@ SET_ASIDE = 0.1
 """Share of the rows that measures the result, where nobody says otherwise."""
 MARKS = {"en": ("; ", "."), "zh": ("；", "。")}
 """Between the parts of a comment, and behind it where it stands above its key."""
-PIECE = re.compile(r"[（“]*(?:[⺀-鿿]|[^\s⺀-鿿（“，。；：、）”]+)[，。；：、）”]*\s*")
-"""What no line ends in: a word, or a Chinese character, with the marks at it."""
 
 
 @dataclass(frozen=True)
@@ -177,13 +175,3 @@ def translate(text: str, language: str) -> str:
 def translations(language: str) -> dict[str, str]:
     """Return English comment -> the same in another language."""
     return yaml.safe_load(Path(__file__).with_name(f"template.{language}.yaml").read_text(encoding="utf-8"))
-
-
-def wrap(text: str, width: int) -> list[str]:
-    """Part a text into lines of at most so many columns: between words, and between Chinese characters."""
-    lines = [""]
-    for piece in PIECE.findall(text):
-        if lines[-1] and cell_len(lines[-1] + piece.rstrip()) > width:
-            lines.append("")
-        lines[-1] += piece
-    return [line.rstrip() for line in lines]

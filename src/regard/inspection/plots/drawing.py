@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
@@ -16,6 +15,7 @@ from matplotlib.image import AxesImage
 from regard._backends import to_numpy
 from regard._files import whole
 from regard.errors import ShapeError
+from regard.inspection.plots import fonts
 
 MAX_CELLS = 512  # rows or columns of one heat map, about as many as it has pixels
 MAX_GRID_CELLS = 64  # the same in a grid of heads
@@ -29,32 +29,17 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b39b00", "#56b4e9", "#0
 DASHES = ("-", "--", ":", "-.", (0, (8, 2, 1, 2)), (0, (4, 2)), (0, (1, 3)))
 MODEL, BASELINE = "#0072b2", "#b0b0b0"
 MAP = "Blues"
-# After Matplotlib's own font, what is installed of these draws the scripts that it lacks.
-FALLBACKS = (
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Noto Sans Arabic",
-    "Noto Sans Devanagari",
-    "Noto Emoji",
-    "Arial Unicode MS",
-)
-
-
-def families(first: str = "DejaVu Sans") -> list[str]:
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    return [first, *(name for name in FALLBACKS if name in installed)]
 
 
 def drawable(text: str) -> str:
     """`text` on one line, with a box for each character that no font at hand can draw."""
-    fonts = [font_manager.get_font(font_manager.findfont(name)) for name in families()]
     spaced = "".join(" " if character.isspace() else character for character in text)
-    return "".join(c if any(font.get_char_index(ord(c)) for font in fonts) else "\N{WHITE SQUARE}" for c in spaced)
+    return "".join(sign if fonts.has(sign) else "\N{WHITE SQUARE}" for sign in spaced)
 
 
-def as_it_is(first_family: str = "DejaVu Sans") -> dict[str, Any]:
+def as_it_is(first_family: str = fonts.OWN) -> dict[str, Any]:
     """Arguments that make Matplotlib draw a text as it is: no formulas between dollars, no missing glyphs."""
-    return {"parse_math": False, "family": families(first_family)}
+    return {"parse_math": False, "family": fonts.families(first_family)}
 
 
 def label_axes(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:

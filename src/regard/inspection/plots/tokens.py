@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from regard import _language
 from regard._backends import to_numpy
 from regard.errors import ShapeError
 from regard.inspection.patches import span, upsampled
@@ -72,13 +72,13 @@ def tokens(
         return finish(_profile(shown, values, title), path)
     places, line, column = [], 0, 0.0
     for text in shown:
-        if column and column + len(text) > width:
+        if column and column + _columns(text) > width:
             line, column = line + 1, 0.0
         places.append((column, line))
-        column += max(len(text), 4) + 1.4
+        column += _columns(text) + 1.4
     norm = linear(values)
     decimals = _decimals(values)
-    figure = new_figure(width * 0.098 + 1.4, (line + 1) * 0.52 + (1.1 if title else 0.7))
+    figure = new_figure(width * 0.098 + 1.4, (line + 1) * 0.52 + (1.3 if title else 0.7))
     axes = figure.add_subplot()
     image = axes.scatter([], [], c=[], cmap="PuOr" if norm.vmin else MAP, norm=norm)
     for text, value, (left, row) in zip(shown, values, places, strict=True):
@@ -89,7 +89,7 @@ def tokens(
     figure.supxlabel(span(values), fontsize=7, color="0.35")
     figure.colorbar(image, ax=axes, label="value", fraction=0.03, pad=0.01)
     if title:
-        axes.set_title(drawable(title), loc="left", **as_it_is())
+        axes.set_title("\n".join(_language.wrap(drawable(title), width)[:2]), loc="left", **as_it_is())
     return finish(figure, path)
 
 
@@ -232,7 +232,7 @@ def words_in_time(
     said = f"; {behind:.0%} lie behind {end:.1f} s" if behind >= 0.005 else ""
     label_axes(below, x=f"seconds; received {span(drawn, even=received.mean())} (dashed){said}", y="received")
     if title:
-        figure.suptitle("\n".join(textwrap.wrap(drawable(title), 120, max_lines=2)), fontsize=9, **as_it_is())
+        figure.suptitle("\n".join(_language.wrap(drawable(title), 120)[:2]), fontsize=9, **as_it_is())
     return finish(figure, path)
 
 
@@ -242,8 +242,13 @@ def _decimals(values: np.ndarray) -> int:
     return 2 if largest == 0 else max(2, 1 - math.floor(math.log10(largest)))
 
 
+def _columns(text: str) -> int:
+    """How many columns a token takes, with its number beneath it."""
+    return max(_language.width(text), 4)
+
+
 def _draw_token(axes: Axes, text: str, number: str, left: float, row: int, colour: Any) -> None:
-    size = max(len(text), 4)
+    size = _columns(text)
     box = FancyBboxPatch(
         (left, row - 0.27), size, 0.54, boxstyle="round,pad=0.25,rounding_size=0.2", mutation_aspect=0.3
     )
