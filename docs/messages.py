@@ -26,6 +26,7 @@ UNDATED = datetime(2026, 1, 1, tzinfo=UTC)  # so that the same messages are the 
 # What is for programs, not for people: pages, programs on cards, fonts, patterns, and signs in tokenizers.
 SILENT = {"finetuning/reporting/usage.py", "inspection/report/page.css", "_backends/_torch_varlen.py"}
 NOT_SAID = re.compile(
+    r"Source Han |PingFang |Hiragino |Microsoft YaHei|WenQuanYi |"
     r"default-src |<|\^|\(\?|```|\[CLS\] |\$A |DejaVu |Noto |Arial |upper right|outside right|offset points|%B|html"
     r"|[\w.]+\(|import |export |function |Metric `|Input should be|`is_gradient|unexpected pos|\.ndjson|model name$"
     r"|module '|\{self\} object has|regard (predict|look|evaluate) |RUN RUN|in_features=|shape=\{|can't allocate"

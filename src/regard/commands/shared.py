@@ -158,7 +158,7 @@ def silence() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.simplefilter("ignore")
     warnings.filterwarnings("default", message="plots: ")  # of fonts that are missing
-    warnings.showwarning = lambda message, *_, **__: say(f"regard: {message}", err=True)
+    warnings.showwarning = lambda message, *_, **__: say(str(message), err=True)
     for name in ("transformers", "datasets", "accelerate", "torch", "tensorflow"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
