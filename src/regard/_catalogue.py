@@ -10,8 +10,10 @@ from pathlib import Path
 from string import Formatter
 
 LOCALE = Path(__file__).with_name("locale")
-LETTERS = 10
-"""Letters of its own from which a message is told wherever it stands; with fewer, only where words are expected."""
+LETTERS, FEW = 10, 4
+"""Letters of its own from which a message is told wherever it stands, and from which where words are expected."""
+ANYWHERE, WORDS, INSIDE = range(3)
+"""Where something stands: among texts of others, where Regard says a few words, or inside of a message of ours."""
 QUOTES = ("'", '"', "`")
 QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
 SIGNS = tuple("，。；：（）？")
@@ -49,11 +51,14 @@ class Template:
                     self.quoted.add(field)
 
     @cached_property
-    def strong(self) -> bool:
-        """Whether it is told wherever it stands: a sentence or a part of one, or what follows a heading."""
+    def place(self) -> int:
+        """Where it is told: a sentence, a part of one, or what has a heading, anywhere."""
         letters = sum(map(str.isalpha, "".join(self.literals)))
-        words = letters >= LETTERS and (bool(self.groups) or " " in self.message)
-        return words or (letters > 0 and self.literals[0].rstrip().endswith(":"))
+        if letters >= LETTERS and (self.groups or " " in self.message):
+            return ANYWHERE
+        if letters and self.literals[0].rstrip().endswith(":"):
+            return ANYWHERE
+        return WORDS if letters >= FEW or (letters and not self.groups) else INSIDE
 
     @property
     def weight(self) -> tuple[int, int]:
@@ -121,31 +126,45 @@ class Catalogue(gettext.GNUTranslations):
 
     def tell(self, text: str, word: bool = False) -> str:
         """Return a text in the catalogue's language, line by line; blanks around each stay."""
-        return "\n".join(self._line(line, word) for line in text.split("\n"))
+        return "\n".join(self._line(line, WORDS if word else ANYWHERE) for line in text.split("\n"))
 
-    def _line(self, line: str, word: bool) -> str:
+    def _line(self, line: str, place: int) -> str:
         core = line.strip()
         if not core:
             return line
-        who, colon, rest = core.partition(": ")
-        whole, inner = self._found(core, word), self._found(rest, word=False)
-        if inner and (not whole or inner[0].weight > whole[0].weight):
-            told = f"{who}{colon}{self._filled(*inner)}"
-        elif whole:
-            told = self._filled(*whole)
-        else:
-            head, told = self._ending(core, word=False)
-            told = _beside(self._line(head, word), told) if told else core
+        told = (self._listed(core, place) if place and ", " in core else None) or self._told(core, place)
         before, _, after = line.partition(core)
-        return before + told + after
+        return _beside(before, told) + after
 
-    def _found(self, text: str, word: bool) -> tuple[Template, list[str]] | None:
+    def _listed(self, text: str, place: int) -> str | None:
+        """Return the translation of a list of words, or of parts that are one message; None for any other text."""
+        found = [each for part in text.split(", ") if (each := self._found(part, INSIDE))]
+        alike = {template if template.groups else None for template, _ in found}
+        if len(found) <= text.count(", ") or len(alike) > 1:
+            return None
+        whole = self._found(text, place)
+        if whole and whole[0].weight > found[0][0].weight:
+            return None
+        return "，".join(self._filled(*each) for each in found)
+
+    def _told(self, text: str, place: int) -> str:
+        """Return a text in the catalogue's language: all of it, what follows a name, or its end and what is before."""
+        who, colon, rest = text.partition(": ")
+        whole, inner = self._found(text, place), self._found(rest, ANYWHERE)
+        if inner and (not whole or inner[0].weight > whole[0].weight):
+            return f"{who}{colon}{self._filled(*inner)}"
+        if whole:
+            return self._filled(*whole)
+        head, told = self._ending(text, ANYWHERE)
+        return _beside(self._line(head, place), told) if told else text
+
+    def _found(self, text: str, place: int) -> tuple[Template, list[str]] | None:
         """Return the message that a text is, and what stands in its places."""
-        constant = self._words.get(text.casefold() if word else text)
-        if constant and (word or constant.strong):
+        constant = self._words.get(text.casefold() if place else text)
+        if constant and constant.place <= place:
             return constant, []
         for template in self._templates:
-            if template.key in text and (word or template.strong):
+            if template.key in text and template.place <= place:
                 values = template.match(text)
                 if values is not None:
                     return template, values
@@ -162,32 +181,32 @@ class Catalogue(gettext.GNUTranslations):
             if field:
                 value = known[field]
                 theirs = field in template.quoted or QUOTED.fullmatch(value)
-                told = _beside(told, value if theirs else self.tell(value, spec == "word"))
+                told = _beside(told, value if theirs else self._line(value, INSIDE if spec == "word" else ANYWHERE))
         return told
 
     def _parted(self, value: str, count: int) -> Iterator[str]:
         """Part what stands in places side by side, from the last: each but the first is an ending that is known."""
         for _ in range(count - 1):
-            head, _ = self._ending(value, word=True)
+            head, _ = self._ending(value, INSIDE)
             yield value[len(head) :]
             value = head
         yield value
 
-    def _ending(self, text: str, word: bool) -> tuple[str, str]:
+    def _ending(self, text: str, place: int) -> tuple[str, str]:
         """Return a text without its longest ending that is a message, and the translation of that."""
         starts = [
             start
             for template in (*self._constants, *self._templates)
-            if (word or template.strong) and (start := template.begins(text)) is not None
+            if template.place <= place and (start := template.begins(text)) is not None
         ]
         if not starts:
             return text, ""
-        found = self._found(text[min(starts) :], word)
+        found = self._found(text[min(starts) :], place)
         return text[: min(starts)], self._filled(*found) if found else ""
 
 
 def _beside(one: str, other: str) -> str:
-    """Put two texts side by side: a blank parts ideographs from other letters and numbers, and none goes before a sign."""
+    """Put two texts side by side: a blank parts ideographs from letters and numbers, and none goes before a sign."""
     if other.startswith(SIGNS):
         return one.rstrip(" ") + other
     left, right = one[-1:], other[:1]

@@ -11,13 +11,14 @@ import typer
 from regard.commands.compare import compare
 from regard.commands.explore import explore
 from regard.commands.finetune import check, finetune, init, search
-from regard.commands.help import spoken
+from regard.commands.help import Spoken, spoken
 from regard.commands.look import look
 from regard.commands.predict import evaluate, export, predict
 from regard.commands.push import push
 from regard.commands.shared import DEBUG, guarded, keep_memory, sentences
 
 app = typer.Typer(
+    cls=Spoken,
     help="Fine-tune attention encoders on your own files, trust the result, and look at what it attends to.",
     no_args_is_help=True,
     add_completion=False,

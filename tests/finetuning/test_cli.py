@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -278,3 +279,65 @@ def test_the_example_configuration_is_valid():
 
     path = Path(__file__).parents[2] / "examples" / "sentiment" / "demo.yaml"
     assert load_config(path).output == "runs/demo"
+
+
+PROSE = re.compile(r"[a-z]{2,}(?: [a-z]{2,}){2,}", re.IGNORECASE)
+"""Three English words in a row."""
+
+
+def english(text, rows):
+    """What is English in a text, but for programs, the configuration and the texts of the data."""
+    for row in sorted(rows, key=len, reverse=True):
+        text = text.replace(row, "")
+    text = re.sub(r"```.*?```|<pre.*?</pre>|<(script|style).*?</\1>|<[^>]*>|'[^']*'", "", text, flags=re.DOTALL)
+    return [found for found in PROSE.findall(text) if not found.startswith("Intel")]
+
+
+def test_a_run_speaks_chinese_from_the_check_to_the_card(config, values, tmp_path, monkeypatch):
+    monkeypatch.setenv("REGARD_LANGUAGE", "zh")
+    checked = run("check", config)
+    assert checked.stdout.startswith(f"{config}: 0 个警告，可以开始训练\n")
+    assert "正常  train: 200 行：negative 100 (50%), positive 100 (50%)" in checked.stdout
+    done = run("finetune", config, "--set", f"output={tmp_path / 'zh'}", "--set", "options.calibrate=true")
+    assert done.exit_code == 0, done.output
+    assert f"报告：{tmp_path / 'zh' / 'report.html'}" in done.stdout
+    rows = [row["sentence"] for split in ("train", "test") for row in read_table(Path(values["data"][split]))]
+    page, card = (tmp_path / "zh" / name for name in ("report.html", "model/README.md"))
+    assert '<html lang="zh">' in page.read_text(encoding="utf-8")
+    assert "\n## 局限\n" in card.read_text(encoding="utf-8")
+    assert english(checked.stdout + done.stdout, rows) == []
+    assert english(page.read_text(encoding="utf-8"), rows) == []
+    assert english(card.read_text(encoding="utf-8").partition("\n# ")[2], rows) == []
+    told = json.loads((tmp_path / "zh" / "metrics.json").read_text(encoding="utf-8"))
+    assert re.search("baseline", told["verdict"]["sentence"]), "what programs read is English"
+
+
+COMMANDS = ["", "finetune", "search", "check", "predict", "evaluate", "compare", "export", "push", "look", "explore"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_is_in_chinese(command):
+    environment = ENVIRONMENT | {"REGARD_LANGUAGE": "zh"}
+    done = subprocess.run([*REGARD, *command.split(), "--help"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    usage, _, rest = done.stdout.strip().partition("\n")
+    assert usage.startswith("Usage: ")
+    assert "选项" in rest
+    assert english(rest, []) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["looc"], "没有命令 'looc'。您是不是指 'look'？"),
+        (["look"], "缺少参数 'MODEL'。"),
+        (["look", "a", "b", "--lyer", "1"], "没有选项 --lyer。可能是：--layer"),
+        (["look", "a", "b", "--layer", "x"], "'--layer' 的值不对：需要整数"),
+        (["check", "none.yaml"], "regard: none.yaml: 需要配置文件；收到的是不存在的路径；请用 'regard init' 写一个。"),
+    ],
+)
+def test_mistakes_are_told_in_chinese(arguments, told):
+    environment = ENVIRONMENT | {"REGARD_LANGUAGE": "zh"}
+    done = subprocess.run([*REGARD, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert told in done.stderr

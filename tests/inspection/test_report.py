@@ -240,6 +240,28 @@ def test_numbers_that_are_not_finite_are_said_to_be_undefined(value):
 # ---- the file --------------------------------------------------------------------------------------------------------
 
 
+def test_a_page_in_chinese(monkeypatch):
+    """All that is ours is Chinese; names, labels, texts and settings are as they were."""
+    english = Page(render_report(full()))
+    monkeypatch.setenv("REGARD_LANGUAGE", "zh")
+    html = render_report(full())
+    page = Page(html)
+    assert problems(html) == []
+    assert '<html lang="zh">' in html
+    assert "优于两个基线：" in page.text
+    theirs, ours, kept = (set(re.findall(r"\b[a-z]{3,}\b", text)) for text in (repr(full()), english.text, page.text))
+    assert kept & (ours - theirs) <= {"logits", "seed"}, "the field's own word, and a key of the configuration"
+    words = json.loads(next(text for attributes, text in page.scripts if attributes.get("id") == "translations"))
+    said = set(re.findall(r'told\("([^"]*)"', html))
+    assert said == set(words)
+    assert not {word for word in words.values() if re.search("[a-z]{3,} [a-z]{3,}", word)}
+
+
+def test_a_page_in_english_brings_no_translations():
+    page = Page(render_report(full()))
+    assert next(text for attributes, text in page.scripts if attributes.get("id") == "translations") == "{}"
+
+
 def test_write_report_writes_the_page_and_nothing_else(tmp_path):
     path = write_report(full(), tmp_path / "deep" / "report.html")
     assert path == tmp_path / "deep" / "report.html"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from regard._files import write_text
-from regard._spoken import language
+from regard._spoken import language, tell
 from regard.commands.shared import (
     ConfigFile,
     Overrides,
@@ -141,7 +141,8 @@ def init(
     from regard.finetuning.template import write_template
 
     if task is None:
-        told = {name: (get_task(name).__doc__ or "").partition(": ")[2].splitlines()[0] for name in TASKS}
+        said = {name: (get_task(name).__doc__ or "").partition(": ")[2].splitlines()[0] for name in TASKS}
+        told = {name: tell(learned, word=True) for name, learned in said.items()}
         print_table("Tasks, for regard init TASK:", ["task", "what is learned"], [list(row) for row in told.items()])
         return
     path = output or Path(f"{task}.yaml")

@@ -10,6 +10,7 @@ import typer
 
 from regard._digits import digits
 from regard._escapes import printable
+from regard._spoken import phrase
 from regard.commands.shared import (
     RunFolder,
     Sheet,
@@ -202,7 +203,8 @@ def evaluate(
         print_json({k: {"value": s.value, "interval_95": s.interval} for k, s in scores.items()})
         return
     rows = [
-        [k.replace("_", " "), digits(s.value), " to ".join(map(digits, s.interval or ()))] for k, s in scores.items()
+        [k.replace("_", " "), digits(s.value), phrase(" to ").join(map(digits, s.interval or ()))]
+        for k, s in scores.items()
     ]
     print_table(file, ["measure", "value", "95 % interval"], rows)
 

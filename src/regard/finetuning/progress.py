@@ -28,7 +28,7 @@ class Display:
 
     def say(self, text: str, style: str | None = None) -> None:
         """Print a line."""
-        self.console.print(printable(tell(text), keep="\n"), style=style, markup=False)
+        self.console.print(printable(tell(text, word=True), keep="\n"), style=style, markup=False)
 
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Advance]:
@@ -48,7 +48,7 @@ class Display:
             def advance(steps: int = 1, remark: str | None = None) -> None:
                 progress.advance(task, steps)
                 if remark is not None:
-                    progress.update(task, remark=printable(tell(remark)))
+                    progress.update(task, remark=printable(tell(remark, word=True)))
 
             yield advance
 

@@ -51,7 +51,7 @@ class Loss:
 
     def __str__(self) -> str:
         told = f"{self.measure.replace('_', ' ')} {digits(self.after)} on {self.rows:,} validation rows"
-        told += f", {digits(self.before)} as trained"
+        told = f"{told}, {digits(self.before)} as trained"
         bounds = " to ".join(map(digits, self.difference or ()))
         return told + (f" (95 % interval of the difference {bounds})" if bounds else "")
 

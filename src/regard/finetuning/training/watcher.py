@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from regard._digits import digits
+from regard._spoken import tell
 from regard.errors import RegardError
 from regard.finetuning.progress import Advance, Display
 from regard.finetuning.runs import processes
@@ -55,7 +56,7 @@ class Watcher(TrainerCallback):
     def on_evaluate(self, args: Any, state: Any, control: Any, **events: Any) -> None:
         metrics = events["metrics"]
         scores = ", ".join(
-            f"{name.removeprefix('eval_').replace('_', ' ')} {digits(metrics[name])}"
+            f"{tell(name.removeprefix('eval_').replace('_', ' '), word=True)} {digits(metrics[name])}"
             for name in metrics
             if name == "eval_loss" or not name.endswith(("_runtime", "_per_second", "epoch"))
         )

@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 from regard._digits import digits
 from regard._escapes import fenced, markdown
-from regard._spoken import tell
+from regard._spoken import phrase, tell
 from regard.inspection.report.content import UNRECORDED, Calibration, ClassScore, Metric, Report
 from regard.inspection.report.measures import weakest
 from regard.inspection.report.verdict import judge
@@ -114,7 +114,7 @@ def _table(metrics: list[Metric]) -> str:
     repeated = [f"over {seeds} seeds"] if seeds > 1 else []
     rows = [["measure", "value", "95 % interval", *repeated, *rivals]]
     for metric in metrics:
-        interval = " to ".join(map(digits, metric.interval or ()))
+        interval = phrase(" to ").join(map(digits, metric.interval or ()))
         values = [digits(metric.baselines[r]) if r in metric.baselines else "" for r in rivals]
         rows.append([metric.name, digits(metric.value), interval, *[_spread(metric) for _ in repeated], *values])
     return _rows([[tell(cell, word=True) for cell in row] for row in rows])
@@ -171,4 +171,4 @@ def _bullets(lines: list[str]) -> str:
 
 def _told(text: str) -> str:
     """A sentence in the reader's language, which means nothing in Markdown."""
-    return markdown(tell(text))
+    return markdown(tell(text, word=True))

@@ -15,6 +15,7 @@ from transformers.trainer_utils import set_seed
 
 from regard._digits import digits
 from regard._files import whole
+from regard._spoken import tell
 from regard.finetuning.config import in_steps
 from regard.finetuning.frameworks.keras import models
 from regard.finetuning.frameworks.keras.batches import as_inputs
@@ -177,7 +178,7 @@ class Loop:
         scores = task.validate(task.tally(SimpleNamespace(predictions=logits, label_ids=labels), spec), spec)
         scores = {"loss": _cross_entropy(logits, labels, self.label_weights), **scores}
         self.history.append({f"eval_{name}": value for name, value in scores.items()} | {"step": self.step})
-        told = ", ".join(f"{name.replace('_', ' ')} {digits(value)}" for name, value in scores.items())
+        told = ", ".join(f"{tell(name.replace('_', ' '), word=True)} {digits(value)}" for name, value in scores.items())
         self.display.say(f"  step {self.step:>5}: validation {told}")
         score = scores[task.metric(spec)]
         if score > self.score:
