@@ -7,6 +7,7 @@
 #   make gallery   the pictures of docs/gallery.md and of reports, from real runs of examples/ and runs/demo
 #   make findings   what surprised us in other libraries, each run once (minutes each); what passed is not run again
 #   make messages   what Regard says, brought into its catalogues; fails where a translation is missing
+#   make conventions   what attention of other libraries does where they differ: docs/conventions.md
 #   make architectures   every model of transformers beside eager attention: docs/architectures.md
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ export GOMP_SPINCOUNT ?= 30000
 DEFINITION := pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-browser browser lint bench docs picture gallery architectures findings messages
+.PHONY: help demo test test-all test-browser browser lint bench docs picture gallery architectures conventions findings messages
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -85,6 +86,10 @@ bench: $(VENV)/.test
 # About ten minutes on two cores; build/architectures.jsonl keeps what is done: delete it to begin anew.
 architectures: $(VENV)/.test
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python architectures/run.py $(CHOSEN)
+
+# A few minutes; libraries that are not in .venv are installed beside it, in build/conventions.
+conventions: $(VENV)/.test
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python conventions/run.py $(CHOSEN)
 
 # Each in an environment of its own, without .venv. build/findings/NAME holds what a script printed when it passed: a
 # run that is stopped goes on there, and a script that is changed is run again. Delete the folder to begin anew.

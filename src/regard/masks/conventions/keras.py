@@ -15,7 +15,8 @@ def from_keras(of: str = "MultiHeadAttention", **arguments: Any) -> Arguments:
     """Keras' attention: `"MultiHeadAttention"`, `"GroupQueryAttention"`, `"Attention"`, `"dot_product_attention"`.
 
     A mask that is True, or not 0, means *may see*. Causal corner and window stand top left: query i at key position i.
-    Padded queries see nothing, so their output is 0; Keras gives them an even average, or 0 in `Attention`.
+    Padded queries see nothing, so their output is 0; Keras gives them an even average, or 0 where weights are returned
+    and in `Attention`.
 
     Args:
         of: The layer, or the function of `keras.ops`, whose arguments they are, by its name.
