@@ -75,6 +75,47 @@ def test_the_documentation_names_every_exit_code():
     assert shared.DEBUG in told
 
 
+CHINESE = sorted(
+    path.relative_to(ROOT).as_posix() for path in [*ROOT.glob("*.zh-CN.md"), *ROOT.glob("docs/**/*.zh-CN.md")]
+)
+EXCERPTS = {"CHANGELOG.zh-CN.md", "docs/log.zh-CN.md"}
+"""Pages that grow with every change: their Chinese says no code that the English does not."""
+
+
+def code_of(page):
+    """The blocks of code of a page, what its sentences call code, and its pictures."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    fence = re.compile(r"^```.*?^```|^    .*?$", re.DOTALL | re.MULTILINE)
+    words = fence.sub("", text)
+    return fence.findall(text), set(re.findall(r"`([^`\n]+)`", words)), re.findall(r"!\[.*?\]\((.*?)\)", words)
+
+
+def test_what_the_chinese_readme_links_to_is_in_chinese():
+    text = (ROOT / READMES[1]).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if target.endswith((".md", ".ipynb"))]
+    assert len(targets) > 8
+    assert [target for target in targets if ".zh-CN." not in target and target != READMES[0]] == []
+
+
+@pytest.mark.parametrize("page", [page for page in CHINESE if page != READMES[1]])
+def test_a_page_in_chinese_has_the_code_and_pictures_of_the_english(page):
+    english = page.replace(".zh-CN", "")
+    (blocks, code, pictures), theirs = code_of(page), code_of(english)
+    if page in EXCERPTS:
+        assert code <= theirs[1]
+        return
+    assert blocks == theirs[0]
+    assert code == theirs[1]
+    assert pictures == theirs[2]
+
+
+@pytest.mark.parametrize("page", [page for page in CHINESE if page != READMES[1]])
+def test_both_languages_of_a_page_lead_to_each_other(page):
+    name = page.rpartition("/")[2]
+    assert f"[English]({name.replace('.zh-CN', '')})" in (ROOT / page).read_text(encoding="utf-8")
+    assert f"[中文]({name})" in (ROOT / page.replace(".zh-CN", "")).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("readme", READMES)
 def test_files_that_the_readme_names_exist(readme):
     text = (ROOT / readme).read_text(encoding="utf-8")

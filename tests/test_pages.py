@@ -110,7 +110,7 @@ def given(name, folder):
 
 def pages():
     """Every page with blocks of Python that is not run in a test of its own."""
-    for page in sorted(DOCS.rglob("*.md")):
+    for page in sorted(set(DOCS.rglob("*.md")) - set(DOCS.rglob("*.zh-CN.md"))):  # which have the same code
         if page.stem not in BY_THEMSELVES and BLOCK.search(page.read_text(encoding="utf-8")):
             yield pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in SLOW))
 
