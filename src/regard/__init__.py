@@ -26,15 +26,19 @@ if TYPE_CHECKING:
     from regard.finetuning.export import export
     from regard.finetuning.predict import predict
     from regard.finetuning.runs.run import evaluate
+    from regard.models.files import load, save
 
-# These stand on other packages (`pip install "regard[finetune]"`, `regard[explore]`): imported when asked for.
+# These stand on other packages (`pip install "regard[finetune]"`, `regard[explore]`, safetensors): imported when asked
+# for.
 _LATER = {
     "check": "finetuning.check",
     "evaluate": "finetuning.runs.run",
     "explore": "exploring.explore",
     "export": "finetuning.export",
     "finetune": "finetuning.conduct",
+    "load": "models.files",
     "predict": "finetuning.predict",
+    "save": "models.files",
 }
 
 __all__ = [
@@ -50,9 +54,11 @@ __all__ = [
     "explore",
     "export",
     "finetune",
+    "load",
     "masks",
     "pad",
     "predict",
+    "save",
     "unpad",
     "watch",
 ]

@@ -87,6 +87,10 @@ def fetched(array: Any) -> Any:
     return concrete(array)
 
 
+def from_memory(array: Any) -> Any:
+    return jnp.asarray(array)
+
+
 def cast(array: Any, dtype_name: str) -> Any:
     return array.astype(dtype_name)
 

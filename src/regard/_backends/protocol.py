@@ -34,6 +34,9 @@ class Backend(Protocol):
     def asarray(self, value: Any, like: Array) -> Array: ...
     def concrete(self, array: Array) -> Any: ...  # as NumPy, or None where values are not known yet
     def fetched(self, array: Array) -> Any: ...  # the same, from an accelerator too, which may wait for it
+    def from_memory(
+        self, array: Any
+    ) -> Array: ...  # an array of NumPy as one of the framework, if it can without a copy
     def cast(self, array: Array, dtype_name: str) -> Array: ...
     def zeros(self, shape: Sequence[int], dtype_name: str, like: Array) -> Array: ...
     def arange(self, start: Any, count: Any, like: Array) -> Array: ...
@@ -107,7 +110,6 @@ class Backend(Protocol):
 class InMemory(Backend, Protocol):
     """What a framework offers beside, whose arrays lie in a processor's own memory; for the compiled pass."""
 
-    def from_memory(self, array: Any) -> Array: ...  # an array of NumPy as one of the framework, without a copy
     # A product of arrays of NumPy, in one thread; to be added, also where one result is for several of them.
     def into(self, left: Any, right: Any, result: Any, add: bool = False) -> None: ...
     def threads(self) -> int: ...  # how many there may be

@@ -81,6 +81,10 @@ def fetched(array: Any) -> Any:
     return concrete(array)
 
 
+def from_memory(array: Any) -> Any:
+    return tf.convert_to_tensor(array)
+
+
 def cast(array: Any, dtype_name: str) -> Any:
     return tf.cast(array, dtype_name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,13 @@ from regard._backends import to_numpy
 from regard._backends.protocol import Array
 from regard._layout import nbytes
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
+from regard.models import kept
 from regard.models.summary import Summary, flags, in_single, summarise
 from regard.weights import AttentionWeights
+
+
+def itself(value: Any) -> Any:
+    return value
 
 
 def none() -> None:
@@ -53,8 +59,21 @@ class _Attended:
     def weights(self) -> AttentionWeights:
         return self.given() if callable(self.given) else self.given
 
+    def told(self, arrays: kept.Arrays) -> dict[str, Any]:
+        """It as what JSON can say, with arrays by name."""
+        values = None
+        if self.values is not None:
+            several = self.values.value, self.values.projection()
+            values = [arrays.name(self.weights._xp, array) for array in several]
+        return {"name": self.name, "weights": kept.told(self.weights, arrays), "values": values}
+
     def __reduce__(self) -> tuple:
-        return _Attended, (self.name, self.weights, self.values)
+        """Copies and pickles are without gradients."""
+        values = self.values
+        if values is not None:
+            value = self.weights._xp.stop_gradient(values.value)
+            values = Values(value, None, itself, partial(itself, values.projection()))
+        return _Attended, (self.name, self.weights, values)
 
 
 class Seen:
@@ -183,6 +202,59 @@ class Seen:
         """
         self._alike("dense")
         return np.stack([to_numpy(in_single(weights[example]).dense()) for weights in self])
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it into a file that `regard.load` reads, on any machine and into any framework.
+
+        Kept are query, key, rules and log-sum-exp of each attention, and values where they were; gradients are not.
+        What layers share, such as a mask, is written once.
+
+        Raises:
+            UnsupportedError: A mask that is a function of somebody's; or without safetensors.
+            OSError: The disk is full or may not be written; what was at `path` stays.
+
+        Cost: `nbytes` on the disk; one pass over the scores where a log-sum-exp is not known yet.
+        """
+        arrays = kept.Arrays()
+        described: dict[str, Any] = {"seen": [each.told(arrays) for each in self._attended]}
+        described |= {"unseen": self.unseen, "remarks": self.remarks}
+        kept.write(path, described, arrays, self[0]._xp.name if len(self) else "numpy")
+
+    @classmethod
+    def restored(cls, described: dict[str, Any], make: Callable[[str | None], Any], xp: Any) -> Seen:
+        """What `save` has described, of arrays that `make` gives by their names; see `regard.load`."""
+        seen = cls(partial(list, described["unseen"]))
+        seen.remarks = described["remarks"]
+        for each in described["seen"]:
+            values = None
+            if each["values"] is not None:
+                value, projection = map(make, each["values"])
+                values = Values(value, None, itself, partial(itself, projection))
+            seen.append(each["name"], kept.weights_of(each["weights"], make, xp), values)
+        return seen
+
+    def to(self, *args: Any, **kwargs: Any) -> Seen:
+        """The same elsewhere, without gradients, as a tensor of PyTorch goes: `seen.to("cpu")`."""
+        return self._moved(lambda weights: weights.to(*args, **kwargs), lambda array: array.to(*args, **kwargs))
+
+    def cpu(self) -> Seen:
+        """The same in the processor's memory, of PyTorch's tensors."""
+        return self.to("cpu")
+
+    def detach(self) -> Seen:
+        """The same without gradients, of PyTorch's tensors."""
+        return self._moved(lambda weights: weights.detach(), lambda array: array.detach())
+
+    def _moved(self, weights: Callable[[Any], Any], array: Callable[[Any], Any]) -> Seen:
+        moved = []
+        for each in self._attended:
+            values = each.values
+            if values is not None:
+                projection = values.projection()
+                moved_projection = None if projection is None else array(projection.detach())
+                values = Values(array(values.value.detach()), None, values.by_head, partial(itself, moved_projection))
+            moved.append(_Attended(each.name, weights(each.weights.detach()), values))
+        return self._of(moved)
 
     # Through the layers.
 
