@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import regard
 from regard.cli import app
+from regard.commands.explore import _title
 from regard.exploring import explore, offline, sources
 from regard.exploring.atlas import Atlas, Name
 from regard.looking.transformers.long_texts import read_whole
@@ -121,6 +122,28 @@ def test_a_file_is_read_and_two_models_are_laid_side_by_side(decoder, other, tmp
     assert [view["title"] for view in found["facts"]["views"]] == [decoder.name, other.name]
     wanted = eager(other, tokenizer()(TEXT)["input_ids"])
     np.testing.assert_allclose(np.nan_to_num(weights_in(found, "1.1.3")), wanted[1, 3], atol=6e-4)
+
+
+def test_it_says_what_it_reads_where_that_takes_long(decoder, tmp_path):
+    def told(*more):
+        return invoke(decoder, *more, "-o", tmp_path / "page.html").stderr
+
+    assert told("one " * 1001, "--window", 64) == "reading 1,001 tokens\n"
+    assert told("one " * 1000, "--window", 64) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("package:some_package/model", "some_package/model"),
+        ("package:some_package/tiny", "tiny"),
+        ("runs/reviews/checkpoint-500", "reviews/checkpoint-500"),
+        ("runs/reviews/", "reviews"),
+        ("somebody/small-model", "small-model"),
+    ],
+)
+def test_a_model_is_called_by_what_tells_it_from_others(name, title):
+    assert _title(name) == title
 
 
 def test_what_a_decoder_writes_is_on_the_map(decoder, tmp_path):

@@ -142,13 +142,33 @@ def test_keys_can_be_set_apart():
             np.testing.assert_allclose(found, expected(without, seen, *spans, levels, reduce), atol=3e-6)
 
 
-def test_weights_relative_to_the_mean_at_their_distance():
-    weights, dense = large()
-    _, queries, keys = dense.shape
+def mean_at_distance(dense):
+    queries, keys = dense.shape
     mean = np.zeros((queries, keys))
     for offset in range(1 - queries, keys):
         at = np.arange(max(0, -offset), min(queries, keys - offset))
-        mean[at, at + offset] = dense[3, at, at + offset].mean()
+        mean[at, at + offset] = dense[at, at + offset].mean()
+    return mean
+
+
+def test_a_difference_less_what_its_distance_alone_gives():
+    weights, dense = large()
+    _, queries, keys = dense.shape
+    difference = (dense[1] + dense[2]) / 2 - dense[5]
+    mean, seen = mean_at_distance(difference), sees("causal", queries, keys)
+    atlas = Atlas([view_of(weights)])
+    for levels in LEVELS:
+        spans = [range(min(256 << level, size)) for level, size in zip(levels, (queries, keys), strict=True)]
+        wanted = expected(difference - mean, seen, *spans, levels, "mean")
+        for reduce in REDUCE:
+            found = atlas.tile(Name.read("0.0.1+0.0.2-0.0.5~distance"), reduce, levels, (0, 0))
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def test_weights_relative_to_the_mean_at_their_distance():
+    weights, dense = large()
+    _, queries, keys = dense.shape
+    mean = mean_at_distance(dense[3])
     atlas, seen = Atlas([view_of(weights)]), sees("causal", queries, keys)
     for levels in LEVELS:
         spans = [range(min(256 << level, size)) for level, size in zip(levels, (queries, keys), strict=True)]
@@ -171,21 +191,57 @@ def test_the_numbers_of_a_head_are_those_of_the_summary(way):
             np.testing.assert_allclose(found[name], row[name], rtol=2e-5, err_msg=name)
 
 
-def test_the_strongest_places_are_those_of_the_dense_map(way):
+def blocks_of(left, count):
+    """The strongest blocks of an array, step by step: from the largest weight on to what touches and is half as large."""
+    for _ in range(count):
+        start = np.unravel_index(int(np.abs(left).argmax()), left.shape)
+        strong = left * np.sign(left[start]) >= abs(left[start]) / 2
+        block, new = set(), [tuple(map(int, start))]
+        while new:
+            place = new.pop()
+            if place in block:
+                continue
+            block.add(place)
+            top, first = (max(at - 2, 0) for at in place)
+            near = np.argwhere(strong[top : place[0] + 3, first : place[1] + 3]) + (top, first)
+            new += [tuple(map(int, each)) for each in near]
+        found = np.array(sorted(block))
+        yield start, left[start], found, left[tuple(found.T)].sum()
+        left[tuple(found.T)] = 0
+
+
+def require_blocks(found, left, count, tolerance=1e-6):
+    assert len(found) == count
+    for place, (start, weight, block, total) in zip(found, blocks_of(left, count), strict=True):
+        assert (place.query, place.key) == start
+        assert (place.queries, place.keys) == tuple(zip(block.min(0), block.max(0) + 1, strict=True))
+        assert place.count == len(block)
+        np.testing.assert_allclose([place.weight, place.total], [weight, total], atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["0.0.5", "0.0.1-0.0.2"])
+def test_the_strongest_places_are_those_of_the_dense_map(name, way):
     weights, dense = large()
     _, queries, keys = dense.shape
-    found = places.strongest(Atlas([view_of(weights)]), Name.read("0.0.5"), 12, 3, True, maps.never)
-    kept = dense[5].copy()
-    kept[:, 0] = 0
-    kept[np.abs(np.arange(keys) - np.arange(queries)[:, None] - (keys - queries)) <= 3] = 0
-    best = {}
-    for at in np.argsort(-kept, axis=None)[:5000]:
-        query, key = divmod(int(at), keys)
-        best.setdefault((query // 2, key // 2), (query, key))
-    assert [place[:2] for place in found] == list(best.values())[:12]
-    np.testing.assert_allclose(
-        [place[2] for place in found], [dense[5][place] for place in list(best.values())[:12]], atol=1e-6
-    )
+    found = places.strongest(Atlas([view_of(weights)]), Name.read(name), 12, 3, True, maps.never)
+    left = dense[5].copy() if name == "0.0.5" else dense[1] - dense[2]
+    left[:, 0] = 0
+    left[np.abs(np.arange(keys) - np.arange(queries)[:, None] - (keys - queries)) <= 3] = 0
+    require_blocks(found, left, 12, 3e-6)
+
+
+def test_a_stripe_a_column_and_a_square_are_one_place_each():
+    random = np.random.default_rng(0)
+    drawn = random.uniform(0, 1e-4, (700, 700))
+    drawn[np.arange(300, 420), np.arange(40, 160)] = random.uniform(0.6, 0.9, 120)  # wider than a window at first
+    drawn[350, 90] = 0  # a gap of one
+    drawn[100:690, 20] = random.uniform(0.3, 0.5, 590)
+    drawn[500:530, 200:240] = random.uniform(0.11, 0.2, (30, 40))
+    found = places.strongest(Atlas([view_of(drawn[None])]), Name.read("0.0.0"), 3, 2, True, maps.never)
+    assert [(place.queries, place.keys, place.count) for place in found] == [
+        ((300, 420), (40, 160), 119), ((100, 690), (20, 21), 590), ((500, 530), (200, 240), 1200)
+    ]  # fmt: skip
+    require_blocks(found, drawn, 3, 1e-4)
 
 
 def test_a_row_a_column_and_shares_of_parts():

@@ -256,6 +256,12 @@ def test_the_strongest_places_and_a_token_are_a_click_away(page):
     page.locator("#strongest button").first.click()
     drawn(page)
     assert page.evaluate("explorer.maps[0].marks.picked") == {"row": query, "column": key}
+    marked = page.evaluate("explorer.maps[0].marks.places")
+    assert len(marked) == 20
+    several = next(number for number, place in enumerate(marked) if place["count"] > 1)
+    assert (
+        f"{marked[several]['count']} weights, queries " in page.locator("#strongest button").nth(several).inner_text()
+    )
     page.fill("#find", "word123")
     page.press("#find", "Enter")
     page.locator("#found button").first.click()
@@ -396,6 +402,12 @@ def test_a_page_without_a_server_shows_the_same_maps(browser, tmp_path):
             assert np.isnan(values).any()
     found.click("#strongest-go")
     found.wait_for_selector("#strongest button")
+    left = np.where(np.abs(np.subtract.outer(np.arange(LENGTH), np.arange(LENGTH))) > 2, DENSE[1, 2], 0)
+    left[:, 0] = 0
+    query, key = divmod(int(left.argmax()), LENGTH)
+    place = found.evaluate("explorer.maps[0].marks.places[0]")
+    assert (place["query"], place["key"]) == (query, key)
+    assert place["total"] >= place["weight"] == pytest.approx(left.max(), rel=1e-3)
     assert said == []
     assert found.title() == "Regard · explore"
     found.close()

@@ -92,6 +92,7 @@ def test_what_else_is_asked(running, dense):
     rank = int((dense[0, 7] > dense[0, 7, 3]).sum()) + 1
     assert (cell["rank"], cell["of"]) == (rank, 8)
     [(places, _)] = question(running, "strongest", map="0.0.0", count=3, band=2)
+    assert {"queries", "keys", "count", "total"} <= places["places"][0].keys()
     assert [dense[0, each["query"], each["key"]] for each in places["places"]] == sorted(
         [pytest.approx(each["weight"], abs=1e-6) for each in places["places"]],
         reverse=True,

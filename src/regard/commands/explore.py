@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,10 @@ from regard.commands.shared import compile_once, say, silence
 from regard.errors import ConfigError, DataError
 
 _MOST_BYTES = 16 << 20  # of a file: 100,000 tokens are less than 10 MB
+_LONG = 1000
+"""More tokens than this are worth a line while they are read."""
+_USUAL = re.compile(r"model|checkpoint([-_]\d+)?|best|last|final")
+"""Names of directories that many models have."""
 
 
 def explore(
@@ -118,11 +123,24 @@ def _view(name: str, given: str, is_file: bool, window: int | None, generate: in
     from regard.finetuning.frameworks import framework_of
 
     model, processor = load_model(name)
-    framework, title = framework_of(model), Path(name).resolve().name or name
+    framework, title = framework_of(model), _title(name)
     if not is_file and _reads_once(model):
-        return of_text(model, processor, given, title, window, generate)
+        return of_text(model, processor, given, title, window, generate, told=_tell)
     if window is not None or generate:
         raise ConfigError(
             "explore: need a text and a model of transformers for --window and --generate; leave them out."
         )
     return of_looked(framework.look(model, processor, given), title, given if is_file else "")
+
+
+def _title(name: str) -> str:
+    """What a model is called: its directory, and the one that this lies in where many models have such a name."""
+    path = Path(name.removeprefix("package:")).expanduser().resolve()
+    known = path.parent.name and _USUAL.fullmatch(path.name)
+    return f"{path.parent.name}/{path.name}" if known else path.name or name
+
+
+def _tell(doing: str, count: int) -> None:
+    """Say what takes a while."""
+    if count > _LONG:
+        say(f"{doing} {count:,} tokens", err=True)

@@ -131,7 +131,7 @@ def _strongest(atlas: Atlas, asked: dict, stopped: Stop) -> Iterator[bytes]:
         atlas, Name.read(str(asked["map"])), min(_whole(asked.get("count", 20)), 100),
         _whole(asked.get("band", 2)), bool(asked.get("apart", True)), stopped,
     )  # fmt: skip
-    yield frame({"places": [{"query": query, "key": key, "weight": weight} for query, key, weight in found]})
+    yield frame({"places": [vars(place) for place in found]})
 
 
 def _shares(atlas: Atlas, asked: dict, stopped: Stop) -> Iterator[bytes]:

@@ -1,8 +1,8 @@
 """The maps of what is explored, by name, in memory that is bounded in bytes.
 
 A name is heads with signs, each `source.layer.head`: `0.3.5`, the mean `0.3.5+0.3.6`, the difference `0.3.5-1.3.5` (of
-the means of both sides); behind it may stand `~distance` (relative to the mean at each distance) and `~apart` (without
-the keys that are set apart).
+the means of both sides); behind it may stand `~distance` (relative to the mean at each distance: divided by it, of a
+difference less it) and `~apart` (without the keys that are set apart).
 """
 
 from __future__ import annotations
@@ -161,7 +161,8 @@ class Atlas:
         total: dict[str, Any] = dict.fromkeys(fields, 0.0)
         for share, place in name.heads:
             told = self.whole(place, stopped)[1]
-            total = {each: total[each] + share * getattr(told, each) for each in fields}
+            with np.errstate(invalid="ignore"):  # of a row that sees nothing, a log-sum-exp of -inf
+                total = {each: total[each] + share * getattr(told, each) for each in fields}
         return Told(**total)
 
     def tile(
@@ -179,10 +180,8 @@ class Atlas:
         values = found.values(reduce)
         if name.distance:
             told = self.told(name, stopped)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                expected = expected_sums(told.distances, (queries, keys), spans[0], spans[1], levels)
-                values = np.where(expected > 0, found.sums / expected, np.where(np.isnan(values), np.nan, 0))
-                values = np.where(np.isnan(found.values("mean")), np.nan, values)
+            expected = expected_sums(told.distances, (queries, keys), spans[0], spans[1], levels)
+            values = _beyond(found, expected, name.is_difference)
         return np.ascontiguousarray(values, np.float32)
 
     def blocks(
@@ -245,6 +244,15 @@ class Atlas:
             low = np.minimum.reduceat(np.minimum.reduceat(weights, starts, 0), across, 1)
             found.append(np.where(-low > high, low, high))
         return np.concatenate(found)
+
+
+def _beyond(found: Blocks, expected: np.ndarray, is_difference: bool) -> np.ndarray:
+    """How many times as much as distance gives; of a difference, how much more, in the mean: it may be 0 there."""
+    means = found.values("mean")
+    if is_difference:
+        return np.where(np.isfinite(means), (found.sums - expected) / found.cells, means)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(np.isnan(means), np.nan, np.where(expected > 0, found.sums / expected, 0))
 
 
 def added(arrays: Iterable[np.ndarray]) -> np.ndarray:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from regard.errors import OutOfRangeError
 from regard.exploring import maps
 from regard.exploring.atlas import Atlas, Name, hide
 
 _AT_ONCE = 1 << 21  # weights
+_GAP = 2  # how far apart two weights of one block may be
 
 
 def line(atlas: Atlas, name: Name, axis: str, at: int, stopped: Callable[[], bool]) -> np.ndarray:
@@ -42,38 +45,137 @@ def cells(
     return weights, seen
 
 
-def strongest(
-    atlas: Atlas, name: Name, count: int, band: int, apart: bool, stopped: Callable[[], bool]
-) -> list[tuple[int, int, float]]:
-    """The largest weights, at most one in each rectangle of a 256th of the map: query, key and weight, largest first.
+@dataclass(frozen=True)
+class Place:
+    """A block of strong weights.
 
-    Those within `band` positions of the diagonal are left out, and with `apart` the keys that are set apart. The
-    largest weight of each rectangle says where to look; within it each weight is looked at.
+    Attributes:
+        query, key: Where its largest weight is.
+        weight: That weight.
+        queries, keys: Its extent: the first, and the one behind the last.
+        count: How many weights are in it; others within its extent may not be.
+        total: Their sum.
     """
-    name = Name(name.heads, apart)
-    queries, keys = atlas.shape(name)
-    levels = maps.base(queries, maps.SIDE), maps.base(keys, maps.SIDE)
-    height, width = 1 << levels[0], 1 << levels[1]
-    largest = np.abs(atlas.blocks(name, range(queries), range(keys), levels, True, stopped).maxima)
-    found: list[tuple[int, int, float]] = []
-    for place in np.argsort(-largest, axis=None, kind="stable"):
-        row, column = divmod(int(place), largest.shape[1])
-        maps.require_waiting(stopped)
-        if (len(found) >= count and largest[row, column] <= abs(found[count - 1][2])) or not largest[row, column]:
-            break
-        rows = range(row * height, min((row + 1) * height, queries))
-        columns = range(column * width, min((column + 1) * width, keys))
-        away = _distances(rows, columns, queries, keys)
-        if away.max() <= band:
-            continue
-        weights, _ = cells(atlas, name, rows, columns, stopped)
-        size = np.where(away > band, np.abs(weights), 0)
-        best = int(size.argmax())
-        query, key = best // len(columns), best % len(columns)
-        if size[query, key] > 0:
-            found.append((rows[query], columns[key], float(weights[query, key])))
-            found.sort(key=lambda each: (-abs(each[2]), each[0], each[1]))
-    return found[:count]
+
+    query: int
+    key: int
+    weight: float
+    queries: tuple[int, int]
+    keys: tuple[int, int]
+    count: int
+    total: float
+
+
+def strongest(atlas: Atlas, name: Name, count: int, band: int, apart: bool, stopped: Callable[[], bool]) -> list[Place]:
+    """The strongest blocks, the one with the largest weight first.
+
+    A block is the largest weight that is in none before it, with all that are at least half as large, of its sign, and
+    touch it or one another, directly or with one weight between. Those within `band` positions of the diagonal are in
+    none, nor with `apart` the keys that are set apart. The largest weight of each rectangle of a 256th of a side says
+    where to look; there each weight is looked at.
+    """
+    search = _Search(atlas, Name(name.heads, apart), band, stopped)
+    found: list[Place] = []
+    while len(found) < count and (place := search.next()):
+        found.append(place)
+    return found
+
+
+class _Search:
+    """What is left to find of a map: for each rectangle a number that no weight left in it is larger than."""
+
+    def __init__(self, atlas: Atlas, name: Name, band: int, stopped: Callable[[], bool]) -> None:
+        self.atlas, self.name, self.band, self.stopped = atlas, name, band, stopped
+        self.queries, self.keys = atlas.shape(name)
+        levels = maps.base(self.queries, maps.SIDE), maps.base(self.keys, maps.SIDE)
+        self.height, self.width = 1 << levels[0], 1 << levels[1]
+        blocks = atlas.blocks(name, range(self.queries), range(self.keys), levels, True, stopped)
+        self.bounds = np.nan_to_num(np.abs(blocks.maxima))
+        self.taken: list[tuple[range, range, np.ndarray]] = []
+
+    def next(self) -> Place | None:
+        """The block of the largest weight that is left."""
+        known: tuple[int, int, float] | None = None  # in the rectangle that was looked at last
+        while (bound := self.bounds.max(initial=0)) > 0:
+            maps.require_waiting(self.stopped)
+            if known is not None and abs(known[2]) >= bound:
+                return self._around(*known)
+            row, column = np.unravel_index(int(self.bounds.argmax()), self.bounds.shape)
+            rows = range(row * self.height, min((row + 1) * self.height, self.queries))
+            columns = range(column * self.width, min((column + 1) * self.width, self.keys))
+            weights = self._left(rows, columns)
+            best = int(np.abs(weights).argmax())
+            query, key = best // len(columns), best % len(columns)
+            self.bounds[row, column] = abs(weights[query, key])
+            known = rows[query], columns[key], float(weights[query, key])
+        return None
+
+    def _left(self, rows: range, columns: range) -> np.ndarray:
+        """The weights that may begin a block; 0 for others."""
+        weights, _ = cells(self.atlas, self.name, rows, columns, self.stopped)
+        weights = np.where(_distances(rows, columns, self.queries, self.keys) > self.band, np.nan_to_num(weights), 0)
+        for above, left, within in self.taken:
+            down, across = _shared(rows, above), _shared(columns, left)
+            if down and across:
+                here = weights[_within(down, rows), _within(across, columns)]
+                here[within[_within(down, above), _within(across, left)]] = 0
+        return weights
+
+    def _around(self, query: int, key: int, weight: float) -> Place:
+        """The block of a weight, in a window that grows as long as the block comes to its edge."""
+        spans = [_window(query, query + 1, self.queries), _window(key, key + 1, self.keys)]
+        while True:
+            weights = self._left(*spans)
+            strong = weights * np.sign(weight) >= abs(weight) / 2
+            block = _connected(strong, query - spans[0].start, key - spans[1].start)
+            extents = [_extent(block.any(axis), span) for axis, span in zip((1, 0), spans, strict=True)]
+            wider = [
+                _window(extent.start, extent.stop, most) if _at_edge(extent, span, most) else span
+                for extent, span, most in zip(extents, spans, (self.queries, self.keys), strict=True)
+            ]
+            if wider == spans or len(wider[0]) * len(wider[1]) > _AT_ONCE:
+                break
+            spans = wider
+        rows, columns = extents
+        total = float(weights[block].sum(dtype=np.float64))
+        block = block[_within(rows, spans[0]), _within(columns, spans[1])]
+        self.taken.append((rows, columns, block))
+        extent = (rows.start, rows.stop), (columns.start, columns.stop)
+        return Place(query, key, weight, *extent, int(block.sum()), total)
+
+
+def _shared(one: range, other: range) -> range:
+    return range(max(one.start, other.start), min(one.stop, other.stop))
+
+
+def _within(part: range, span: range) -> slice:
+    return slice(part.start - span.start, part.stop - span.start)
+
+
+def _window(start: int, stop: int, most: int) -> range:
+    """A span with as much around it again, of an axis."""
+    around = max(stop - start, 16)
+    return range(max(start - around, 0), min(stop + around, most))
+
+
+def _extent(there: np.ndarray, span: range) -> range:
+    places = np.flatnonzero(there)
+    return range(span.start + int(places[0]), span.start + int(places[-1]) + 1)
+
+
+def _at_edge(extent: range, span: range, most: int) -> bool:
+    """Whether more of a block may be beyond a window."""
+    return 0 < span.start >= extent.start - _GAP or most > span.stop <= extent.stop - 1 + _GAP
+
+
+def _connected(strong: np.ndarray, row: int, column: int) -> np.ndarray:
+    """What can be reached from a place by steps to what is strong, over at most one weight that is not."""
+    wide = np.zeros(np.add(strong.shape, 1), bool)  # twice as high and wide, what is two apart touches
+    for down in (0, 1):
+        for across in (0, 1):
+            wide[down : down + strong.shape[0], across : across + strong.shape[1]] |= strong
+    numbers, _ = ndimage.label(wide, np.ones((3, 3), bool))
+    return strong & (numbers[:-1, :-1] == numbers[row, column])
 
 
 def _distances(rows: range, columns: range, queries: int, keys: int) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,20 @@ from regard.exploring.views import Axis, Layer, View
 from regard.looking.looked import Looked
 from regard.looking.sounds import SOUNDS, open_sound, resample
 
+Told = Callable[[str, int], None]
 _PARAGRAPH = re.compile(r"\n\s*\n")
 _PAGE = re.compile(r"\f")
 _WAVE = 1000  # values a second that a drawn sound has
 
 
-def of_text(model: Any, processor: Any, text: str, title: str, window: int | None = None, generate: int = 0) -> View:
-    """What a model of transformers attends to in a text, and in what it writes behind it."""
+def of_text(
+    model: Any, processor: Any, text: str, title: str, window: int | None = None, generate: int = 0,
+    told: Told | None = None,
+) -> View:  # fmt: skip
+    """What a model of transformers attends to in a text, and in what it writes behind it; `told` hears of each step."""
     from regard.looking.transformers.long_texts import read_whole
 
-    read = read_whole(model, processor, text, window, generate)
+    read = read_whole(model, processor, text, window, generate, told)
     bands = {
         name: found for name, cut in (("sentences", SENTENCE_END), ("paragraphs", _PARAGRAPH), ("pages", _PAGE))
         if 1 < len(found := parts(text, cut, read.spans)) <= 2000

@@ -250,7 +250,7 @@ export class Explorer {
       const title = this.titleOf(state.compare);
       found.push({ map: state.compare + behind, title, other: true });
       if (state.difference) {
-        found.push({ map: `${heads.join("+")}-${state.compare}${state.apart ? "~apart" : ""}`, title: say("differenceTitle", titled, title), both: true });
+        found.push({ map: `${heads.join("+")}-${state.compare}${behind}`, title: say("differenceTitle", titled, title), both: true });
       }
     }
     return found;
@@ -274,7 +274,7 @@ export class Explorer {
     this.root.querySelector(".stage").classList.toggle("several", named.length > 1);
     named.forEach((each, at) => {
       this.maps[at].tracks = {};
-      this.maps[at].show({ ...each, shape, least, reduce: state.reduce, ratio: state.relative === "distance" && !each.both, both: !!each.both,
+      this.maps[at].show({ ...each, shape, least, reduce: state.reduce, ratio: state.relative === "distance" && !each.both, both: !!each.both, surplus: state.relative === "distance" && !!each.both,
         queries: this.axes[source][queries], keys: this.axes[source][keys] });
     });
     if (named.length > 1) requestAnimationFrame(() => this.follow(this.maps[0]));
@@ -405,11 +405,11 @@ export class Explorer {
 
   sentence(view, cell) {
     const { value, rows, columns } = view.valueAt(cell);
-    const { queries, keys, reduce, ratio } = view.shown;
+    const { queries, keys, reduce, ratio, surplus } = view.shown;
     if (value === undefined) return say("waiting");
     const count = (rows[1] - rows[0]) * (columns[1] - columns[0]);
     const places = [rows[0], rows[1] - 1, columns[0], columns[1] - 1];
-    if (ratio) return say("hoverRatio", ...places, written(value));
+    if (ratio || surplus) return say(ratio ? "hoverRatio" : "hoverSurplus", ...places, written(value));
     if (count > 1) return say("hoverBlock", ...places, say(reduce), Number.isNaN(value) ? say("masked") : written(value), count.toLocaleString("en"));
     const names = [cell.row, shownToken(queries.labels[cell.row]), cell.column, shownToken(keys.labels[cell.column])];
     return Number.isNaN(value) ? say("hoverMasked", ...names) : say("hoverOne", ...names, written(value));

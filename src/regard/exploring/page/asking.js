@@ -178,8 +178,22 @@ export class Asking {
     if (!found) return;
     const { places } = found.facts;
     this.explorer.maps.forEach((view) => { view.marks.places = places; view.draw(); });
-    this.of("strongest").replaceChildren(...places.map(({ query, key, weight }) => this.entry(written(weight),
-      `${query} “${shownToken(this.labels.query[query])}” → ${key} “${shownToken(this.labels.key[key])}”`, () => this.go({ row: query, column: key }))));
+    this.of("strongest").replaceChildren(...places.map((place) => this.entry(written(place.weight), this.told(place), () => this.goTo(place))));
+  }
+
+  /** A place in words: where it is strongest and, of more than one weight, how many, and the share of its queries. */
+  told({ query, key, queries, keys, count, total }) {
+    const at = `${query} “${shownToken(this.labels.query[query])}” → ${key} “${shownToken(this.labels.key[key])}”`;
+    if (count === 1) return at;
+    const span = ([first, behind]) => (behind - first > 1 ? `${first}–${behind - 1}` : first);
+    return `${at} · ${say("block", count, span(queries), span(keys), written((100 * total) / (queries[1] - queries[0])))}`;
+  }
+
+  /** A place with as much around it. */
+  goTo({ query, key, queries, keys }) {
+    const far = Math.max(query - queries[0], queries[1] - query, key - keys[0], keys[1] - key);
+    this.view.goTo(query, key, Math.max(24, 3 * far));
+    this.explorer.pick({ row: query, column: key });
   }
 
   async shares() {

@@ -46,9 +46,9 @@ export class MapView {
   }
 
   /** Shows a map: its name, its shape, what is drawn, the labels and bands of its axes. */
-  show({ map, title, shape, least = [0, 0], reduce, both, ratio, queries, keys }) {
+  show({ map, title, shape, least = [0, 0], reduce, both, ratio, surplus, queries, keys }) {
     const same = this.shown && this.shown.shape.join() === shape.join();
-    this.shown = { map, title, shape, least, reduce, both, ratio, queries, keys };
+    this.shown = { map, title, shape, least, reduce, both, ratio, surplus, queries, keys };
     this.title.textContent = title;
     this.tiles?.stop();
     this.tiles = new Tiles(this.source, {
@@ -309,11 +309,15 @@ export class MapView {
     if (picked) this.cross(context, picked, lie, width, height, colours.mark, 1);
     context.strokeStyle = colours.mark;
     context.lineWidth = 1.5;
-    for (const { query, key } of places) {
-      const [x, y] = [lie.x + (key + 0.5) * lie.across, lie.y + (query + 0.5) * lie.down];
-      if (x < -20 || y < -20 || x > width + 20 || y > height + 20) continue;
+    for (const { queries, keys } of places) {
+      const spans = [[lie.x, keys, lie.across], [lie.y, queries, lie.down]].map(([from, [first, behind], step]) => {
+        const size = Math.max((behind - first) * step + 4, 14);
+        return [from + ((first + behind) / 2) * step - size / 2, size];
+      });
+      const [[x, wide], [y, high]] = spans;
+      if (x + wide < 0 || y + high < 0 || x > width || y > height) continue;
       context.beginPath();
-      context.arc(x, y, Math.max(7, lie.across * 0.8), 0, 7);
+      context.roundRect(x, y, wide, high, Math.min(wide, high, 14) / 2);
       context.stroke();
     }
     context.fillStyle = colours.mark;

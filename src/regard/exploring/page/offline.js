@@ -93,21 +93,51 @@ export class OfflineSource {
     onFrame({ facts: { axis, at }, arrays: { values: { values, shape: [count] } } });
   }
 
+  /** Blocks of what the page has: the largest that is in none before it, and what touches and is half as large. */
   answer_strongest({ map, count, band }, onFrame) {
     const parts = this.parts(map);
+    const [, { levels, shape }] = parts[0];
+    const values = this.candidates(parts, band);
+    const order = [...values.keys()].filter((at) => values[at]).sort((one, two) => Math.abs(values[two]) - Math.abs(values[one]));
+    const places = [];
+    for (const at of order) {
+      if (places.length === count) break;
+      if (!values[at]) continue;
+      const weight = values[at];
+      const block = connected(values, shape, at);
+      const spans = [block.map((each) => Math.floor(each / shape[1])), block.map((each) => each % shape[1])].map((along, axis) => [
+        along.reduce((one, two) => Math.min(one, two)) << levels[axis], (along.reduce((one, two) => Math.max(one, two)) + 1) << levels[axis]]);
+      const total = block.reduce((sum, each) => sum + values[each], 0);
+      for (const each of block) values[each] = 0;
+      places.push({ query: Math.floor(at / shape[1]) << levels[0], key: (at % shape[1]) << levels[1], weight, queries: spans[0], keys: spans[1], count: block.length, total });
+    }
+    onFrame({ facts: { places }, arrays: {} });
+  }
+
+  /** The largest weight of each rectangle off the diagonal and without sinks, 0 elsewhere. */
+  candidates(parts, band) {
     const [, { cells, levels, shape }] = parts[0];
-    const found = [];
-    for (let row = 0; row < shape[0]; row += 1) {
-      for (let column = 0; column < shape[1]; column += 1) {
-        const [query, key] = [row << levels[0], column << levels[1]];
-        if (Math.abs(key - query - cells[1] + cells[0]) <= Math.max(band, (1 << levels[0]) - 1) || this.facts.views[0].apart.includes(key)) continue;
-        const weight = parts.reduce((sum, [share, head]) => sum + share * head.max[row * shape[1] + column], 0);
-        if (weight) found.push({ query, key, weight });
+    const { apart } = this.facts.views[0];
+    return Float32Array.from({ length: shape[0] * shape[1] }, (_, at) => {
+      const [query, key] = [Math.floor(at / shape[1]) << levels[0], (at % shape[1]) << levels[1]];
+      if (Math.abs(key - query - cells[1] + cells[0]) <= Math.max(band, (1 << levels[0]) - 1) || apart.includes(key)) return 0;
+      return parts.reduce((sum, [share, head]) => sum + share * head.max[at], 0) || 0;
+    });
+  }
+}
+
+function connected(values, [rows, columns], at) {
+  const [sign, least] = [Math.sign(values[at]), Math.abs(values[at]) / 2];
+  const found = new Set([at]);
+  for (const place of found) {
+    const [row, column] = [Math.floor(place / columns), place % columns];
+    for (let i = Math.max(row - 2, 0); i < Math.min(row + 3, rows); i += 1) {
+      for (let j = Math.max(column - 2, 0); j < Math.min(column + 3, columns); j += 1) {
+        if (values[i * columns + j] * sign >= least) found.add(i * columns + j);
       }
     }
-    found.sort((one, two) => Math.abs(two.weight) - Math.abs(one.weight));
-    onFrame({ facts: { places: found.slice(0, count) }, arrays: {} });
   }
+  return [...found];
 }
 
 /** Rectangles of a head's rectangles: their mean by how many weights each has, their sum, or the largest. */

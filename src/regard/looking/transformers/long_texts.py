@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -44,8 +45,13 @@ class Text:
     ids: list[int]
 
 
-def read_whole(model: Any, processor: Any, text: str, window: int | None = None, generate: int = 0) -> Text:
+def read_whole(
+    model: Any, processor: Any, text: str, window: int | None = None, generate: int = 0,
+    told: Callable[[str, int], None] | None = None,
+) -> Text:  # fmt: skip
     """Show a model a text once, or in pieces of `window` tokens, and let a decoder go on for `generate` tokens.
+
+    `told` is called before each step: what is done, such as "reading", and with how many tokens.
 
     Raises:
         DataError: The text is empty or longer than the model reads, or than 100,000 tokens.
@@ -60,9 +66,11 @@ def read_whole(model: Any, processor: Any, text: str, window: int | None = None,
     if generate:
         if window is not None:
             raise DataError("--generate: need a text that is read at once; got --window; leave one of them out.")
-        ids = _continued(model, ids, min(generate, limit - read))
+        ids = _continued(model, ids, min(generate, limit - read), told)
     spans = np.concatenate([spans, np.zeros((len(ids) - read, 2), int)])
     pieces = list(range(0, len(ids), min(window or len(ids), limit)))
+    if told:
+        told("reading", len(ids))
     seen = _read(model, tokenizer, ids, pieces)
     special = [place for place, number in enumerate(ids) if number in tokenizer.all_special_ids]
     tokens = [
@@ -108,7 +116,7 @@ def _require_length(length: int, limit: int, window: int | None) -> None:
         )
 
 
-def _continued(model: Any, ids: list[int], most: int) -> list[int]:
+def _continued(model: Any, ids: list[int], most: int, told: Callable[[str, int], None] | None) -> list[int]:
     """The same with what a decoder writes behind it."""
     if model.config.is_encoder_decoder or not model.can_generate():
         raise UnsupportedError(
@@ -117,6 +125,8 @@ def _continued(model: Any, ids: list[int], most: int) -> list[int]:
     if most < 1:
         return ids
     given = torch.tensor([ids], device=model.device)
+    if told:
+        told("writing behind", len(ids))
     with torch.no_grad(), silent():
         found = model.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=most, do_sample=False)
     return found[0].tolist()
