@@ -192,7 +192,7 @@ def test_the_numbers_of_a_head_are_those_of_the_summary(way):
 
 
 def blocks_of(left, count):
-    """The strongest blocks of an array, step by step: from the largest weight on to what touches and is half as large."""
+    """The strongest blocks of an array, step by step: a largest weight, then what touches and is half as large."""
     for _ in range(count):
         start = np.unravel_index(int(np.abs(left).argmax()), left.shape)
         strong = left * np.sign(left[start]) >= abs(left[start]) / 2
@@ -203,8 +203,8 @@ def blocks_of(left, count):
                 continue
             block.add(place)
             top, first = (max(at - 2, 0) for at in place)
-            near = np.argwhere(strong[top : place[0] + 3, first : place[1] + 3]) + (top, first)
-            new += [tuple(map(int, each)) for each in near]
+            near = np.argwhere(strong[top : place[0] + 3, first : place[1] + 3])
+            new += [(top + int(down), first + int(across)) for down, across in near]
         found = np.array(sorted(block))
         yield start, left[start], found, left[tuple(found.T)].sum()
         left[tuple(found.T)] = 0

@@ -100,7 +100,7 @@ class _Search:
             maps.require_waiting(self.stopped)
             if known is not None and abs(known[2]) >= bound:
                 return self._around(*known)
-            row, column = np.unravel_index(int(self.bounds.argmax()), self.bounds.shape)
+            row, column = divmod(int(self.bounds.argmax()), self.bounds.shape[1])
             rows = range(row * self.height, min((row + 1) * self.height, self.queries))
             columns = range(column * self.width, min((column + 1) * self.width, self.keys))
             weights = self._left(rows, columns)
@@ -158,7 +158,7 @@ def _window(start: int, stop: int, most: int) -> range:
     return range(max(start - around, 0), min(stop + around, most))
 
 
-def _extent(there: np.ndarray, span: range) -> range:
+def _extent(there: Any, span: range) -> range:
     places = np.flatnonzero(there)
     return range(span.start + int(places[0]), span.start + int(places[-1]) + 1)
 
