@@ -29,8 +29,9 @@ SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 TEXT = "one two three. four five one. two </script> three."
 
 
-def tokenizer():
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+def tokenizer(known=WORDS):
+    kind = models.WordPiece if any(word.startswith("##") for word in known) else models.WordLevel
+    words = Tokenizer(kind({word: number for number, word in enumerate(known)}, unk_token="[UNK]"))
     stops = pre_tokenizers.Split(".", "isolated")
     words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), stops])
     return transformers.PreTrainedTokenizerFast(
@@ -48,17 +49,17 @@ def other(tmp_path_factory):
     return saved(tmp_path_factory.mktemp("other"), 1)
 
 
-def saved(folder, seed):
+def saved(folder, seed, known=WORDS):
     torch.manual_seed(seed)
     config = transformers.LlamaConfig(
-        **SMALL, num_key_value_heads=2, vocab_size=len(WORDS), max_position_embeddings=64, pad_token_id=0,
+        **SMALL, num_key_value_heads=2, vocab_size=len(known), max_position_embeddings=64, pad_token_id=0,
         bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     model = transformers.LlamaForCausalLM(config)
     for parameter in model.parameters():
         parameter.data *= 3
     model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    tokenizer(known).save_pretrained(folder)
     return folder
 
 
@@ -155,6 +156,18 @@ def test_what_a_decoder_writes_is_on_the_map(decoder, tmp_path):
     model = transformers.LlamaForCausalLM.from_pretrained(decoder)
     ids = model.generate(torch.tensor([[2, 3, 4]]), max_new_tokens=5, do_sample=False)[0].tolist()
     np.testing.assert_allclose(np.nan_to_num(weights_in(found, "0.0.1")), eager(decoder, ids)[0, 1], atol=6e-4)
+
+
+def test_a_page_of_words(tmp_path):
+    saved(tmp_path / "bert", 3, ["[PAD]", "[UNK]", "play", "##ing", "##s", "a"])
+    result = invoke(tmp_path / "bert", "playing a plays", "--words", "-o", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    found = packed(tmp_path / "page.html")
+    assert found["facts"]["views"][0]["axes"][0]["labels"] == ["playing", "a", "plays"]
+    dense = eager(tmp_path / "bert", [2, 3, 5, 2, 4])[1, 3]
+    wanted = np.stack([dense[:2].mean(0), dense[2], dense[3:].mean(0)])
+    wanted = np.stack([wanted[:, :2].sum(1), wanted[:, 2], wanted[:, 3:].sum(1)], 1)
+    np.testing.assert_allclose(np.nan_to_num(weights_in(found, "0.1.3")), wanted, atol=6e-4)
 
 
 def test_a_window_reads_a_long_text_in_pieces(decoder):

@@ -1,5 +1,7 @@
 """Maps at every zoom are the block reductions of dense weights: means, maxima, sums, masked parts, means of heads."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,8 @@ import regard
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
 from regard.exploring import maps, places
 from regard.exploring.atlas import Atlas, Kept, Name
-from regard.exploring.views import numbers, view_of
+from regard.exploring.views import Axis, Layer, View, numbers, view_of
+from regard.exploring.wording import by_words
 from regard.models.seen import Seen
 
 LEVELS = [(0, 0), (1, 0), (2, 3), (6, 6)]
@@ -276,6 +279,62 @@ def test_dense_weights_and_outputs_attentions_can_be_explored():
     found = Atlas([view]).tile(Name.read("0.1.2"), "max", (1, 1), (0, 0))
     wanted = expected(dense[2], dense[2] > 0, range(300), range(277), (1, 1), "max")
     np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+def in_words(dense, queries, keys):
+    """Sums over the keys of a word of means over its queries, by a loop."""
+    rows = [dense[start:stop].mean(0) for start, stop in itertools.pairwise(queries)]
+    return np.stack([[row[start:stop].sum() for start, stop in itertools.pairwise(keys)] for row in rows])
+
+
+def test_words_are_made_of_their_tokens(monkeypatch, way):
+    monkeypatch.setattr(maps.base, "__defaults__", (64,))
+    weights, dense = large(queries=277)
+    random = np.random.default_rng(1)
+    first = np.append(True, random.uniform(size=276) < 0.7)
+    atlas = Atlas([view_of(weights, [("Ġ" if each else "") + f"t{at}" for at, each in enumerate(first)])])
+    starts = np.append(np.flatnonzero(first), 277)
+    wanted = [in_words(head, starts, starts) for head in dense]
+    seen = in_words(sees("causal", 277, 277).astype(float), starts, starts)
+    words = range(len(starts) - 1)
+    for levels in LEVELS:
+        for reduce in REDUCE:
+            for name, values in (("1.0.4", wanted[4]), ("1.0.4-1.0.2", wanted[4] - wanted[2])):
+                found = atlas.tile(Name.read(name), reduce, levels, (0, 0))
+                rows, keys = (range(min(256 << level, len(words))) for level in levels)
+                np.testing.assert_allclose(found, expected(values, seen, rows, keys, levels, reduce), atol=3e-5)
+    told = atlas.whole((1, 0, 4))[1]
+    np.testing.assert_allclose(told.entropy, -(wanted[4] * np.log(np.maximum(wanted[4], 1e-30))).sum(1), atol=1e-5)
+    np.testing.assert_allclose(told.received, wanted[4].sum(0), atol=1e-4)
+    row = places.line(atlas, Name.read("1.0.4"), "query", 50, maps.never)
+    np.testing.assert_allclose(np.nan_to_num(row), wanted[4][50], atol=1e-6)
+
+
+MARKED = [
+    (["[CLS]", "play", "##ing", "don", "'", "t", "[SEP]"], [0, 6], "[CLS] playing don ' t [SEP]"),
+    (["The", "Ġ_", "k", "ernels", ".", "ch", "oose", "Ċ", "Ġdon", "'t", "a"], [], "The Ġ_kernels . choose Ċ Ġdon'ta"),
+    (["▁Re", "gard", ",", "▁你好", "吗"], [], "▁Regard , ▁你好 吗"),
+    ([" a", "b", "\n", "c", " d"], [], " ab \n c  d"),
+    (["a", "b"], [], "a b"),
+]
+
+
+@pytest.mark.parametrize(("tokens", "special", "words"), MARKED)
+def test_words_begin_where_tokenizers_mark_them(tokens, special, words):
+    bands = {"parts": [("one", 0, 2), ("two", 2, len(tokens))]}
+    view = View("", [Layer("", np.zeros((1, len(tokens), len(tokens))))], [Axis(tokens, special, bands)])
+    [axis] = by_words(view).axes
+    assert " ".join(axis.labels) == words
+    assert [axis.labels[at] for at in axis.special] == [tokens[at] for at in special]
+    assert axis.bands["parts"][0][1] == 0
+    assert axis.bands["parts"][1][2] == len(axis.labels)
+
+
+def test_where_each_token_is_a_word_there_is_no_view_of_words():
+    weights, _ = large(queries=277)
+    for tokens in (None, [f"word{at}" for at in range(277)]):
+        atlas = Atlas([view_of(weights, tokens)], words=True)
+        assert (len(atlas.views), atlas.begin) == (1, {})
 
 
 def test_what_is_kept_is_bounded_in_bytes():

@@ -268,6 +268,39 @@ def test_the_strongest_places_and_a_token_are_a_click_away(page):
     assert page.evaluate("explorer.maps[0].marks.picked") == {"row": 123, "column": 123}
 
 
+def test_words_instead_of_tokens(browser):
+    first = np.arange(LENGTH) % 3 != 1
+    tokens = [("Ġ" if each else "") + f"t{at}" for at, each in enumerate(first)]
+    served = Server(Atlas([view_of([ONE, TWO], tokens)], words=True))
+    page = browser.new_page(viewport={"width": 1200, "height": 800})
+    page.goto(served.address)
+    drawn(page)
+    starts = np.flatnonzero(first)
+    sizes = np.diff(np.append(starts, LENGTH))
+    dense = np.add.reduceat(np.add.reduceat(DENSE[0, 0], starts, 0), starts, 1) / sizes[:, None]
+    values, first_here, steps = in_view(page)
+    np.testing.assert_allclose(np.nan_to_num(values), blocks(dense, first_here, steps, values.shape), atol=1e-6)
+    page.evaluate("explorer.maps[0].goTo(202, 200, 12)")
+    drawn(page)
+    place, box = lie(page), page.locator(".map-middle").bounding_box()
+    page.mouse.click(box["x"] + place["x"] + 200.5 * place["across"], box["y"] + place["y"] + 202.5 * place["down"])
+    until(page, "document.querySelector('#sentence').textContent.includes('Rank')")
+    assert "Query 202 “t303t304” gives key 200 “t300t301”" in page.locator("#sentence").inner_text()
+    page.click("#strongest-go")
+    page.wait_for_selector("#strongest button")
+    kept = page.evaluate("explorer.address()")
+    page.uncheck("#words")
+    drawn(page)
+    values, first_here, steps = in_view(page)
+    np.testing.assert_allclose(np.nan_to_num(values), blocks(DENSE[0, 0], first_here, steps, values.shape), atol=1e-6)
+    page.goto(served.address + kept)
+    page.reload()
+    drawn(page)
+    assert page.locator("#words").is_checked()
+    page.close()
+    served.close()
+
+
 def test_a_kept_address_opens_the_same_view(page, browser):
     wheel(page, 5)
     page.select_option("#scale", "log")

@@ -10,6 +10,7 @@ from playwright.sync_api import sync_playwright
 
 import regard
 from regard.exploring import widget
+from regard.exploring.atlas import Atlas
 from regard.exploring.explore import Explorer
 from regard.exploring.views import view_of
 
@@ -34,7 +35,7 @@ def made():
     random = np.random.default_rng(0)
     query, key = (random.normal(size=(1, 2, 60, 8)).astype(np.float32) for _ in range(2))
     weights = regard.attention(query, key, key, causal=True).weights
-    return weights, widget.Widget([view_of(weights, [f"t{at}" for at in range(60)])])
+    return weights, widget.Widget(Atlas([view_of(weights, [f"t{at}" for at in range(60)])]))
 
 
 def kernel(shown):

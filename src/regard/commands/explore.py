@@ -39,6 +39,9 @@ def explore(
     window: Annotated[
         int | None, typer.Option("--window", metavar="N", help="read a longer text in pieces of N tokens")
     ] = None,
+    words: Annotated[
+        bool, typer.Option("--words", help="begin with words instead of their tokens; with -o, a page of words")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="write one page that needs no server, up to 2,048 tokens")
     ] = None,
@@ -64,11 +67,12 @@ def explore(
         alike(*views)
     if output is not None:
         from regard.exploring.offline import write_page
+        from regard.exploring.wording import in_words
 
-        write_page(views, output)
+        write_page(in_words(views) or views if words else views, output)
         say(f"Written: {output}")
         return
-    with Explorer(views, port) as explorer:
+    with Explorer(views, port, words) as explorer:
         say(f"The page, until Ctrl-C: {explorer.address}")
         sys.stdout.flush()
         show(explorer.address, browser)

@@ -44,7 +44,9 @@ def finite(value: Any) -> Any:
 
 def about(atlas: Atlas) -> dict[str, Any]:
     """What a page shows before any map."""
-    return {"views": [_told_of(view) for view in atlas.views], "side": maps.SIDE, "columns": COLUMNS}
+    told = [_told_of(view) for view in atlas.views]
+    views, words = told[: atlas.given], told[atlas.given :]
+    return {"views": views, "words": words, "begin": atlas.begin, "side": maps.SIDE, "columns": COLUMNS}
 
 
 def _told_of(view: View) -> dict[str, Any]:

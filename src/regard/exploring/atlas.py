@@ -19,9 +19,10 @@ import numpy as np
 
 from regard.errors import OutOfRangeError
 from regard.exploring import maps
-from regard.exploring.heads import Dense, Head
+from regard.exploring.heads import AnyHead
 from regard.exploring.maps import SIDE, Blocks, Levels, Told, never
 from regard.exploring.views import View
+from regard.exploring.wording import in_words
 
 _NAME = re.compile(r"(\d{1,2}\.\d{1,4}\.\d{1,4}(?:[+-]\d{1,2}\.\d{1,4}\.\d{1,4}){0,1023})(~apart)?(~distance)?")
 MEMORY = 192 << 20
@@ -80,10 +81,12 @@ class Kept:
 
 
 class Atlas:
-    """The maps of one or two views of the same input."""
+    """The maps of one or two views of the same input; behind these, the same views by words."""
 
-    def __init__(self, views: Sequence[View], memory: int = MEMORY) -> None:
-        self.views = list(views)
+    def __init__(self, views: Sequence[View], memory: int = MEMORY, words: bool = False) -> None:
+        """`words`: whether a page begins with words instead of their tokens."""
+        self.views, self.given = [*views, *in_words(views)], len(views)
+        self.begin = {"words": "true"} if words and len(self.views) > self.given else {}
         self._kept = Kept(memory)
         self._making: dict[Hashable, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -92,7 +95,7 @@ class Atlas:
     def bytes(self) -> int:
         return self._kept.bytes
 
-    def head(self, place: tuple[int, int, int]) -> Head | Dense:
+    def head(self, place: tuple[int, int, int]) -> AnyHead:
         source, layer, head = place
         if source >= len(self.views):
             raise OutOfRangeError(f"explore: need a source from 0 to {len(self.views) - 1}; got {source}; choose one.")
@@ -267,7 +270,7 @@ def hide(weights: np.ndarray, keys: range, apart: Sequence[int]) -> None:
 
 
 def without(
-    head: Head | Dense, found: Blocks, rows: range, keys: range, levels: Levels, parts: np.ndarray, apart: Sequence[int]
+    head: AnyHead, found: Blocks, rows: range, keys: range, levels: Levels, parts: np.ndarray, apart: Sequence[int]
 ) -> Blocks:
     """The same rectangles without the weights of some keys: those that hold such a key are computed again."""
     step, heights = 1 << levels[1], 1 << levels[0]

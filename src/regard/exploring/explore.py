@@ -21,7 +21,7 @@ class Explorer:
         atlas: the maps.
     """
 
-    def __init__(self, views: Sequence[View], port: int = 0) -> None:
+    def __init__(self, views: Sequence[View], port: int = 0, words: bool = False) -> None:
         try:
             from regard.exploring.server import Server
         except ModuleNotFoundError as error:
@@ -29,7 +29,7 @@ class Explorer:
                 f"explore: need Starlette and uvicorn; got an environment without {error.name}; pip install "
                 "'regard[explore]'."
             ) from None
-        self.atlas = Atlas(views)
+        self.atlas = Atlas(views, words=words)
         self._server = Server(self.atlas, port)
         self.address = self._server.address
 
@@ -55,7 +55,7 @@ class Explorer:
             raise UnsupportedError(
                 f"explore: need anywidget; got an environment without {error.name}; pip install 'regard[explore]'."
             ) from None
-        return Widget(self.atlas.views, height)
+        return Widget(self.atlas, height)
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -68,7 +68,7 @@ class Explorer:
 
 def explore(
     given: Any, tokens: Sequence[str] | None = None, *, against: Any = None, example: int = 0, title: str = "",
-    bands: Bands | None = None, port: int = 0, browser: bool | None = None,
+    bands: Bands | None = None, words: bool = False, port: int = 0, browser: bool | None = None,
 ) -> Explorer:  # fmt: skip
     """Open a page on which every map of attention can be zoomed into, up to each weight.
 
@@ -80,6 +80,8 @@ def explore(
         title: What the page calls it.
         bands: Parts of the tokens by what they are, such as `{"turns": [("question", 0, 12), ("answer", 12, 80)]}`:
             each a name, its first position and the one behind its last.
+        words: Begin with words instead of their tokens, where tokens have their tokenizer's marks (`##`, `Ġ`, `▁`) or
+            spaces: each cell is the sum over a word's keys of the mean over a word's queries. The page can change it.
         port: Default one that is free.
         browser: Whether to open a browser; default where there is a display.
 
@@ -95,7 +97,7 @@ def explore(
     views = [view_of(given, tokens, example, title, bands)]
     if against is not None:
         views.append(view_of(against, tokens, example, f"{title} (against)".strip(), bands))
-    explorer = Explorer(views, port)
+    explorer = Explorer(views, port, words)
     show(explorer.address, browser)
     return explorer
 

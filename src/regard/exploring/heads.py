@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -35,6 +36,10 @@ class Head:
     @property
     def dtype(self) -> Any:
         return np.dtype(self.problem.dtype)
+
+    def lines(self, rows: range) -> slice:
+        """Which lines of the log-sum-exp are of some rows."""
+        return slice(rows.start, rows.stop)
 
     @property
     def compiled(self) -> bool:
@@ -98,6 +103,9 @@ class Dense:
         self.dtype = np.dtype(np.float64 if weights.dtype == np.float64 else np.float32)
         self._weights = weights
 
+    def lines(self, rows: range) -> slice:
+        return slice(rows.start, rows.stop)
+
     def weights(self, rows: range, keys: range, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         found = self._weights[rows.start : rows.stop, keys.start : keys.stop].astype(self.dtype)
         return found, found != 0
@@ -106,6 +114,64 @@ class Dense:
         found, seen = self.weights(rows, range(self.keys), np.empty(0))
         entropy = -(found * np.log(np.where(seen, found, 1))).sum(-1)
         return found, seen, np.zeros((len(rows), 2), self.dtype), entropy
+
+
+class Words:
+    """A head between words, `(words, words)`: the sum over a word's keys of the mean over a word's queries."""
+
+    compiled = False
+
+    def __init__(self, head: AnyHead, queries: np.ndarray, keys: np.ndarray) -> None:
+        """Of a head between tokens, and where words begin among queries and keys, with the end of the last."""
+        self._head, self._starts = head, (queries, keys)
+        self.queries, self.keys, self.dtype = len(queries) - 1, len(keys) - 1, head.dtype
+
+    def lines(self, rows: range) -> slice:
+        return self._head.lines(self._tokens(rows, 0))
+
+    def weights(self, rows: range, keys: range, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = self._head.weights(self._tokens(rows, 0), self._tokens(keys, 1), parts)
+        return self._put_together(*found, rows, keys)
+
+    def complete(self, rows: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        weights, seen, parts, _ = self._head.complete(self._tokens(rows, 0))
+        weights, seen = self._put_together(weights, seen, rows, range(self.keys))
+        return weights, seen, parts, -(weights * np.log(np.where(weights > 0, weights, 1))).sum(-1)
+
+    def _tokens(self, words: range, axis: int) -> range:
+        starts = self._starts[axis]
+        return range(int(starts[words.start]), int(starts[words.stop]))
+
+    def _put_together(
+        self, weights: np.ndarray, seen: np.ndarray, rows: range, keys: range
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The words of tokens: their weights, and whether any of them is seen."""
+        for axis, words in ((1, keys), (0, rows)):
+            starts = self._starts[axis][words.start : words.stop] - self._starts[axis][words.start]
+            weights, seen = np.add.reduceat(weights, starts, axis), np.logical_or.reduceat(seen, starts, axis)
+        sizes = np.diff(self._starts[0][rows.start : rows.stop + 1])
+        return weights / sizes[:, None].astype(self.dtype), seen
+
+
+AnyHead = Head | Dense | Words
+
+
+@dataclass(frozen=True)
+class Worded:
+    """The weights of a layer between words, of which there are no arrays.
+
+    Attributes:
+        shape: heads, words that attend and words attended to.
+        heads: gives a head between tokens by its number.
+        starts: where words begin among queries and keys, with the end of the last.
+    """
+
+    shape: tuple[int, int, int]
+    heads: Callable[[int], AnyHead]
+    starts: tuple[np.ndarray, np.ndarray]
+
+    def head(self, number: int) -> Words:
+        return Words(self.heads(number), *self.starts)
 
 
 def in_numpy(problem: Problem) -> Problem:

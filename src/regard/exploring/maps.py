@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from regard.exploring.heads import Dense, Head
+from regard.exploring.heads import AnyHead, Head
 
 MOST = 2048
 """Rectangles a side that a whole map is kept in."""
@@ -64,7 +64,7 @@ class Told:
     """What complete rows tell.
 
     Attributes:
-        parts: the log-sum-exp, see `_blockwise.in_parts`, `(T, 2)`.
+        parts: the log-sum-exp, see `_blockwise.in_parts`, `(T, 2)`; of words, of each of their tokens.
         entropy, largest: of each query, `(T,)`.
         received: of each key, `(S,)`.
         distances: the weights of each distance, `(T + S - 1,)`; that of the first key to the last query first.
@@ -81,10 +81,11 @@ class Told:
         return sum(array.nbytes for array in vars(self).values())
 
     @classmethod
-    def nothing(cls, head: Head | Dense) -> Told:
+    def nothing(cls, head: AnyHead) -> Told:
         entropy, largest = np.zeros((2, head.queries), head.dtype)
         distances = np.zeros(head.queries + head.keys - 1)
-        return cls(np.zeros((head.queries, 2), head.dtype), entropy, largest, np.zeros(head.keys), distances)
+        lines = head.lines(range(head.queries)).stop
+        return cls(np.zeros((lines, 2), head.dtype), entropy, largest, np.zeros(head.keys), distances)
 
 
 def never() -> bool:
@@ -102,21 +103,21 @@ def base(size: int, most: int = MOST) -> int:
     return max(math.ceil(math.log2(max(size, 1) / most)), 0)
 
 
-def first_pass(head: Head | Dense, levels: Levels, stopped: Callable[[], bool] = never) -> tuple[Blocks, Told]:
+def first_pass(head: AnyHead, levels: Levels, stopped: Callable[[], bool] = never) -> tuple[Blocks, Told]:
     """The whole map at a level, and what its rows tell."""
     told = Told.nothing(head)
     return _computed(head, range(head.queries), range(head.keys), levels, told, None, stopped), told
 
 
 def region(
-    head: Head | Dense, rows: range, keys: range, levels: Levels, parts: np.ndarray, stopped: Callable[[], bool] = never
+    head: AnyHead, rows: range, keys: range, levels: Levels, parts: np.ndarray, stopped: Callable[[], bool] = never
 ) -> Blocks:
     """The rectangles of a level that some rows and keys, from a rectangle's first on, are in."""
     return _computed(head, rows, keys, levels, None, parts, stopped)
 
 
 def _computed(
-    head: Head | Dense, rows: range, keys: range, levels: Levels, told: Told | None, parts: np.ndarray | None,
+    head: AnyHead, rows: range, keys: range, levels: Levels, told: Told | None, parts: np.ndarray | None,
     stopped: Callable[[], bool],
 ) -> Blocks:  # fmt: skip
     steps = (1 << levels[0], 1 << levels[1])
@@ -147,7 +148,7 @@ def _sizes(along: range, step: int) -> np.ndarray:
 
 
 def _by_pieces(
-    head: Head | Dense, rows: range, keys: range, steps: tuple[int, int], found: Blocks, told: Told | None,
+    head: AnyHead, rows: range, keys: range, steps: tuple[int, int], found: Blocks, told: Told | None,
     parts: np.ndarray | None, stopped: Callable[[], bool],
 ) -> None:  # fmt: skip
     """The same without the loops: whole rows of rectangles, some of them at a time."""
@@ -161,7 +162,7 @@ def _by_pieces(
             weights, seen = head.weights(piece, keys, parts)
         else:
             weights, seen, *alongside = head.complete(piece)
-            _tell(told, piece, weights, *alongside)
+            _tell(told, piece, head.lines(piece), weights, *alongside)
         starts = np.maximum(np.arange(piece.start // steps[0] * steps[0], piece.stop, steps[0]) - piece.start, 0)
         first = piece.start // steps[0] - rows.start // steps[0]
         into = slice(first, first + len(starts))
@@ -177,9 +178,9 @@ def pieces(rows: range, step: int, width: int) -> Iterator[range]:
         yield range(max(start, rows.start), min(start + height, rows.stop))
 
 
-def _tell(told: Told, rows: range, weights: np.ndarray, parts: np.ndarray, entropy: np.ndarray) -> None:
+def _tell(told: Told, rows: range, lines: slice, weights: np.ndarray, parts: np.ndarray, entropy: np.ndarray) -> None:
     there = slice(rows.start, rows.stop)
-    told.parts[there], told.entropy[there] = parts, entropy
+    told.parts[lines], told.entropy[there] = parts, entropy
     told.largest[there] = weights.max(-1)
     told.received[:] += weights.sum(0, dtype=np.float64)
     first = len(told.largest) - 1 - rows.start

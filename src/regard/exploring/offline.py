@@ -91,7 +91,7 @@ def _packed(views: Sequence[View]) -> dict[str, Any]:
         for head in range(int(layer.weights.shape[0]))
     ]
     side = _side(shapes, len(places))
-    facts = about(atlas)
+    facts = {**about(atlas), "words": [], "begin": {}}
     for source, view in enumerate(views):
         for number, layer in enumerate(view.layers):
             levels = [maps.base(int(size), side) for size in layer.weights.shape[-2:]]

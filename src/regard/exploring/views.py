@@ -12,7 +12,7 @@ import numpy as np
 
 from regard._backends import backend_of, to_numpy
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
-from regard.exploring.heads import Dense, Head
+from regard.exploring.heads import AnyHead, Dense, Head, Worded
 from regard.exploring.maps import Told
 from regard.models.seen import Seen
 from regard.weights import AttentionWeights
@@ -75,13 +75,12 @@ class View:
         queries, keys = self._layer(layer, head).weights.shape[-2:]
         return int(queries), int(keys)
 
-    def head(self, layer: int, head: int) -> Head | Dense:
+    def head(self, layer: int, head: int) -> AnyHead:
         weights = self._layer(layer, head).weights
         with self._lock:
             found = self._heads.get((layer, head))
             if found is None:
-                lazy = isinstance(weights, AttentionWeights)
-                found = Head(weights[head]) if lazy else Dense(to_numpy(weights[head]))
+                found = _head_of(weights, head)
                 self._heads[layer, head] = found
                 while len(self._heads) > _HEADS:
                     self._heads.popitem(last=False)
@@ -94,6 +93,12 @@ class View:
         if head >= heads:
             raise OutOfRangeError(f"explore: need a head from 0 to {heads - 1}; got {head}; choose one.")
         return self.layers[layer]
+
+
+def _head_of(weights: Any, head: int) -> AnyHead:
+    if isinstance(weights, AttentionWeights):
+        return Head(weights[head])
+    return weights.head(head) if isinstance(weights, Worded) else Dense(to_numpy(weights[head]))
 
 
 Bands = dict[str, list[tuple[str, int, int]]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import anywidget
@@ -13,7 +12,6 @@ from regard.errors import RegardError
 from regard.exploring.answers import about, answered, finite
 from regard.exploring.atlas import Atlas
 from regard.exploring.offline import MODULES, joined, page_text
-from regard.exploring.views import View
 
 _ASIDE = ("offline.js", "packed.js")  # of a page by itself
 _OF_PAGES = re.compile(r"^(?:html, body|body|  html, body, #explorer) \{.*\}$\n?", re.MULTILINE)
@@ -38,8 +36,8 @@ class Widget(anywidget.AnyWidget):
     facts = traitlets.Dict().tag(sync=True)
     height = traitlets.Int(720).tag(sync=True)
 
-    def __init__(self, views: Sequence[View], height: int = 720) -> None:
-        self.atlas = Atlas(views)
+    def __init__(self, atlas: Atlas, height: int = 720) -> None:
+        self.atlas = atlas
         super().__init__(facts=finite(about(self.atlas)), height=height)
         self.on_msg(self._answer)
 

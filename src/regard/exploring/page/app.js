@@ -17,16 +17,19 @@ export class Explorer {
     root.innerHTML = LAYOUT;
     this.of = (id) => root.querySelector(`#${id}`);
     const [view] = facts.views;
-    this.axes = facts.views.map(({ axes }) => axes.map(({ labels, special, bands }) => ({
+    const axesOf = ({ axes }) => axes.map(({ labels, special, bands }) => ({
       labels, special: new Set(special), allBands: bands, bands: Object.values(bands)[0] ?? [],
-    })));
-    this.state = { layer: 0, head: 0, means: "one", reduce: "mean", relative: "weights", apart: false, compare: "", difference: true,
+    }));
+    this.ofTokens = { views: facts.views, axes: facts.views.map(axesOf), from: 0 };
+    this.ofWords = { views: facts.words, axes: facts.words.map(axesOf), from: facts.views.length };
+    this.state = { layer: 0, head: 0, means: "one", reduce: "mean", relative: "weights", apart: false, words: false, compare: "", difference: true,
       scale: "sqrt", limits: "99.5", lock: false, colours: "viridis", language: "en", theme: "", sort: "order", filter: "" };
     if (navigator.language?.startsWith("zh")) this.state.language = "zh";
     if (facts.views.length > 1) this.state.compare = this.across(0, 0);
-    this.read(keepsAddress ? fromAddress(location.hash) : {});
+    this.read({ ...facts.begin, ...(keepsAddress ? fromAddress(location.hash) : {}) });
     this.of("title").textContent = facts.views.map(({ title }) => title).filter(Boolean).join(" · ");
     this.maps = [];
+    this.of("words").closest("label").hidden = !facts.words.length;
     // A page without a server has means and maxima alone.
     for (const name of ["relative", "apart"]) this.of(name).closest("label, select").hidden = !!facts.offline;
     this.asking = new Asking(this);
@@ -39,6 +42,15 @@ export class Explorer {
     this.open();
     this.media = new Media(this);
     this.restore();
+  }
+
+  /** What is shown: tokens, or words made of them. */
+  get parts() {
+    return this.state.words && this.ofWords.views.length ? this.ofWords : this.ofTokens;
+  }
+
+  get axes() {
+    return this.parts.axes;
   }
 
   read(kept) {
@@ -123,7 +135,7 @@ export class Explorer {
     const others = this.facts.views.flatMap((view, source) => view.layers.flatMap((layer, at) => Array.from({ length: layer.heads },
       (_, head) => [`${source}.${at}.${head}`, `${this.facts.views.length > 1 ? `${view.title || source} ` : ""}${at}·${head}`])));
     this.options("compare", [["", say("none")], ...others], state.compare);
-    for (const name of ["apart", "lock", "difference"]) this.of(name).checked = state[name];
+    for (const name of ["apart", "words", "lock", "difference"]) this.of(name).checked = state[name];
     this.of("filter").value = state.filter;
     this.maps.forEach((view) => this.nameParts(view));
   }
@@ -145,6 +157,7 @@ export class Explorer {
     for (const name of ["means", "reduce", "relative", "compare"]) on(name, "change", () => this.choose({ [name]: this.of(name).value }));
     for (const name of ["layer", "head"]) on(name, "change", () => this.choose({ [name]: Number(this.of(name).value) }));
     for (const name of ["apart", "difference"]) on(name, "change", () => this.choose({ [name]: this.of(name).checked }));
+    on("words", "change", () => { this.pick(null); this.choose({ words: this.of("words").checked }); });
     on("previous", "click", () => this.stepHead(-1));
     on("next", "click", () => this.stepHead(1));
     on("scale", "change", () => this.rescale({ scale: this.of("scale").value }));
@@ -253,7 +266,8 @@ export class Explorer {
         found.push({ map: `${heads.join("+")}-${state.compare}${behind}`, title: say("differenceTitle", titled, title), both: true });
       }
     }
-    return found;
+    const { from } = this.parts;
+    return found.map((each) => ({ ...each, map: each.map.replace(/\d+(?=\.\d+\.\d+)/g, (source) => Number(source) + from) }));
   }
 
   titleOf(head) {
@@ -265,8 +279,7 @@ export class Explorer {
   open() {
     const { state } = this;
     const named = this.named();
-    const [source, layer] = named[0].map.split(".").map(Number);
-    const { shape, queries, keys, least } = this.facts.views[source].layers[layer];
+    const { shape, queries, keys, least } = this.parts.views[0].layers[state.layer];
     this.of("difference-box").hidden = !state.compare;
     while (this.maps.length > named.length) this.maps.pop().box.remove();
     while (this.maps.length < named.length) this.addMap();
@@ -275,7 +288,7 @@ export class Explorer {
     named.forEach((each, at) => {
       this.maps[at].tracks = {};
       this.maps[at].show({ ...each, shape, least, reduce: state.reduce, ratio: state.relative === "distance" && !each.both, both: !!each.both, surplus: state.relative === "distance" && !!each.both,
-        queries: this.axes[source][queries], keys: this.axes[source][keys] });
+        queries: this.axes[0][queries], keys: this.axes[0][keys] });
     });
     if (named.length > 1) requestAnimationFrame(() => this.follow(this.maps[0]));
     this.rescale({});

@@ -220,7 +220,8 @@ export class Asking {
 
   bands() {
     const kind = this.of("band-kind").value;
-    for (const axes of this.explorer.axes) for (const axis of axes) axis.bands = axis.allBands[kind] ?? [];
+    const { ofTokens, ofWords } = this.explorer;
+    for (const axes of [...ofTokens.axes, ...ofWords.axes]) for (const axis of axes) axis.bands = axis.allBands[kind] ?? [];
     this.explorer.maps.forEach((view) => view.draw());
   }
 

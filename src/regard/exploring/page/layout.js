@@ -14,6 +14,7 @@ export const LAYOUT = `
     <select id="reduce" data-say="reduce"></select>
     <select id="relative" data-say="relative"></select>
     <label class="check"><input type="checkbox" id="apart"><span data-t="apart"></span></label>
+    <label class="check"><input type="checkbox" id="words"><span data-t="words"></span></label>
   </div>
   <div class="group" role="group">
     <label><span data-t="compare"></span> <select id="compare" data-say="compare"></select></label>
