@@ -165,6 +165,14 @@ def test_a_page_from_elsewhere_gets_nothing(running, headers):
         assert "Access-Control-Allow-Origin" not in found
 
 
+@pytest.mark.parametrize(("spoken", "expected"), [("en", None), ("zh", "zh"), ("fr", None)])
+def test_a_language_that_was_asked_for_is_the_pages(running, monkeypatch, spoken, expected):
+    """English may be nobody's wish: there the browser's own decides."""
+    monkeypatch.setenv("REGARD_LANGUAGE", spoken)
+    _, _, content = asked(running, f"/{running.token}/about")
+    assert json.loads(content).get("language") == expected
+
+
 def test_its_own_page_is_answered(running):
     own = f"http://127.0.0.1:{running.port}"
     status, headers, content = asked(running, f"/{running.token}/about", Origin=own, Sec_Fetch_Site="same-origin")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from regard._spoken import tell
 from regard.commands.look import load_model
 from regard.commands.shared import compile_once, say, silence
 from regard.errors import ConfigError, DataError
@@ -147,4 +148,4 @@ def _title(name: str) -> str:
 def _tell(doing: str, count: int) -> None:
     """Say what takes a while."""
     if count > _LONG:
-        say(f"{doing} {count:,} tokens", err=True)
+        say(tell(f"{doing} {count:,} tokens", word=True), err=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from regard._spoken import language
 from regard.errors import OutOfRangeError
 from regard.exploring import maps, places
 from regard.exploring.atlas import Atlas, Name
@@ -46,7 +47,8 @@ def about(atlas: Atlas) -> dict[str, Any]:
     """What a page shows before any map."""
     told = [_told_of(view) for view in atlas.views]
     views, words = told[: atlas.given], told[atlas.given :]
-    return {"views": views, "words": words, "begin": atlas.begin, "side": maps.SIDE, "columns": COLUMNS}
+    shown = {"views": views, "words": words, "begin": atlas.begin, "side": maps.SIDE, "columns": COLUMNS}
+    return shown if language() == "en" else {**shown, "language": language()}
 
 
 def _told_of(view: View) -> dict[str, Any]:

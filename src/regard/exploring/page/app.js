@@ -24,7 +24,7 @@ export class Explorer {
     this.ofWords = { views: facts.words, axes: facts.words.map(axesOf), from: facts.views.length };
     this.state = { layer: 0, head: 0, means: "one", reduce: "mean", relative: "weights", apart: false, words: false, compare: "", difference: true,
       scale: "sqrt", limits: "99.5", lock: false, colours: "viridis", language: "en", theme: "", sort: "order", filter: "" };
-    if (navigator.language?.startsWith("zh")) this.state.language = "zh";
+    if ((facts.language ?? navigator.language)?.startsWith("zh")) this.state.language = "zh";
     if (facts.views.length > 1) this.state.compare = this.across(0, 0);
     this.read({ ...facts.begin, ...(keepsAddress ? fromAddress(location.hash) : {}) });
     this.of("title").textContent = facts.views.map(({ title }) => title).filter(Boolean).join(" · ");
