@@ -16,6 +16,8 @@ ANYWHERE, WORDS, INSIDE = range(3)
 """Where something stands: among texts of others, where Regard says a few words, or inside of a message of ours."""
 QUOTES = ("'", '"', "`")
 QUOTED = re.compile(r"""'[^']*'|"[^"]*"|`[^`]*`""")
+LISTS = (("; ", "；"), (", ", "，"))
+"""What parts the parts of a list, and what does in Chinese."""
 SIGNS = tuple("，。；：（）？")
 WIDE, NARROW = re.compile("[\u4e00-\u9fff]"), re.compile("[0-9A-Za-z\"'`(\\[-]")
 
@@ -132,20 +134,21 @@ class Catalogue(gettext.GNUTranslations):
         core = line.strip()
         if not core:
             return line
-        told = (self._listed(core, place) if place and ", " in core else None) or self._told(core, place)
+        listed = (self._listed(core, place, *mark) for mark in LISTS if place and mark[0] in core)
+        told = next(filter(None, listed), None) or self._told(core, place)
         before, _, after = line.partition(core)
         return _beside(before, told) + after
 
-    def _listed(self, text: str, place: int) -> str | None:
+    def _listed(self, text: str, place: int, mark: str, theirs: str) -> str | None:
         """Return the translation of a list of words, or of parts that are one message; None for any other text."""
-        found = [each for part in text.split(", ") if (each := self._found(part, INSIDE))]
+        found = [each for part in text.split(mark) if (each := self._found(part, INSIDE))]
         alike = {template if template.groups else None for template, _ in found}
-        if len(found) <= text.count(", ") or len(alike) > 1:
+        if len(found) <= text.count(mark) or len(alike) > 1:
             return None
         whole = self._found(text, place)
         if whole and whole[0].weight > found[0][0].weight:
             return None
-        return "，".join(self._filled(*each) for each in found)
+        return theirs.join(self._filled(*each) for each in found)
 
     def _told(self, text: str, place: int) -> str:
         """Return a text in the catalogue's language: all of it, what follows a name, or its end and what is before."""

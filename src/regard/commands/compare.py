@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from regard._spoken import tell
 from regard.commands.shared import print_json, print_table, say, silence
 from regard.errors import ConfigError
 
@@ -33,11 +34,11 @@ def compare(
         print_json(found.to_dict())
         return
     for verdict in found.verdicts:
-        say(verdict.sentence)
+        say(tell(verdict.sentence, word=True))
     for table in found.tables():
         if table.rows:
             say("")
-            print_table(table.title, table.columns, table.rows)
+            print_table(tell(table.title, word=True), table.columns, table.rows)
     if found.changes is None:
         say("\nNo row is right or wrong by itself in this task: rows are not listed.")
     if html or output:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from regard._digits import digits, per_cent
+from regard._spoken import tell
 from regard.commands.shared import compile_once, print_table, say, silence, warn_of_cuts
 from regard.errors import ConfigError, DataError
 
@@ -73,7 +74,8 @@ def look(
     measured = faithful or (faithful is None and len(looked.labels) <= 64)
     found = seen.faithfulness() if measured else None
     if found is not None:
-        say(f"As an explanation: {str(found).replace(chr(10), '; ')}.")
+        measures = "; ".join(tell(line, word=True) for line in str(found).split("\n"))
+        say(f"As an explanation: {measures}.")
     for path in paths:
         seen.write(path, found)
         say(f"Written: {path}")
@@ -100,7 +102,7 @@ def _given(given: str, as_text: bool) -> str:
 def _print_look(seen: Any) -> None:
     """Print words and their seconds, objects and their boxes, an alignment, or the shares of tokens and patches."""
     looked = seen.looked
-    title = f"{looked.answer} ({seen.which})".strip()
+    title = f"{looked.answer} ({tell(seen.which, word=True)})".strip()
     if looked.words:
         times = [[word, f"{first:.2f}", f"{last:.2f}"] for word, first, last in looked.words]
         print_table(looked.answer, ["word", "from (s)", "to (s)"], times)
@@ -113,7 +115,7 @@ def _print_look(seen: Any) -> None:
         rows = [[label, _shade(share), per_cent(share), targets] for label, share, targets in seen.table()]
         header = [{"text": "token", "image": "patch", "audio": "at"}[looked.kind], "", seen.method, "attends most to"]
         print_table(title, header if any(row[3] for row in rows) else header[:3], rows)
-        say(f"Shares {seen.scale}.")
+        say(tell(f"Shares {tell(seen.scale, word=True)}.", word=True))
 
 
 def load_model(name: str) -> tuple[Any, Any]:

@@ -184,7 +184,7 @@ def print_table(title: str, header: list[str], rows: list[list[str]], styles: di
     for name in header:
         table.add_column(tell(name, word=True), overflow="fold")
     for row in rows:
-        told = [tell(row[0], word=header[0] in WORDS), *(tell(cell, word=not header[0]) for cell in row[1:])]
+        told = [tell(row[0], word=header[0] in WORDS), *(tell(cell, word=header[0] in WORDS) for cell in row[1:])]
         table.add_row(*(Text(printable(cell)) for cell in told), style=(styles or {}).get(row[0]))
     console = Console(highlight=False)
     if not console.is_terminal:

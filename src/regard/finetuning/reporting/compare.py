@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from regard._spoken import phrase
 from regard.errors import ConfigError, DataError
 from regard.finetuning.data.json_lines import objects
 from regard.finetuning.reporting.titles import title
@@ -353,7 +354,7 @@ def _with_interval(metric: Metric, value: float | None, interval: Interval | Non
     if value is None:
         return "–"
     return apart(metric, value) + (
-        f" ({apart(metric, interval[0])} to {apart(metric, interval[1])})" if interval else ""
+        f" ({phrase(' to ').join(apart(metric, bound) for bound in interval)})" if interval else ""
     )
 
 
