@@ -289,3 +289,28 @@ def test_repeated_and_empty_texts_are_told(values, tmp_path):
 
 def test_no_answer_of_no_number(values):
     assert "got NaN or infinity for 3 of 3 (number 1, 2, 3); nothing was answered" in answer_without_numbers(values)
+
+
+def test_parts_of_characters_that_fill_a_mask_are_told_apart():
+    """Two bytes that are no character by themselves are two words."""
+    from tokenizers import Tokenizer, decoders, models
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.WordLevel({"å": 0, "ç": 1, "çĮ«": 2, "Ġthe": 3}, unk_token="å"))
+    made.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
+    assert task._named(tokenizer, [0, 1, 2, 3], [0.4, 0.3, 0.2, 0.1]) == {
+        "\\xe5": 0.4,
+        "\\xe7": 0.3,
+        "猫": 0.2,
+        "the": 0.1,
+    }
+
+
+def test_words_are_counted_in_any_language(tmp_path):
+    table = Dataset.from_dict({"text": ["猫坐在垫子上。", "the cat, sat"]})
+    config = load_config(
+        {"task": "masked-language-modeling", "model": "bert", "data": {"train": "t"}, "output": "o", "options": {}}
+    )
+    [first, *_] = task.inspect({"train": table}, config)[1]
+    assert first.message == "train: 2 texts of 9 words"

@@ -3,6 +3,7 @@
 import ast
 import csv
 import wave
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -476,3 +477,9 @@ def test_what_stands_in_brackets_of_full_width_is_left_out_too():
 
 def test_characters_to_spell_with_keep_their_marks():
     assert recognizers.characters(["ที่ Ok!"]) == sorted("ท\u0e35\u0e48ok")
+
+
+def test_vowels_that_a_tokenizer_lacks_stay():
+    """They are learned as unknown, and told; signs that nobody hears are left out."""
+    known = SimpleNamespace(get_vocab=lambda: {"ท": 0, "น": 1})
+    assert recognizers.spelled(known, "ที่นี่!") == "ที่นี่"

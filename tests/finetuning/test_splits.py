@@ -380,3 +380,8 @@ def test_objects_are_set_aside_by_their_labels(tmp_path):
         rows.append({"image": f"{n}.png", "objects": boxes})
     found = parted(write(tmp_path / "t.jsonl", rows), "object-detection", validation=0.2)
     assert Counter(each[0]["label"] for each in found.tables["validation"]["objects"]) == {"rare": 1, "often": 9}
+
+
+def test_spaces_between_chinese_characters_make_no_other_text():
+    assert normalize("打开 文件 Writer") == normalize("打开文件Writer")
+    assert normalize("open the file") != normalize("openthe file")

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regard import _language
 from regard.errors import DataError
 from regard.finetuning.words import nearest, quoted
 
@@ -131,7 +132,7 @@ def require_column(names: Sequence[str], column: str, path: str | Path, key: str
 
 def normalize(value: Any) -> Any:
     """Return what two texts share that differ in case or spaces alone."""
-    return " ".join(value.casefold().split()) if isinstance(value, str) else value
+    return _language.joined(value.casefold().split()) if isinstance(value, str) else value
 
 
 def require_few(columns: int, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -229,7 +230,7 @@ def spelled(tokenizer: Any, text: str) -> str:
         text = text.upper()
     elif not any(map(str.isupper, letters)):
         text = text.lower()
-    return "".join(sign for sign in text if sign in known or sign.isalnum() or sign.isspace())
+    return "".join(sign for sign in text if sign in known or sign.isspace() or unicodedata.category(sign)[0] in "LNM")
 
 
 def unknown_characters(processor: Any, texts: Sequence[str]) -> Counter[str]:

@@ -27,6 +27,7 @@ from regard.finetuning.tasks.targets import classes, intervals, one_label
 from regard.finetuning.tasks.texts import masking, scratch, tokenizing, wording
 from regard.finetuning.training.padding import as_configured
 from regard.inspection.report.content import Finding, Table
+from regard.looking.tokens import readable
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -264,7 +265,13 @@ def _filled(model: Any, processor: Any, ids: list[int]) -> Prediction:
 
 def _named(processor: Any, numbers: list[int], chances: list[float]) -> dict[str, float]:
     pairs = zip(numbers, chances, strict=True)
-    return {processor.decode([number]).strip(): round(chance, 6) for number, chance in pairs}
+    return {_named_one(processor, number): round(chance, 6) for number, chance in pairs}
+
+
+def _named_one(processor: Any, number: int) -> str:
+    """A token as a text; one that is a part of a character as its bytes."""
+    text = processor.decode([number]).strip()
+    return readable(processor, [number])[0] if _language.CUT in text else text
 
 
 def measure(split: Dataset, predictions: Sequence[Prediction], spec: Known) -> dict[str, Score]:
