@@ -18,6 +18,7 @@ CASES = {
     "sentiment": (["sentiment/get_data"], "A joy from start to finish.", "data/sentiment/validation.csv", "accuracy"),
     "translation": (["translation/get_data"], "Click Save.", "data/translation/validation.tsv", "bleu"),
     "summarization": (["summarization/get_data"], "A game.", "data/summarization/validation.jsonl", "rouge_1"),
+    "chinese": (["chinese/get_data"], "Click Save.", "data/chinese/pairs-validation.tsv", "bleu"),
     "language": (
         ["summarization/get_data"], "It has the [MASK] files.", "data/summarization/validation.jsonl",
         "pseudo_perplexity",

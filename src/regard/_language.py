@@ -104,7 +104,7 @@ def begins_word(before: str, after: str) -> bool:
     """Tell whether a part of a text begins a word, behind another; either may end inside of a character, in `CUT`."""
     if not before or after.startswith(" "):
         return True
-    if not after or before.endswith(CUT):
+    if not after:
         return False
     return _is_spaceless(after[0]) or (_is_spaceless(before[-1]) and (after[0].isalnum() or after[0] == CUT))
 
