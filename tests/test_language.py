@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from regard import _language
-from regard.looking.tokens import readable
+from regard.looking.tokens import is_rest, readable, together
 
 TEXTS = {
     "zh": "猫坐在垫子上，看着窗外的鸟。",
@@ -177,3 +177,10 @@ def test_tokens_of_words_stay_as_they_are():
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]")
     assert readable(tokenizer, tokenizer("é 猫 x")["input_ids"]) == ["é", "猫", "[UNK]"]
+
+
+def test_tokens_of_one_character_are_put_together():
+    tokens = ["猫坐(1/2)", "坐(2/2)", "床(1/3)", "床(2/3)", "床(3/3)", "Ġthe", "(1/2)"]
+    assert [is_rest(token) for token in tokens] == [False, True, False, True, True, False, False]
+    assert together(tokens[:2]) == "猫坐"
+    assert together(tokens[2:6]) == "床Ġthe"

@@ -92,11 +92,12 @@ def words(text: str) -> list[str]:
 def terms(text: str) -> list[str]:
     """Return what a bag of words holds: the words, and where characters count as words, each two neighbours too."""
     single = words(text)
-    pairs = [one + other for one, other in pairwise(single) if _is_spaceless(one[0]) and _is_spaceless(other[0])]
+    pairs = [one + other for one, other in pairwise(single) if is_spaceless(one[0]) and is_spaceless(other[0])]
     return single + pairs
 
 
-def _is_spaceless(sign: str) -> bool:
+def is_spaceless(sign: str) -> bool:
+    """Tell whether a sign is a letter of a language without spaces between words."""
     return sign.isalnum() and _OWN_SCRIPTS.get(script(sign)) in SPACELESS
 
 
@@ -106,7 +107,7 @@ def begins_word(before: str, after: str) -> bool:
         return True
     if not after:
         return False
-    return _is_spaceless(after[0]) or (_is_spaceless(before[-1]) and (after[0].isalnum() or after[0] == CUT))
+    return is_spaceless(after[0]) or (is_spaceless(before[-1]) and (after[0].isalnum() or after[0] == CUT))
 
 
 def sentences(text: str) -> list[str]:

@@ -311,6 +311,8 @@ def test_words_are_made_of_their_tokens(monkeypatch, way):
 
 
 MARKED = [
+    (["Ġ用", "麒(1/3)", "麒(2/3)", "麒(3/3)", "นี่", "ที่", "Ġthe", "re"], [], "Ġ用 麒 นี่ ที่ Ġthere"),
+    (["打开", "麟(1/2)", "麟(2/2)", "。"], [], "打开 麟 。"),
     (["[CLS]", "play", "##ing", "don", "'", "t", "[SEP]"], [0, 6], "[CLS] playing don ' t [SEP]"),
     (["The", "Ġ_", "k", "ernels", ".", "ch", "oose", "Ċ", "Ġdon", "'t", "a"], [], "The Ġ_kernels . choose Ċ Ġdon'ta"),
     (["▁Re", "gard", ",", "▁你好", "吗"], [], "▁Regard , ▁你好 吗"),

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
+from regard._language import is_spaceless
 from regard.exploring.heads import Worded
 from regard.exploring.views import Axis, View
+from regard.looking.tokens import is_rest, together
 
 _SPACES = "Ġ▁Ċ"
 """How tokenizers of bytes and SentencePiece write spaces and line ends."""
-_ALONE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
-"""Signs of languages that put no space between words: each of their tokens is a word."""
 
 
 def in_words(views: Sequence[View]) -> list[View]:
@@ -46,7 +45,8 @@ def word_starts(axis: Axis) -> np.ndarray:
     """Where words begin, and the end of the last, `(words + 1,)`, by the marks that tokenizers put on tokens.
 
     A word begins at a space, or a mark for one; where `##` marks what goes on with a word, at each token without it.
-    Punctuation, special tokens and tokens of Chinese and Japanese are words of their own.
+    Punctuation, special tokens and tokens of languages without spaces between words are words of their own; what is
+    parted over several tokens, one character, is one.
     """
     labels = axis.labels
     first, special = [True] * len(labels), set(axis.special)
@@ -56,7 +56,8 @@ def word_starts(axis: Axis) -> np.ndarray:
             label, before = labels[at], labels[at - 1]
             apart = at in special or at - 1 in special or not _is_part(label) or not _is_part(before)
             first[at] = apart or (not label.startswith("##") if goes_on else _opens(label) or _opens(before[-1:]))
-    return np.append(np.flatnonzero(first), len(labels))
+    whole = [place for place in range(len(labels)) if first[place] and not is_rest(labels[place])]
+    return np.append(whole, len(labels)).astype(int)
 
 
 def _opens(label: str) -> bool:
@@ -65,14 +66,14 @@ def _opens(label: str) -> bool:
 
 def _is_part(label: str) -> bool:
     """Whether a token may be part of a longer word."""
-    return any(sign.isalnum() or sign == "_" for sign in label.lstrip(_SPACES)) and not _ALONE.search(label)
+    return any(sign.isalnum() or sign == "_" for sign in label.lstrip(_SPACES)) and not any(map(is_spaceless, label))
 
 
 def _axis(axis: Axis, starts: np.ndarray) -> Axis:
     if len(starts) == len(axis.labels) + 1:
         return axis
     spans = list(zip(starts.tolist(), starts[1:].tolist(), strict=False))
-    labels = ["".join([axis.labels[start], *(each.removeprefix("##") for each in axis.labels[start + 1 : stop])])
+    labels = [together([axis.labels[start], *(each.removeprefix("##") for each in axis.labels[start + 1 : stop])])
               for start, stop in spans]  # fmt: skip
     special = sorted({word_at(starts, place) for place in axis.special})
     bands = {

@@ -9,6 +9,8 @@ from typing import Any
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 """How sentencepiece writes a byte of what its vocabulary lacks."""
+_PART = re.compile(r"(.)\(([1-4])/[2-4]\)")
+"""How a character is written that is parted over several tokens, with which of its parts a token has."""
 _KEPT = [*range(33, 127), *range(161, 173), *range(174, 256)]
 _ALPHABET = {chr(byte): byte for byte in _KEPT}
 _ALPHABET |= {chr(256 + n): byte for n, byte in enumerate(sorted({*range(256)} - {*_KEPT}))}
@@ -36,6 +38,17 @@ def readable(tokenizer: Any, ids: Iterable[int]) -> list[str]:
             [token for token, _ in some] if is_text else _decoded([piece for _, piece in some if piece is not None])
         )
     return [_marked(text, token, bool(letters)) for text, token in zip(found, tokens, strict=True)]
+
+
+def is_rest(token: str) -> bool:
+    """Tell whether a readable token begins with the rest of a character that the one before it holds a part of."""
+    found = _PART.match(token)
+    return found is not None and found[2] != "1"
+
+
+def together(tokens: Sequence[str]) -> str:
+    """Return readable tokens behind each other as one text: a character that they share stands there once."""
+    return _PART.sub(lambda found: found[1] if found[2] == "1" else "", "".join(tokens))
 
 
 def _holds_bytes(tokenizer: Any) -> bool:
