@@ -37,7 +37,18 @@ LAYERS = [
         f"regard._{name}"
         for name in (
             *("check", "plan", "blockwise", "questions", "indexing", "problem", "kernels", "rules", "layout"),
-            *("tensors", "asking", "tiles", "transposed", "digits", "escapes", "files", "language", "compiled"),
+            *(
+                "tensors",
+                "asking",
+                "tiles",
+                "transposed",
+                "digits",
+                "intervals",
+                "escapes",
+                "files",
+                "language",
+                "compiled",
+            ),
         )
     ),
     ("regard._backends",),

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from regard.finetuning.export import export
     from regard.finetuning.predict import predict
     from regard.finetuning.runs.run import evaluate
+    from regard.inspection.effects.measure import effects
     from regard.models.files import load, save
 
-# These stand on other packages (`pip install "regard[finetune]"`, `regard[explore]`, safetensors): imported when asked
-# for.
+# Imported when asked for; most stand on other packages (`pip install "regard[finetune]"`, `regard[explore]`,
+# safetensors).
 _LATER = {
     "check": "finetuning.check",
+    "effects": "inspection.effects.measure",
     "evaluate": "finetuning.runs.run",
     "explore": "exploring.explore",
     "export": "finetuning.export",
@@ -49,6 +51,7 @@ __all__ = [
     "check",
     "compile",
     "edit",
+    "effects",
     "errors",
     "evaluate",
     "explore",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from regard._escapes import printable
 from regard._spoken import tell
-
-Advance = Callable[..., None]
+from regard.inspection.progress import Advance, bar
 
 
 class Display:
@@ -33,23 +31,7 @@ class Display:
     @contextmanager
     def bar(self, label: str, total: int, done: int = 0) -> Iterator[Advance]:
         """Show a bar while the block runs; what it yields takes the steps done and a remark."""
-        columns = (
-            TextColumn("{task.description:<12}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn(tell("remaining", word=True)),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[remark]}"),
-        )
-        with Progress(*columns, console=self.console, refresh_per_second=4) as progress:
-            task = progress.add_task(tell(label, word=True), total=total, completed=done, remark="")
-
-            def advance(steps: int = 1, remark: str | None = None) -> None:
-                progress.advance(task, steps)
-                if remark is not None:
-                    progress.update(task, remark=printable(tell(remark, word=True)))
-
+        with bar(self.console, label, total, done) as advance:
             yield advance
 
 

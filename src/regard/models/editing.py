@@ -44,6 +44,18 @@ class Edit:
         return self.mask is not None or self.scale is not None or self.uniform
 
 
+@dataclass(frozen=True)
+class Gated:
+    """An output that is the heads' own plus `gate` times what another would change of it.
+
+    The gradient of a gate that is 0 is the first-order estimate of what the other does. (Compare Michel et al. 2019,
+    arXiv 1905.10650, equation 2.)
+    """
+
+    other: Any
+    gate: Callable[[Array], Array]
+
+
 class Change:
     """All edits of one attention, the outer ones first.
 
@@ -175,6 +187,8 @@ LOWEST = -1e4
 def _replacement(wanted: Any, weights: AttentionWeights, old: Array) -> Array:
     """What the output `(..., h, T, E)` of heads becomes."""
     xp = weights._xp
+    if isinstance(wanted, Gated):
+        return old + wanted.gate(old) * (_replacement(wanted.other, weights, old) - old)
     if isinstance(wanted, str):
         return xp.zeros(xp.shape(old), xp.dtype_name(old), old) if wanted == "zero" else _mean(weights, old)
     given = xp.cast(xp.asarray(wanted, old), xp.dtype_name(old))
@@ -190,14 +204,14 @@ def _replacement(wanted: Any, weights: AttentionWeights, old: Array) -> Array:
 def _mean(weights: AttentionWeights, old: Array) -> Array:
     """The mean over the positions that are real, at each position."""
     xp, sizes = weights._xp, weights._xp.shape(old)
-    axis, real = len(sizes) - 2, _real(weights)
+    axis, real = len(sizes) - 2, real_queries(weights)
     if real is None:
         return xp.broadcast_to(xp.sum(old, axis) / sizes[axis], sizes)
     real = xp.cast(real, xp.dtype_name(old))
     return xp.broadcast_to(xp.sum(old * real, axis) / xp.maximum(xp.sum(real, axis), 1.0), sizes)
 
 
-def _real(weights: AttentionWeights) -> Array | None:
+def real_queries(weights: AttentionWeights) -> Array | None:
     """Which queries are real, `(..., 1, T, 1)`: in self-attention those that some query may see as a key, else all."""
     *_, queries, keys = weights.shape
     problem = weights._problem

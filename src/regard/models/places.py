@@ -34,8 +34,8 @@ class Places:
     """
 
     def __init__(self, layers: Any) -> None:
-        self._wanted = None if layers is None else listed("layers", layers, (numbers.Integral, str), "edit")
-        below = [each for each in self._wanted or [] if not isinstance(each, str) and each < 0]
+        self.wanted = None if layers is None else listed("layers", layers, (numbers.Integral, str), "edit")
+        below = [each for each in self.wanted or [] if not isinstance(each, str) and each < 0]
         if below:
             raise OutOfRangeError(
                 f"edit: need layers by number from 0, by name or by pattern; got {below[0]}, and how many there are "
@@ -49,7 +49,7 @@ class Places:
 
     def anew(self) -> Places:
         """The same before anything ran."""
-        return Places(self._wanted)
+        return Places(self.wanted)
 
     def runs(self, name: str, entered: CodeType, inside: Collection[int]) -> bool:
         """Counts an attention that runs; whether it is among those to edit.
@@ -65,9 +65,9 @@ class Places:
         number = self._numbers.setdefault(key, len(self._numbers))
         if name not in self.ran:
             self.ran.append(name)
-        found = {each for each in self._wanted or [] if _is(each, number, name)}
+        found = {each for each in self.wanted or [] if is_at(each, number, name)}
         self._found |= found
-        return self._wanted is None or bool(found)
+        return self.wanted is None or bool(found)
 
     def close(self) -> None:
         """Lets the model's last call go, and what it was given."""
@@ -75,20 +75,21 @@ class Places:
 
     def check(self, unseen: list[str]) -> None:
         """Refuse layers that did not run; and, where all are meant, attention that nobody could edit."""
-        missing = [each for each in self._wanted or [] if each not in self._found]
+        missing = [each for each in self.wanted or [] if each not in self._found]
         if missing:
             raise OutOfRangeError(
                 f"edit: need layers that ran, by a number below {len(self._numbers)} or a name, one of {self.ran}; "
                 f"got {missing}."
             )
-        if self._wanted is None and unseen:
+        if self.wanted is None and unseen:
             raise UnsupportedError(
                 f"edit: need attention that can be seen; {', '.join(unseen)} ran without being edited; choose others "
                 "by layers."
             )
 
 
-def _is(each: int | str, number: int, name: str) -> bool:
+def is_at(each: int | str, number: int, name: str) -> bool:
+    """Whether a number, a name or a pattern means the attention of this number and name."""
     if isinstance(each, str):
         return each == name or fnmatch.fnmatchcase(name, each)
     return int(each) == number

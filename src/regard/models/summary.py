@@ -67,9 +67,7 @@ class Summary:
         shown = [column for column in COLUMNS if not all(np.isnan(row[column]) for row in rows)]
         lines = [["layer", "head", *(column.replace("_", " ") for column in shown)]]
         lines += [[str(row["layer"]), str(row["head"]), *(f"{row[column]:.3f}" for column in shown)] for row in rows]
-        widths = [max(len(line[place]) for line in lines) for place in range(len(lines[0]))]
-        table = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
-        return "\n".join([*table, *self._notes()])
+        return "\n".join([*aligned(lines), *self._notes()])
 
     def _notes(self) -> Iterator[str]:
         if self.unseen:
@@ -77,6 +75,12 @@ class Summary:
         if len(set(self.batches)) > 1:
             sizes = ", ".join(map(str, dict.fromkeys(self.batches)))
             yield f"first axes differ ({sizes}), as of windows: positions are counted within each"
+
+
+def aligned(lines: list[list[str]]) -> list[str]:
+    """Lines of a table whose cells end below each other."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
 
 
 def summarise(

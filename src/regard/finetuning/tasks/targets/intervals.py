@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regard._intervals import RESAMPLES, percentiles, resampled_sums
 from regard.finetuning.tasks import Score
 
-if TYPE_CHECKING:
-    pass
-
-
-RESAMPLES = 1000
-
-
-def resampled_sums(rows: np.ndarray, chunk: int = 100) -> np.ndarray:
-    """Draw the sums of rows `(n, k)` as other rows from the same source would give them: `(RESAMPLES, k)`."""
-    rng, n = np.random.default_rng(0), len(rows)
-    return np.concatenate([rng.multinomial(n, np.full(n, 1 / n), chunk) @ rows for _ in range(RESAMPLES // chunk)])
+__all__ = ["RESAMPLES", "drawn", "percentiles", "resampled_sums", "share", "wilson"]
 
 
 def drawn(value: float, draws: np.ndarray, higher_is_better: bool = True) -> Score:
@@ -32,12 +22,6 @@ def share(hits: Sequence[bool] | np.ndarray) -> Score:
     rows = np.asarray(hits, float)
     draws = resampled_sums(rows[:, None])[:, 0] / len(rows)
     return Score(float(rows.mean()), wilson(int(rows.sum()), len(rows)), draws=draws)
-
-
-def percentiles(values: np.ndarray) -> tuple[float, float]:
-    """Return the interval that holds 95 % of the values."""
-    low, high = np.quantile(values, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def wilson(hits: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
