@@ -18,7 +18,8 @@ from regard.commands import shared
 ROOT = Path(__file__).parents[1]
 READMES = ["README.md", "README.zh-CN.md"]
 CONVENTIONS = [f"masks.conventions.{library}" for library in ("torch", "keras", "jax", "onnx", "transformers")]
-MODULES = ["attention", "masks", *CONVENTIONS, "biases", "models.watch", "models.unpad", "inspection.history"]
+MODELS = [f"models.{name}" for name in ("watch", "edit", "unpad")]
+MODULES = ["attention", "masks", *CONVENTIONS, "biases", *MODELS, "inspection.history", "inspection.effects.measure"]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,5 +1,6 @@
 """The figures: what their axes hold and say, against NumPy; no pixel is compared."""
 
+import dataclasses
 import math
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from reports import TOKENS, full, softmax_weights
 
 from regard.errors import ConfigError, ShapeError
 from regard.inspection import plots
+from regard.inspection.effects.found import Effects
 from regard.inspection.patches import upsampled
 from regard.inspection.plots import fonts
 from regard.inspection.plots.drawing import drawable
@@ -537,3 +539,19 @@ def test_maps_that_are_not_as_many_as_pictures():
         "image_overlays: need pictures (n, height, width) and maps (n, rows, columns); got (3, 6, 6) and (2, 3, 3); "
         "choose one map for each picture."
     )
+
+
+def test_effects_are_on_one_scale_around_zero():
+    effect = np.array([[-2.0, 0.5, 1.0], [0.0, 0.25, np.nan]])
+    margin = np.array([[0.1, 1.0, 0.1], [0.1, 0.1, np.nan]])
+    nothing = np.zeros((4, 2, 3))
+    found = Effects("heads", effect, effect - margin, effect + margin, nothing, np.zeros(4), [0, 3], ["a", "b"])
+    axes = plots.effects(found, "Heads").axes[0]
+    [image] = axes.images
+    assert (image.norm.vmin, image.norm.vmax) == (-2.0, 2.0)
+    assert sorted(map(tuple, axes.collections[0].get_offsets())) == [(0, 1), (1, 0)]  # those that may be 0
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "3"]
+    with pytest.raises(
+        ShapeError, match=r"effects: need weights of shape \(layers, heads\), none of it empty; got \(2,"
+    ):
+        plots.effects(dataclasses.replace(found, effect=effect[:, 0]))

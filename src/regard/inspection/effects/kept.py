@@ -39,25 +39,25 @@ class Kept:
     def batch(self, number: int, batch: Any, plain: np.ndarray) -> list[np.ndarray]:
         """What is known of a batch: its scores `(B,)` with each of the first edits."""
         digest = "" if self._path is None else batch_digest(batch)
-        before = self._arrays.get(f"inputs {number}")
+        before = self._arrays.get(_at("inputs", number))
         if before is not None:
             self._require(before == digest, "inputs")
-            known = self._arrays[f"plain {number}"]
+            known = self._arrays[_at("plain", number)]
             same = known.shape == plain.shape and np.allclose(known, plain, rtol=1e-3, atol=1e-5)
             self._require(same, "score")
-        self._arrays |= {f"inputs {number}": np.array(digest), f"plain {number}": plain}
-        return list(self._arrays.get(f"edited {number}", ()))
+        self._arrays |= {_at("inputs", number): np.array(digest), _at("plain", number): plain}
+        return list(self._arrays.get(_at("edited", number), ()))
 
     def estimates(self, number: int) -> np.ndarray | None:
-        return self._arrays.get(f"estimates {number}")
+        return self._arrays.get(_at("estimates", number))
 
     def keep(self, number: int, edited: list[np.ndarray], estimates: np.ndarray | None, now: bool = False) -> None:
         """Write what is known of a batch, if `now`, or if that was long ago."""
         if self._path is None or not (now or time.monotonic() - self._written > EVERY):
             return
-        self._arrays[f"edited {number}"] = np.array(edited)
+        self._arrays[_at("edited", number)] = np.array(edited)
         if estimates is not None:
-            self._arrays[f"estimates {number}"] = estimates
+            self._arrays[_at("estimates", number)] = estimates
         with whole(self._path) as aside, open(aside, "wb") as file:
             np.savez(file, question=np.array(self._question), **self._arrays)  # type: ignore[arg-type]
         self._written = time.monotonic()
@@ -68,6 +68,11 @@ class Kept:
                 f"effects: need a file of the same {what} to resume; got another's, {self._path}; name another file, "
                 "or delete it."
             )
+
+
+def _at(what: str, number: int) -> str:
+    """The name of what is known of a batch."""
+    return f"{what}-{number}"
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Maps of weights, alignments, and how widely heads attend."""
+"""Maps of weights, alignments, and how widely heads attend and what they are worth."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from regard.inspection.plots.drawing import (
     drawable,
     finish,
     label_axes,
+    label_ticks,
     labelled_map,
+    linear,
     new_figure,
     scale,
     shrink,
@@ -175,4 +177,33 @@ def entropy_by_layer(entropies: Any, *, path: Target = None) -> Figure:
     axes.grid(axis="y", alpha=0.3)
     label_axes(axes, x="layer", y="entropy (nats)")
     axes.legend(frameon=False)
+    return finish(figure, path)
+
+
+def effects(found: Any, title: str | None = None, *, path: Target = None) -> Figure:
+    """How much a score changes without each head: a row for each layer, a column for each head.
+
+    Red is a score that falls without it, blue one that rises; the scale reaches as far on both sides of 0. Heads whose
+    interval holds 0 are marked with a dot.
+
+    Args:
+        found: What `regard.effects` gives of heads.
+        title: Above the map.
+        path: Where to write the figure, if at all.
+
+    Raises:
+        ShapeError: effects of something else than heads.
+    """
+    check_dimensions("effects", found.effect, (2,), "(layers, heads)", "measure them with of='heads'")
+    layers, heads = found.effect.shape
+    figure = new_figure(0.42 * heads + 2.4, 0.42 * layers + 1.6)
+    axes = figure.add_subplot()
+    most = abs(linear(-np.abs(found.effect)).vmin or 1.0)
+    image = axes.imshow(found.effect, cmap="RdBu", norm=Normalize(-most, most), aspect="auto")
+    unsure = np.argwhere((found.low <= 0) & (found.high >= 0))
+    axes.scatter(unsure[:, 1], unsure[:, 0], s=9, color="#404040", linewidths=0)
+    axes.set_xticks(np.arange(0, heads, -(-heads // 24)))
+    label_ticks(axes.yaxis, [str(layer) for layer in found.layers])
+    label_axes(axes, x="head", y="layer", title=title or "")
+    figure.colorbar(image, ax=axes, label="change of the score without the head", shrink=0.8)
     return finish(figure, path)
