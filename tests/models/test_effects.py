@@ -375,16 +375,18 @@ def test_layers_of_fewer_heads(heads):
 WRONG = [
     (ConfigError, {"of": "words"}, "need of as one of heads, tokens, pairs, layers; got 'words'."),
     (ConfigError, {"output": "none"}, "need an output of 'zero' or 'mean'; got 'none'."),
-    (ConfigError, {"of": "pairs"}, "need pairs, a list of (query, key), with of='pairs' and with nothing else; got none."),
+    (ConfigError, {"of": "pairs"}, "need pairs, a list of (query, key), with of='pairs' and with nothing else; "
+     "got none."),
     (ConfigError, {"pairs": [(0, 1)]}, "need pairs, a list of (query, key), with of='pairs' and with nothing else; got "
      "them with of='heads'."),
-    (ShapeError, {"of": "pairs", "pairs": [0, 1]}, "need pairs as a list of (query, key), whole numbers; got int64 (2,)."),
+    (ShapeError, {"of": "pairs", "pairs": [0, 1]}, "need pairs as a list of (query, key), whole numbers; got int64 "
+     "(2,)."),
     (OutOfRangeError, {"of": "pairs", "pairs": [(0, 1), (0, 6)]}, "need pairs of positions that an input has; got "
      "[[0, 6]], which none has."),
     (OutOfRangeError, {"layers": "third"}, "need layers that ran, by a number below 2 or a name, one of ['first', "
      "'second']; got ['third']."),
-    (ShapeError, {"score": lambda answer: answer[:, 0]}, "need a score of one number for each example, (B,); got (3, 3); "
-     "leave the batch's axis as it is, as with reduction='none'."),
+    (ShapeError, {"score": lambda answer: answer[:, 0]}, "need a score of one number for each example, (B,); got "
+     "(3, 3); leave the batch's axis as it is, as with reduction='none'."),
     (DataError, {"score": lambda answer: answer[:, 0, 0] / 0}, "need scores that are finite; got infinite ones or NaN; "
      "use a logit, say."),
     (DtypeError, {"score": lambda answer: 1.0}, "need a score that gives an array (B,); got float."),
