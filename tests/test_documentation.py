@@ -46,6 +46,11 @@ def test_the_readme_looks_into_a_model():
     exec(block, {"regard": regard, "model": transformers.BertModel(config).eval(), "inputs": inputs})
 
 
+@pytest.mark.slow
+def test_the_page_on_heads_runs_as_it_stands():
+    exec("\n".join(blocks(ROOT / "docs" / "how-to" / "which-heads-matter.md")), {})
+
+
 def test_a_wrong_example_is_seen():
     """The checker itself: a docstring that does not hold must fail."""
     parser = doctest.DocTestParser()
