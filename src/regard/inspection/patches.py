@@ -50,7 +50,10 @@ def span(scores: Any, between: str = "; ", even: float | None = None) -> str:
     if not values.size:
         return "nothing finite"
     said = f"from {values.min():.2g} to {values.max():.2g}"
-    return said if values.min() < 0 else f"{said}{between}even would be {values.mean() if even is None else even:.2g}"
+    if values.min() < 0:
+        return said
+    mean = f"even would be {values.mean() if even is None else even:.2g}"
+    return f"{said}{between}{mean}"
 
 
 def upsampled(patches: np.ndarray, size: tuple[int, int]) -> np.ndarray:
