@@ -234,6 +234,14 @@ def test_what_is_in_quotes_is_left_alone(chinese):
     assert said.startswith("train.csv: 需要")
 
 
+def test_what_is_chinese_already_stays_within_its_quotes(chinese):
+    said = tell("数据/训练.csv: need the column '文本'; got '正文', '标签'; set data.columns.text to one of them.")
+    assert said == "数据/训练.csv: 需要列 '文本'；收到的是 '正文', '标签'；请把 data.columns.text 设为其中之一。"
+    assert tell("train: label '中性' has 3 rows; a class needs more to be learned").startswith(
+        "train: 标签 '中性' 有 3 行；"
+    )
+
+
 def test_endings_that_are_chosen_are_told(chinese):
     said = tell("attention.ask: need questions among entropy, max; got 'entropie'; did you mean 'entropy'?")
     assert said == "attention.ask: 需要的问题是 entropy, max 之一；收到的是 'entropie'；您是不是指 'entropy'？"

@@ -180,7 +180,7 @@ class Catalogue(gettext.GNUTranslations):
             known.update([*others, first])
         told = ""
         for literal, field, spec, _ in Formatter().parse(template.translation):
-            told = _beside(told, literal)
+            told = told + literal if literal.startswith(QUOTES) else _beside(told, literal)
             if field:
                 value = known[field]
                 theirs = field in template.quoted or QUOTED.fullmatch(value)
