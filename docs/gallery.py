@@ -1,4 +1,4 @@
-"""The pictures of gallery.md and of reports, from real runs of examples/. `make gallery` runs it; names choose some.
+"""The pictures of gallery.md, of reports and the explorer, from real runs. `make gallery` runs it; names choose some.
 
 Those of LONGER are made only when they are named: they train for ten to twenty minutes on two cores.
 """
@@ -81,6 +81,10 @@ PAGES = {
     ),
 }
 WIDTH = 1100
+EXPLORED = ("explore-map", "explore-deep")
+"""A head of SmolLM2 over pages of this documentation, as docs/tutorials/find-an-induction-head.md tells."""
+SMOLLM2 = ROOT / "data" / "smollm2" / "SmolLM2-135M-Instruct"
+PAGES_READ = ("design", "lazy-weights", "way-of-a-query", "explanations/*")
 QUIET = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--virtual-time-budget=3000")
 
 
@@ -117,9 +121,7 @@ def look(names: list[str]) -> None:
 
 def photograph(names: list[str]) -> None:
     """Photograph pages of the demo's run in a browser; a run that is there is used, else it is made."""
-    browser = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        sys.exit("gallery: need Chromium or Chrome for pictures of reports; found neither; install one.")
+    browser = found_browser()
     if not (DEMO / "report.html").isfile():
         subprocess.run([sys.executable, "examples/sentiment/get_data.py"], cwd=ROOT, check=True)
         regard("finetune", "examples/sentiment/demo.yaml")
@@ -138,6 +140,51 @@ def photograph(names: list[str]) -> None:
             command = [browser, *QUIET, profile, f"--window-size={WIDTH},{height}", place, page.as_uri()]
             subprocess.run(command, check=True, capture_output=True)
             trimmed(Image.open(page.with_suffix(".png"))).save(IMAGES / f"{name}.png", optimize=True)
+
+
+def explore(names: list[str]) -> None:
+    """Walk through the tutorial in a browser, print what it tells, and keep its two views."""
+    from playwright.sync_api import sync_playwright
+
+    if not SMOLLM2.is_dir():
+        subprocess.run([sys.executable, "examples/language/get_smollm2.py"], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory() as temporary, sync_playwright() as playwright:
+        pages = [path for name in PAGES_READ for path in sorted((ROOT / "docs").glob(f"{name}.md"))]
+        text = b"".join(path.read_bytes() for path in pages)
+        (Path(temporary) / "pages.md").write_bytes(text[:30_000])
+        command = "from regard.cli import main; main()"
+        arguments = ("explore", str(SMOLLM2), "pages.md", "--no-browser")
+        serving = subprocess.Popen(
+            [sys.executable, "-c", command, *arguments], cwd=temporary, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            address = serving.stdout.readline().split()[-1]
+            browser = playwright.chromium.launch(executable_path=found_browser(), args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1400, "height": 860})
+            page.goto(address)
+            page.wait_for_selector('#grid[data-ready="yes"]', timeout=900_000)
+            page.select_option("#sort", "distance")
+            print(page.locator(".thumb").evaluate_all("(all) => all.slice(0, 8).map((each) => each.title).join('; ')"))
+            page.click('[data-head="18.7"]')
+            page.click("#strongest-go")
+            page.wait_for_selector("#strongest button", timeout=300_000)
+            page.wait_for_timeout(2000)
+            page.screenshot(path=IMAGES / "explore-map.png")
+            print(page.locator("#numbers").inner_text(), page.locator("#strongest").inner_text(), sep="\n\n")
+            page.locator("#strongest button").first.click()
+            page.wait_for_timeout(2000)
+            page.screenshot(path=IMAGES / "explore-deep.png")
+            print(page.locator("#sentence").inner_text(), page.evaluate("explorer.maps[0].shown.shape"))
+            browser.close()
+        finally:
+            serving.kill()
+
+
+def found_browser() -> str:
+    browser = next(filter(None, map(which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        sys.exit("gallery: need Chromium or Chrome for pictures of pages; found neither; install one.")
+    return browser
 
 
 def regard(*arguments: str) -> None:
@@ -161,9 +208,11 @@ def trimmed(picture: Image.Image) -> Image.Image:
 
 
 if __name__ == "__main__":
-    asked = sys.argv[1:] or [name for name in (*GALLERY, *LOOKED, *PAGES) if name not in LONGER]
-    if unknown := set(asked) - {*GALLERY, *LOOKED, *PAGES}:
-        sys.exit(f"gallery: need names among {', '.join((*GALLERY, *LOOKED, *PAGES))}; got {', '.join(unknown)}.")
-    for make, known in ((draw, GALLERY), (look, LOOKED), (photograph, PAGES)):
+    asked = sys.argv[1:] or [name for name in (*GALLERY, *LOOKED, *PAGES, *EXPLORED) if name not in LONGER]
+    if unknown := set(asked) - {*GALLERY, *LOOKED, *PAGES, *EXPLORED}:
+        sys.exit(
+            f"gallery: need names among {', '.join((*GALLERY, *LOOKED, *PAGES, *EXPLORED))}; got {', '.join(unknown)}."
+        )
+    for make, known in ((draw, GALLERY), (look, LOOKED), (photograph, PAGES), (explore, EXPLORED)):
         if chosen := [name for name in asked if name in known]:
             make(chosen)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import wave
 
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ from regard.cli import app
 from regard.commands.explore import _title
 from regard.exploring import explore, offline, sources
 from regard.exploring.atlas import Atlas, Name
+from regard.finetuning.tasks.speech import recognizers
+from regard.looking.sounds import read_sound
 from regard.looking.transformers.long_texts import read_whole
+from regard.looking.transformers.sounds import listen
 
 WORDS = ["[PAD]", "[UNK]", "one", "two", "three", "four", "five", ".", "</script>"]
 SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 16}
@@ -170,6 +174,56 @@ def test_a_page_of_words(tmp_path):
     np.testing.assert_allclose(np.nan_to_num(weights_in(found, "0.1.3")), wanted, atol=6e-4)
 
 
+CHAT = [{"role": "system", "content": "one two"}, {"role": "user", "content": " three. "}]
+TEMPLATE = (
+    "{% for each in messages %}{{ '[PAD] ' + each['content'].strip() + ' [PAD] ' }}"
+    "{% if each.role == 'nobody' %}{{ raise_exception('what role?') }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}four{% endif %}"
+)
+
+
+def talker(folder):
+    saved(folder, 4)
+    words = transformers.AutoTokenizer.from_pretrained(folder)
+    words.chat_template = TEMPLATE
+    words.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("under", [lambda chat: chat, lambda chat: {"messages": chat, "more": 1}])
+def test_the_turns_of_a_conversation_are_bands(tmp_path, under):
+    (tmp_path / "chat.json").write_text(json.dumps(under(CHAT)))
+    result = invoke(talker(tmp_path / "m"), tmp_path / "chat.json", "--generate", 3, "-o", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    [axis] = packed(tmp_path / "page.html")["facts"]["views"][0]["axes"]
+    assert axis["labels"][:9] == ["[PAD]", "one", "two", "[PAD]", "[PAD]", "three", ".", "[PAD]", "four"]
+    assert axis["bands"]["turns"] == [["system", 1, 3], ["user", 5, 7], ["assistant", 9, 12]]
+    assert next(iter(axis["bands"])) == "turns"
+
+
+def test_a_file_of_json_that_is_no_conversation_is_a_text(decoder, tmp_path):
+    for content in ("{one", "[1]", "[]", '[{"role": "x"}]', '{"messages": "one"}'):
+        (tmp_path / "a.json").write_text(content)
+        result = invoke(decoder, tmp_path / "a.json", "-o", tmp_path / "page.html")
+        assert result.exit_code == 0, result.output
+        assert "turns" not in packed(tmp_path / "page.html")["facts"]["views"][0]["axes"][0]["bands"]
+
+
+@pytest.mark.parametrize(
+    ("chat", "told"),
+    [
+        ([{"role": "nobody", "content": "one"}], "got one that it refuses (what role?); correct its roles."),
+        ([{"role": "user", "content": ["one"]}], "need texts as 'role' and 'content'; got others in message 0"),
+    ],
+)
+def test_a_conversation_that_cannot_be_read_is_refused(decoder, tmp_path, chat, told):
+    (tmp_path / "chat.json").write_text(json.dumps(chat))
+    result = invoke(talker(tmp_path / "m"), tmp_path / "chat.json", "-o", tmp_path / "page.html")
+    assert (result.exit_code, told in result.stderr) == (2, True), result.stderr
+    result = invoke(decoder, tmp_path / "chat.json", "-o", tmp_path / "page.html")
+    assert "need a model with a chat template for a conversation; got one without; give it a text." in result.stderr
+
+
 def test_a_window_reads_a_long_text_in_pieces(decoder):
     model, words = transformers.LlamaForCausalLM.from_pretrained(decoder), tokenizer()
     text = " ".join(np.random.default_rng(0).choice(WORDS[2:7], 100))
@@ -223,6 +277,58 @@ def test_a_picture_brings_its_patches(tmp_path):
     assert (view["kind"], view["media"]["grid"], view["media"]["prefix"]) == ("image", [4, 4], 1)
     assert view["media"]["picture"].startswith("data:image/png;base64,")
     assert len(view["axes"][0]["labels"]) == 17
+
+
+def test_a_detector_brings_its_boxes_and_patches_of_its_own(tmp_path):
+    """YOLOS has queries of boxes behind the patches."""
+    torch.manual_seed(0)
+    config = transformers.YolosConfig(**SMALL, image_size=[32, 40], patch_size=8, num_detection_tokens=3, num_labels=2)
+    model = transformers.YolosForObjectDetection(config)
+    model.class_labels_classifier.layers[-1].bias.data = torch.tensor([4.0, 0.0, 0.0])
+    model.save_pretrained(tmp_path / "yolos")
+    transformers.YolosImageProcessorPil(size={"height": 32, "width": 40}).save_pretrained(tmp_path / "yolos")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 40, 3), np.uint8)).save(tmp_path / "a.png")
+    result = invoke(tmp_path / "yolos", tmp_path / "a.png", "-o", tmp_path / "page.html")
+    assert result.exit_code == 0, result.output
+    view = packed(tmp_path / "page.html")["facts"]["views"][0]
+    assert (view["media"]["grid"], view["media"]["prefix"]) == ([4, 5], 1)
+    assert view["axes"][0]["labels"][view["media"]["prefix"]] == "row 0, column 0"
+    assert view["axes"][0]["special"] == [0, 21, 22, 23]
+    assert len(view["media"]["boxes"]) == 3
+    assert all(len(box) == 6 and 0 <= box[1] <= 1 for box in view["media"]["boxes"])
+
+
+def test_what_a_recogniser_writes_is_laid_against_the_seconds(tmp_path):
+    torch.manual_seed(0)
+    config = transformers.WhisperConfig(
+        vocab_size=261, d_model=32, encoder_layers=1, decoder_layers=2, encoder_attention_heads=2, num_mel_bins=80,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=64, max_source_positions=50,
+        max_target_positions=24, decoder_start_token_id=257, bos_token_id=256, eos_token_id=256, pad_token_id=256,
+        begin_suppress_tokens=None, suppress_tokens=None,
+    )  # fmt: skip
+    model = transformers.WhisperForConditionalGeneration(config).eval()
+    model.generation_config.no_timestamps_token_id, model.generation_config.is_multilingual = 258, False
+    model.generation_config.suppress_tokens = [256, 257, 258, 259, 260]
+    processor = recognizers._new_processor("whisper", 1, [])
+    with wave.open(str(tmp_path / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes((np.random.default_rng(0).normal(size=16_000) * 3000).astype("<i2").tobytes())
+    view = sources.of_looked(listen(model, processor, str(tmp_path / "a.wav")), "", str(tmp_path / "a.wav"))
+    [reading, *writing] = view.layers
+    assert (reading.queries, reading.keys) == (0, 0)
+    assert [(layer.queries, layer.keys) for layer in writing] == [(1, 0)] * 2
+    assert [len(axis.labels) for axis in view.axes] == [50, writing[0].weights.shape[-2]]
+    assert view.axes[1].labels[-1] == processor.tokenizer.convert_ids_to_tokens(256)
+    assert len(view.media["wave"]) == 50
+    model.set_attn_implementation("eager")
+    ids = [257, *processor.tokenizer.convert_tokens_to_ids(view.axes[1].labels[:-1])]
+    batch = processor.feature_extractor(
+        read_sound(str(tmp_path / "a.wav"), 16_000), sampling_rate=16_000, return_tensors="pt"
+    )
+    with torch.no_grad():
+        wanted = model(**batch, decoder_input_ids=torch.tensor([ids]), output_attentions=True).cross_attentions
+    for layer, dense in zip(writing, wanted, strict=True):
+        np.testing.assert_allclose(layer.weights.dense().numpy(force=True), dense[0].numpy(force=True), atol=1e-5)
 
 
 def test_it_serves_until_ctrl_c_and_says_where(decoder):

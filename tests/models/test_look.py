@@ -272,7 +272,7 @@ def test_words_have_the_seconds_in_which_they_are_written(begun, monkeypatch):
     )  # each token is a word
     sound = np.random.default_rng(0).normal(size=16_000)
     batch = processor.feature_extractor(sound, sampling_rate=16_000, return_tensors="pt")
-    words = sounds.transcribe(model, processor, batch, 1.0)
+    words = sounds.transcribe(model, processor, batch, 1.0).words
     ids = torch.tensor([[*begun, *(int(word) for word, *_ in words)]])
     model.set_attn_implementation("eager")
     with torch.no_grad():
@@ -306,7 +306,7 @@ def test_times_that_are_written_take_the_silence_between_words(monkeypatch):
     assert len(expected) > 4
     monkeypatch.setattr(sounds, "write_down", lambda *_: [[token for token in tokens if token < 256]])
     model.set_attn_implementation("sdpa")
-    words = sounds.transcribe(model, processor, batch, 1.0)
+    words = sounds.transcribe(model, processor, batch, 1.0).words
     assert any(end < start for (*_, end), (_, start, _) in itertools.pairwise(words))  # a time lies between
     assert [word for word, *_ in words] == [word for word, *_ in expected]
     found, wanted = (np.array(each)[:, 1:].astype(float) for each in (words, expected))
@@ -323,7 +323,7 @@ def test_what_is_shown_of_a_sound_is_what_is_predicted(kind, beams):
     sound = np.random.default_rng(0).normal(size=12_000)
     batch = processor.feature_extractor(sound, sampling_rate=16_000, return_tensors="pt")
     [predicted] = recognizers.transcribe(model, processor, [sound])
-    words = sounds.transcribe(model, processor, batch, 0.75)
+    words = sounds.transcribe(model, processor, batch, 0.75).words
     assert len(predicted) > 3
     assert " ".join(word for word, *_ in words).split() == predicted.split()
 

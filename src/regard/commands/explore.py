@@ -29,7 +29,11 @@ def explore(
         ),
     ],
     given: Annotated[
-        str, typer.Argument(metavar="INPUT", help="a text, or the file of a text, a picture or a sound (.wav)")
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="a text, or the file of a text, of a conversation (.json), a picture or a sound (.wav)",
+        ),
     ],
     against: Annotated[
         str | None, typer.Option("--against", metavar="OTHER", help="another model to lay beside it, such as its base")
@@ -63,7 +67,8 @@ def explore(
     if output is not None and output.suffix != ".html":
         raise ConfigError(f"{output}: need a file ending in .html; got '{output.suffix}'; rename it.")
     read, is_file = _given(given, text)
-    views = [_view(name, read, is_file, window, generate) for name in (source, *([against] if against else []))]
+    chat = None if is_file or text else _conversation(given, read)
+    views = [_view(name, chat or read, is_file, window, generate) for name in (source, *([against] if against else []))]
     if against:
         alike(*views)
     if output is not None:
@@ -123,7 +128,14 @@ def _reads_once(model: Any) -> bool:
     return not apart and type(model).__module__.startswith("transformers.")
 
 
-def _view(name: str, given: str, is_file: bool, window: int | None, generate: int) -> Any:
+def _conversation(name: str, read: str) -> list[dict[str, str]] | None:
+    """The messages of a file of JSON, None where there are none: then it is a text."""
+    from regard.looking.transformers.chats import messages_in
+
+    return messages_in(read) if Path(name).suffix.lower() == ".json" else None
+
+
+def _view(name: str, given: Any, is_file: bool, window: int | None, generate: int) -> Any:
     from regard.exploring.sources import of_looked, of_text
     from regard.finetuning.frameworks import framework_of
 
@@ -135,6 +147,8 @@ def _view(name: str, given: str, is_file: bool, window: int | None, generate: in
         raise ConfigError(
             "explore: need a text and a model of transformers for --window and --generate; leave them out."
         )
+    if not isinstance(given, str):
+        raise ConfigError(f"{name}: need a model of transformers that reads texts for a conversation; got another.")
     return of_looked(framework.look(model, processor, given), title, given if is_file else "")
 
 

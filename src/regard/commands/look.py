@@ -62,7 +62,9 @@ def look(
     looked = framework_of(opened).look(opened, processor, given, gradients=method == "relevance")
     chosen = None if start is None else position(looked.labels, start)
     mapped = method is None and not (layer is head is None) and chosen is None
-    usual = "alignment" if looked.written and chosen is None else "weights" if mapped else "received"
+    usual = (
+        "alignment" if looked.written and not looked.words and chosen is None else "weights" if mapped else "received"
+    )
     seen = Look(looked, method or usual, layer, head, chosen, given, hide_special)
     _print_look(seen)
     if seen.hidden:

@@ -24,13 +24,19 @@ _WAVE = 1000  # values a second that a drawn sound has
 
 
 def of_text(
-    model: Any, processor: Any, text: str, title: str, window: int | None = None, generate: int = 0,
-    told: Told | None = None,
+    model: Any, processor: Any, given: str | list[dict[str, str]], title: str, window: int | None = None,
+    generate: int = 0, told: Told | None = None,
 ) -> View:  # fmt: skip
-    """What a model of transformers attends to in a text, and in what it writes behind it; `told` hears of each step."""
+    """What a model of transformers attends to in a text or a conversation, and in what it writes behind it.
+
+    `told` hears of each step.
+    """
+    from regard.looking.transformers.chats import rendered
     from regard.looking.transformers.long_texts import read_whole
 
-    read = read_whole(model, processor, text, window, generate, told)
+    is_chat = not isinstance(given, str)
+    text, turns = rendered(getattr(processor, "tokenizer", processor), given, generate > 0) if is_chat else (given, [])
+    read = read_whole(model, processor, text, window, generate, told, is_chat)
     bands = {
         name: found for name, cut in (("sentences", SENTENCE_END), ("paragraphs", _PARAGRAPH), ("pages", _PAGE))
         if 1 < len(found := parts(text, cut, read.spans)) <= 2000
@@ -44,9 +50,19 @@ def of_text(
     if read.written:
         start = count - read.written
         bands = {"read and written": [("read", 0, start), ("written", start, count)], **bands}
+    if turns:
+        own = [(role, *_between(read.spans, first, last)) for role, first, last in turns]
+        answer = [("assistant", count - read.written, count)] if read.written else []
+        bands = {"turns": own + answer, **bands}
     axis = Axis(read.tokens, read.special, bands)
     layers = [Layer(name, weights[0]) for name, weights in zip(read.seen.names, read.seen, strict=True)]
     return View(title, layers, [axis], media={"ids": read.ids})
+
+
+def _between(spans: np.ndarray, start: int, stop: int) -> tuple[int, int]:
+    """The first token that has some of a part of the text, and the one behind the last."""
+    [inside] = np.nonzero((spans[:, 1] > start) & (spans[:, 0] < stop))
+    return int(inside[0]), int(inside[-1]) + 1
 
 
 def parts(text: str, cut: re.Pattern, spans: np.ndarray) -> list[tuple[str, int, int]]:
@@ -80,8 +96,17 @@ def of_looked(looked: Looked, title: str, path: str = "") -> View:
 
 def _special(looked: Looked) -> list[int]:
     if looked.grid is not None:
-        return list(range(len(looked.labels) - looked.grid[0] * looked.grid[1]))
+        first, behind = _patches(looked)
+        return [*range(first), *range(behind, len(looked.labels))]
     return [] if looked.removable is None else np.flatnonzero(~looked.removable).tolist()
+
+
+def _patches(looked: Looked) -> tuple[int, int]:
+    """The first patch and what is behind the last: a detector may have queries of boxes there."""
+    rows, columns = looked.grid or (0, 0)
+    more = len(looked.labels) - rows * columns
+    first = more if looked.found is None else min(more, 1)
+    return first, first + rows * columns
 
 
 def _words(looked: Looked) -> dict[str, list[tuple[str, int, int]]]:
@@ -102,7 +127,7 @@ def _media(looked: Looked, path: str) -> Iterator[tuple[str, Any]]:
     if looked.picture is not None and looked.grid is not None:
         yield "picture", _png(looked.picture)
         yield "grid", list(looked.grid)
-        yield "prefix", len(looked.labels) - looked.grid[0] * looked.grid[1]
+        yield "prefix", _patches(looked)[0]
     if looked.found:
         yield "boxes", [[each.label, each.score, *each.box] for each in looked.found]
     if looked.kind == "audio" and Path(path).suffix.lower() in SOUNDS:

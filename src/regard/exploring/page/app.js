@@ -118,7 +118,8 @@ export class Explorer {
     }
     this.of("language").textContent = state.language === "en" ? "中文" : "English";
     const { layers } = this.facts.views[0];
-    this.options("layer", layers.map(({ name }, at) => [at, `${at} · ${name}`]), state.layer);
+    const shared = sharedStart(layers.map(({ name }) => name));
+    this.options("layer", layers.map(({ name }, at) => [at, `${at} · ${name.slice(shared)}`]), state.layer);
     this.heads();
     this.options("means", ["one", "meanLayer", "meanAll", "meanShown"].map((name) => [name, say(name)]), state.means);
     this.options("reduce", ["mean", "max", "sum"].map((name) => [name, say(name)]), state.reduce);
@@ -448,6 +449,17 @@ export class Explorer {
     if (kind === "csv") download(`${name}.csv`, new Blob(["\ufeff", csvOf(view.numbersInView(), queries.labels, keys.labels)], { type: "text/csv" }));
     if (kind === "npz") download(`${name}.npz`, new Blob([npzOf(view.numbersInView())]));
   }
+}
+
+/** How many letters of dotted names, up to a dot, are the same in all. */
+function sharedStart(names) {
+  let found = 0;
+  while (names.length > 1) {
+    const next = names[0].indexOf(".", found) + 1;
+    if (!next || !names.every((name) => name.startsWith(names[0].slice(0, next)))) break;
+    found = next;
+  }
+  return found;
 }
 
 /** Starts the page in an element; says so where the browser cannot draw it. */

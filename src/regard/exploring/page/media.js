@@ -47,8 +47,8 @@ export class Media {
     const { grid: [rows, columns], prefix, boxes } = this.media;
     const [down, across] = [height / rows, width / columns];
     const { mark } = this.explorer.maps[0].colours;
-    if (this.values && this.values.length === prefix + rows * columns) {
-      const patches = this.values.subarray(prefix);
+    if (this.values && this.values.length >= prefix + rows * columns) {
+      const patches = this.values.subarray(prefix, prefix + rows * columns);
       const most = Math.max(...patches, 1e-12);
       patches.forEach((value, place) => {
         // What is not attended to is dimmed, so that the picture's own colours stay.
@@ -56,7 +56,7 @@ export class Media {
         context.fillRect((place % columns) * across, Math.floor(place / columns) * down, across + 0.5, down + 0.5);
       });
     }
-    if (this.at >= prefix) {
+    if (this.at >= prefix && this.at < prefix + rows * columns) {
       const place = this.at - prefix;
       context.strokeStyle = mark;
       context.lineWidth = 2;

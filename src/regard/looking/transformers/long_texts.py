@@ -47,11 +47,12 @@ class Text:
 
 def read_whole(
     model: Any, processor: Any, text: str, window: int | None = None, generate: int = 0,
-    told: Callable[[str, int], None] | None = None,
+    told: Callable[[str, int], None] | None = None, is_complete: bool = False,
 ) -> Text:  # fmt: skip
     """Show a model a text once, or in pieces of `window` tokens, and let a decoder go on for `generate` tokens.
 
-    `told` is called before each step: what is done, such as "reading", and with how many tokens.
+    `told` is called before each step: what is done, such as "reading", and with how many tokens. A text that
+    `is_complete` has its special tokens in it, as a chat template writes them.
 
     Raises:
         DataError: The text is empty or longer than the model reads, or than 100,000 tokens.
@@ -59,7 +60,7 @@ def read_whole(
     """
     tokenizer = getattr(processor, "tokenizer", processor)
     model = tower(model, "text")
-    ids, spans = _encoded(tokenizer, text)
+    ids, spans = _encoded(tokenizer, text, is_complete)
     limit = int(min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 10**9))
     read = len(ids)
     _require_length(read, limit, window)
@@ -92,12 +93,12 @@ def _as_written(token: str, part: str, tokenizer: Any, number: int) -> str:
     return mark + tokenizer.decode([number]).removeprefix(" ")
 
 
-def _encoded(tokenizer: Any, text: str) -> tuple[list[int], np.ndarray]:
+def _encoded(tokenizer: Any, text: str, is_complete: bool) -> tuple[list[int], np.ndarray]:
     """Numbers of tokens, and where they stand."""
     if not callable(getattr(tokenizer, "convert_ids_to_tokens", None)):
         raise DataError("explore: need the file of a picture or a sound for this model; got a text; name the file.")
     fast = bool(getattr(tokenizer, "is_fast", False))
-    found = tokenizer(text, verbose=False, return_offsets_mapping=fast)
+    found = tokenizer(text, verbose=False, return_offsets_mapping=fast, add_special_tokens=not is_complete)
     ids = list(found["input_ids"])
     return ids, np.array(found["offset_mapping"]) if fast and ids else np.zeros((len(ids), 2), int)
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from regard._language import begins_word, joined
-from regard.errors import DataError
+from regard.errors import DataError, UnsupportedError
 from regard.looking.looked import Looked
 from regard.looking.sounds import read_sound
+from regard.looking.tokens import readable
+from regard.looking.transformers.texts import across
 from regard.looking.transformers.watching import silent
 from regard.looking.transformers.writing import begun_with, time_tokens, write_down
 from regard.models.alignment import align
+from regard.models.seen import Seen
 from regard.models.summary import in_single
 from regard.models.watch import watch
 
@@ -36,10 +40,10 @@ def listen(model: Any, processor: Any, path: str) -> Looked:
     sound = read_sound(path, rate)
     batch = extractor(sound, sampling_rate=rate, return_tensors="pt")
     batch = {name: batch[name].to(model.device) for name in ("input_features", "input_values") if name in batch}
-    words: list[tuple[str, float, float]] = []
+    heard = Heard()
     labels: list[str] = []
     if model.config.is_encoder_decoder and model.can_generate():
-        words = transcribe(model, processor, batch, len(sound) / rate)
+        heard = transcribe(model, processor, batch, len(sound) / rate)
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         batch["decoder_input_ids"] = start(model)
     with torch.no_grad(), watch(model) as seen:
@@ -51,8 +55,11 @@ def listen(model: Any, processor: Any, path: str) -> Looked:
     seconds = (whole or len(sound) / rate) / length
     unheard = max(len(sound) / rate - (whole or math.inf), 0.0)
     labels = labels or [f"{place * seconds:.2f} s" for place in range(length)]
-    said = joined(word for word, *_ in words)
-    return Looked("audio", labels, seen.over(length), said, moment=seconds, unheard=unheard, words=words)
+    said = joined(word for word, *_ in heard.words)
+    return Looked(
+        "audio", labels, seen.over(length), said, moment=seconds, unheard=unheard, words=heard.words,
+        written=heard.written, across=heard.across,
+    )  # fmt: skip
 
 
 def _patches(config: Any, length: int) -> list[str]:
@@ -64,7 +71,21 @@ def _patches(config: Any, length: int) -> list[str]:
     return ["[CLS]", "[DISTILLED]"][: length - len(patches)] + patches
 
 
-def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[tuple[str, float, float]]:
+class Heard(NamedTuple):
+    """What a recogniser that writes heard.
+
+    Attributes:
+        words: each with its first and last second.
+        written: the tokens that it wrote; each is written by one query of `across`.
+        across: the decoder's attentions to the sound.
+    """
+
+    words: list[tuple[str, float, float]] = []  # noqa: RUF012
+    written: list[str] = []  # noqa: RUF012
+    across: Seen | None = None
+
+
+def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> Heard:
     """What a recogniser that writes hears, word by word, each with its seconds from the cross-attention.
 
     The words are those of a prediction. A model that knows tokens for times adds those that it would write between
@@ -78,7 +99,7 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
     with torch.no_grad(), silent():
         said = [each for each in write_down(model, batch, [seconds])[0] if _is_text(model, tokenizer, each)]
         if not said:
-            return []
+            return Heard()
         ids, begun = begun_with(model, batch, said)
     with torch.no_grad(), watch(model) as seen:
         model(**batch, decoder_input_ids=ids)
@@ -106,7 +127,11 @@ def transcribe(model: Any, processor: Any, batch: Any, seconds: float) -> list[t
             words[-1] = ([*tokens, token], began, last)
         else:
             words.append(([token], float(first), last))
-    return [(tokenizer.decode(tokens).strip(), began, ended) for tokens, began, ended in words]  # some split a letter
+    spoken = [(tokenizer.decode(tokens).strip(), began, ended) for tokens, began, ended in words]  # some split a letter
+    written = readable(tokenizer, [*ids[0, 1:].tolist(), tokenizer.eos_token_id])
+    with contextlib.suppress(UnsupportedError):  # of a decoder whose attentions are called otherwise
+        return Heard(spoken, written, across(seen))
+    return Heard(spoken)
 
 
 def _written(model: Any, tokenizer: Any, ids: list[int], begun: int) -> tuple[list[int], list[int]]:

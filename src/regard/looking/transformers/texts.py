@@ -54,7 +54,7 @@ def read(model: Any, processor: Any, text: str, gradients: bool = False) -> Look
         score=_score_without_tokens(model, batch, output) if decides(output) else None,
         removable=~np.isin(batch["input_ids"][0].numpy(force=True), tokenizer.all_special_ids),
         written=[] if written is None else readable(tokenizer, written[0, 1:].tolist()),
-        across=None if written is None else _across(seen),
+        across=None if written is None else across(seen),
     )
 
 
@@ -73,7 +73,7 @@ def _reading(seen: Seen) -> Seen:
     return seen.only("*encoder.*") if 0 < len(read) < len(seen) else seen
 
 
-def _across(seen: Seen) -> Seen:
+def across(seen: Seen) -> Seen:
     """Those of a decoder to what was read."""
     fitting = [pattern for pattern in _ACROSS if fnmatch.filter(seen.names, pattern)]
     if not fitting:
