@@ -237,6 +237,42 @@ def test_a_window_reads_a_long_text_in_pieces(decoder):
     assert np.isnan(found[45, 39]) and not np.isnan(found[45, 40])  # noqa: PT018
 
 
+BY_ARRAYS = {
+    "Mistral": {**SMALL, "num_key_value_heads": 2, "sliding_window": 5},
+    "ModernBert": {**SMALL, "local_attention": 8, "cls_token_id": 1, "sep_token_id": 2, "num_hidden_layers": 4},
+    "T5": {"d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 4},
+}
+
+
+@pytest.mark.parametrize("family", BY_ARRAYS)
+def test_pieces_of_models_with_windows_and_biases_are_as_each_piece_is(family):
+    torch.manual_seed(0)
+    options = {**BY_ARRAYS[family], "vocab_size": len(WORDS), "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    kind = "T5EncoderModel" if family == "T5" else f"{family}Model"
+    model = getattr(transformers, kind)(getattr(transformers, f"{family}Config")(**options)).eval()
+    for parameter in model.parameters():
+        parameter.data *= 3
+    words = tokenizer()
+    text = " ".join(np.random.default_rng(0).choice(WORDS[2:7], 50))
+    view = sources.of_text(model, words, text, "", window=20)
+    ids, atlas = words(text)["input_ids"], Atlas([view])
+    wanted = np.zeros((50, 50))
+    model.set_attn_implementation("eager")
+    for start, stop in ((0, 20), (20, 40), (40, 50)):
+        with torch.no_grad():
+            dense = model(torch.tensor([ids[start:stop]]), output_attentions=True).attentions
+        wanted[start:stop, start:stop] = dense[1][0, 2].numpy()
+    for levels in ((0, 0), (1, 2)):
+        found = atlas.tile(Name.read("0.1.2"), "sum", levels, (0, 0))
+        rows, keys = (np.arange(0, 50, 1 << level) for level in levels)
+        np.testing.assert_allclose(
+            np.nan_to_num(found), np.add.reduceat(np.add.reduceat(wanted, rows, 0), keys, 1), atol=5e-5
+        )
+    part = atlas.head((0, 1, 2)).weights(range(15, 45), range(18, 50), atlas.whole((0, 1, 2))[1].parts)[0]
+    np.testing.assert_allclose(part, wanted[15:45, 18:50], atol=5e-5)
+    assert np.isnan(atlas.tile(Name.read("0.1.2"), "mean", (0, 0), (0, 0))[25, 15])
+
+
 def test_the_model_runs_once_and_only_queries_and_keys_are_kept(decoder, monkeypatch):
     model, words = transformers.LlamaForCausalLM.from_pretrained(decoder), tokenizer()
     calls = []
@@ -244,7 +280,8 @@ def test_the_model_runs_once_and_only_queries_and_keys_are_kept(decoder, monkeyp
     read = read_whole(model, words, TEXT)
     assert len(calls) == 1
     kept = 2 * (4 + 2) * 12 * 4 * 4  # layers, heads of queries and of keys, tokens, numbers of each, bytes
-    assert read.seen.nbytes <= kept + 2 * 4 * 12 * 4
+    assert len(read.seen) == 1
+    assert read.seen[0].nbytes <= kept + 2 * 4 * 12 * 4
 
 
 def test_what_a_model_writes_apart_is_a_map_of_its_own(tmp_path):

@@ -121,10 +121,11 @@ class Words:
 
     compiled = False
 
-    def __init__(self, head: AnyHead, queries: np.ndarray, keys: np.ndarray) -> None:
+    def __init__(self, head: Head | Dense | Words | Apart, queries: np.ndarray, keys: np.ndarray) -> None:
         """Of a head between tokens, and where words begin among queries and keys, with the end of the last."""
         self._head, self._starts = head, (queries, keys)
-        self.queries, self.keys, self.dtype = len(queries) - 1, len(keys) - 1, head.dtype
+        self.queries, self.keys = len(queries) - 1, len(keys) - 1
+        self.dtype: np.dtype = head.dtype
 
     def lines(self, rows: range) -> slice:
         return self._head.lines(self._tokens(rows, 0))
@@ -153,7 +154,45 @@ class Words:
         return weights / sizes[:, None].astype(self.dtype), seen
 
 
-AnyHead = Head | Dense | Words
+class Apart:
+    """A head of pieces that are read apart: each attends within itself."""
+
+    compiled = False
+
+    def __init__(self, heads: list[Head]) -> None:
+        self._heads, self.dtype = heads, heads[0].dtype
+        self._starts = np.cumsum([0, *(head.queries for head in heads)]).tolist()
+        self.queries = self.keys = self._starts[-1]
+
+    def lines(self, rows: range) -> slice:
+        return slice(rows.start, rows.stop)
+
+    def weights(self, rows: range, keys: range, parts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found, seen = np.zeros((len(rows), len(keys)), self.dtype), np.zeros((len(rows), len(keys)), bool)
+        for head, start, stop in zip(self._heads, self._starts, self._starts[1:], strict=False):
+            down, across = (range(max(span.start, start), min(span.stop, stop)) for span in (rows, keys))
+            if down and across:
+                there = _within(down, rows.start), _within(across, keys.start)
+                own = (range(span.start - start, span.stop - start) for span in (down, across))
+                found[there], seen[there] = head.weights(*own, parts[start:stop])
+        return found, seen
+
+    def complete(self, rows: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        found, seen = np.zeros((len(rows), self.keys), self.dtype), np.zeros((len(rows), self.keys), bool)
+        parts, entropy = np.zeros((len(rows), 2), self.dtype), np.zeros(len(rows), self.dtype)
+        for head, start, stop in zip(self._heads, self._starts, self._starts[1:], strict=False):
+            if down := range(max(rows.start, start), min(rows.stop, stop)):
+                there = _within(down, rows.start)
+                own = head.complete(range(down.start - start, down.stop - start))
+                found[there, start:stop], seen[there, start:stop], parts[there], entropy[there] = own
+        return found, seen, parts, entropy
+
+
+def _within(span: range, start: int) -> slice:
+    return slice(span.start - start, span.stop - start)
+
+
+AnyHead = Head | Dense | Words | Apart
 
 
 @dataclass(frozen=True)
@@ -172,6 +211,26 @@ class Worded:
 
     def head(self, number: int) -> Words:
         return Words(self.heads(number), *self.starts)
+
+
+@dataclass(frozen=True)
+class Pieced:
+    """The weights of a layer over pieces that are read apart, `(H, t, t)` of each."""
+
+    pieces: list[AttentionWeights]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        length = sum(int(weights.shape[-1]) for weights in self.pieces)
+        return int(self.pieces[0].shape[0]), length, length
+
+    def head(self, number: int) -> Apart:
+        return Apart([Head(weights[number]) for weights in self.pieces])
+
+
+def pieced(pieces: list[AttentionWeights]) -> AttentionWeights | Pieced:
+    """The weights of a layer over a text that was read at once or in pieces."""
+    return pieces[0] if len(pieces) == 1 else Pieced(pieces)
 
 
 def in_numpy(problem: Problem) -> Problem:

@@ -13,6 +13,7 @@ import numpy as np
 
 from regard._language import SENTENCE_END
 from regard.errors import DataError, UnsupportedError
+from regard.exploring.heads import pieced
 from regard.exploring.views import Axis, Layer, View
 from regard.looking.looked import Looked
 from regard.looking.sounds import SOUNDS, open_sound, resample
@@ -34,9 +35,8 @@ def of_text(
     from regard.looking.transformers.chats import rendered
     from regard.looking.transformers.long_texts import read_whole
 
-    is_chat = not isinstance(given, str)
-    text, turns = rendered(getattr(processor, "tokenizer", processor), given, generate > 0) if is_chat else (given, [])
-    read = read_whole(model, processor, text, window, generate, told, is_chat)
+    text, turns = (given, []) if isinstance(given, str) else rendered(processor, given, generate > 0)
+    read = read_whole(model, processor, text, window, generate, told, not isinstance(given, str))
     bands = {
         name: found for name, cut in (("sentences", SENTENCE_END), ("paragraphs", _PARAGRAPH), ("pages", _PAGE))
         if 1 < len(found := parts(text, cut, read.spans)) <= 2000
@@ -55,7 +55,10 @@ def of_text(
         answer = [("assistant", count - read.written, count)] if read.written else []
         bands = {"turns": own + answer, **bands}
     axis = Axis(read.tokens, read.special, bands)
-    layers = [Layer(name, weights[0]) for name, weights in zip(read.seen.names, read.seen, strict=True)]
+    layers = [
+        Layer(name, pieced([weights[0] for weights in each]))
+        for name, *each in zip(read.seen[0].names, *read.seen, strict=True)
+    ]
     return View(title, layers, [axis], media={"ids": read.ids})
 
 

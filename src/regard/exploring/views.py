@@ -12,7 +12,7 @@ import numpy as np
 
 from regard._backends import backend_of, to_numpy
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
-from regard.exploring.heads import AnyHead, Dense, Head, Worded
+from regard.exploring.heads import AnyHead, Dense, Head, Pieced, Worded
 from regard.exploring.maps import Told
 from regard.models.seen import Seen
 from regard.weights import AttentionWeights
@@ -98,7 +98,7 @@ class View:
 def _head_of(weights: Any, head: int) -> AnyHead:
     if isinstance(weights, AttentionWeights):
         return Head(weights[head])
-    return weights.head(head) if isinstance(weights, Worded) else Dense(to_numpy(weights[head]))
+    return weights.head(head) if isinstance(weights, Worded | Pieced) else Dense(to_numpy(weights[head]))
 
 
 Bands = dict[str, list[tuple[str, int, int]]]

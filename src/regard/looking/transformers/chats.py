@@ -22,13 +22,14 @@ def messages_in(text: str) -> list[dict[str, str]] | None:
     return found if all(isinstance(each, dict) and "role" in each and "content" in each for each in found) else None
 
 
-def rendered(tokenizer: Any, messages: list[dict[str, str]], asks: bool) -> tuple[str, Turns]:
+def rendered(processor: Any, messages: list[dict[str, str]], asks: bool) -> tuple[str, Turns]:
     """The text of a conversation, and where each turn's content stands in it; `asks`: it ends where a model answers.
 
     Raises:
         DataError: A turn is no text, or the template refuses the conversation.
         UnsupportedError: The tokenizer has no template.
     """
+    tokenizer = getattr(processor, "tokenizer", processor)
     if not getattr(tokenizer, "chat_template", None):
         raise UnsupportedError(
             "explore: need a model with a chat template for a conversation; got one without; give it a text."

@@ -30,7 +30,7 @@ class Text:
         tokens: as the tokenizer writes them.
         spans: where each stands in the text, `(n, 2)`, (0, 0) where it stands nowhere.
         special: the numbers of special tokens.
-        seen: the self-attentions over all of them.
+        seen: the self-attentions over all of them; of each piece, where their rules do not go together.
         pieces: where pieces begin that were read apart.
         written: how many tokens at the end the model wrote.
         ids: of the tokens.
@@ -39,7 +39,7 @@ class Text:
     tokens: list[str]
     spans: np.ndarray
     special: list[int]
-    seen: Seen
+    seen: list[Seen]
     pieces: list[int]
     written: int
     ids: list[int]
@@ -61,7 +61,8 @@ def read_whole(
     tokenizer = getattr(processor, "tokenizer", processor)
     model = tower(model, "text")
     ids, spans = _encoded(tokenizer, text, is_complete)
-    limit = int(min(tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None) or 10**9))
+    known = getattr(model.config, "max_position_embeddings", None) or 0  # XLNet says -1: as many as there are
+    limit = int(min(tokenizer.model_max_length, known if known > 0 else 10**9))
     read = len(ids)
     _require_length(read, limit, window)
     if generate:
@@ -133,17 +134,26 @@ def _continued(model: Any, ids: list[int], most: int, told: Callable[[str, int],
     return found[0].tolist()
 
 
-def _read(model: Any, tokenizer: Any, ids: list[int], pieces: list[int]) -> Seen:
-    """The attentions over all tokens; what is read in pieces attends within each."""
+def _read(model: Any, tokenizer: Any, ids: list[int], pieces: list[int]) -> list[Seen]:
+    """The attentions over all tokens; what is read in pieces attends within each.
+
+    Rules with arrays, such as the mask of a window or biases by distance, are of one piece: then pieces stay apart.
+    """
     found = [_once(model, tokenizer, ids[start:stop]) for start, stop in zip(pieces, [*pieces[1:], None], strict=True)]
-    if len(found) == 1:
-        return found[0]
+    if len(found) == 1 or any(_has_arrays(weights._problem) for weights in found[0]):
+        return found
     together = Seen(lambda: found[0].unseen)
     sizes = [weights.shape[-1] for weights in (seen[0] for seen in found)]
     numbers = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))[None]
     for name, *each in zip(found[0].names, *found, strict=False):
         together.append(name, _joined([weights._problem for weights in each], numbers))
-    return together
+    return [together]
+
+
+def _has_arrays(problem: Problem) -> bool:
+    """Whether rules of an attention hold for its own queries and keys alone."""
+    form = problem.scores.mask
+    return problem.scores.bias is not None or problem.share is not None or (form is not None and bool(form.leaves))
 
 
 def _once(model: Any, tokenizer: Any, ids: list[int]) -> Seen:
@@ -164,10 +174,6 @@ def _joined(problems: list[Problem], numbers: torch.Tensor) -> AttentionWeights:
     """One attention of several texts behind one another, each of which attends within itself."""
     first = problems[0]
     form = first.scores.mask
-    if first.scores.bias is not None or first.share is not None or (form is not None and form.leaves):
-        raise UnsupportedError(
-            "--window: need attention that is the same for every piece; got rules with arrays; cut the text instead."
-        )
     apart = masks.segments(numbers)
     rule = apart if form is None else apart & masks.Mask(form)
     length = int(numbers.shape[-1])
