@@ -173,8 +173,8 @@ class Apart:
             down, across = (range(max(span.start, start), min(span.stop, stop)) for span in (rows, keys))
             if down and across:
                 there = _within(down, rows.start), _within(across, keys.start)
-                own = (range(span.start - start, span.stop - start) for span in (down, across))
-                found[there], seen[there] = head.weights(*own, parts[start:stop])
+                own, others = (range(span.start - start, span.stop - start) for span in (down, across))
+                found[there], seen[there] = head.weights(own, others, parts[start:stop])
         return found, seen
 
     def complete(self, rows: range) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
