@@ -362,6 +362,70 @@ def test_numbers_and_drawings_are_saved(page):
     assert drawing.startswith("<svg ")
     assert "Layer 0, head 0" in drawing
     assert "<script" not in drawing
+    require_rectangles(page, drawing)
+    page.click("#fit")
+    drawn(page)
+    assert "<svg x=" not in saved(page, "svg").decode()  # too many to be drawn one by one
+
+
+def require_rectangles(page, drawing):
+    """Each cell in view lies in one rectangle, which has its colour."""
+    values, first, _ = in_view(page)
+    place = lie(page)
+    inside = drawing.split("<svg ")[2].split("</svg>")[0]
+    found = np.array(re.findall(r'<rect x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)"', inside), float)
+    fills = np.array(re.findall(r'fill="([^"]+)"', inside))
+    assert len(set(fills)) > 20
+    wanted = page.evaluate("(values) => values.map((v) => explorer.maps[0].scale.css(v))", values.ravel().tolist())
+    for (row, column), colour in zip(np.ndindex(values.shape), wanted, strict=True):
+        x = place["x"] + (first[1] + column + 0.5) * place["across"]
+        y = place["y"] + (first[0] + row + 0.5) * place["down"]
+        [inside] = np.nonzero(
+            (found[:, 0] <= x) & (x < found[:, 0] + found[:, 2]) & (found[:, 1] <= y) & (y < found[:, 1] + found[:, 3])
+        )
+        assert fills[inside].tolist() == [colour]
+
+
+def test_fingers_drag_and_pinch(browser, address):
+    context = browser.new_context(viewport={"width": 600, "height": 900}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(address)
+    drawn(page)
+    hand = context.new_cdp_session(page)
+
+    def touch(kind, *fingers):
+        points = [{"x": float(x), "y": float(y), "id": number} for number, (x, y) in enumerate(fingers)]
+        hand.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        page.wait_for_timeout(30)
+
+    x, y = middle(page)
+    before = lie(page)
+    touch("touchStart", (x - 30, y), (x + 30, y))
+    for step in range(1, 11):
+        touch("touchMove", (x - 30 - 6 * step, y), (x + 30 + 6 * step, y))
+    touch("touchEnd")
+    page.wait_for_timeout(300)
+    drawn(page)
+    wider = lie(page)
+    assert wider["across"] == pytest.approx(3 * before["across"], rel=0.15)
+    box = page.locator(".map-middle").bounding_box()
+    at = [(x - box["x"] - each["x"]) / each["across"] for each in (before, wider)]
+    assert at[1] == pytest.approx(at[0], abs=25)  # what was between the fingers still is
+    touch("touchStart", (x, y))
+    for step in range(1, 11):
+        touch("touchMove", (x + 5 * step, y + 3 * step))
+        page.wait_for_timeout(20)
+    page.wait_for_timeout(300)  # or it would glide on
+    touch("touchEnd")
+    page.wait_for_timeout(300)
+    moved = lie(page)
+    assert moved["across"] == wider["across"]
+    assert moved["x"] - wider["x"] == pytest.approx(50, abs=20)
+    assert moved["y"] - wider["y"] == pytest.approx(30, abs=20)
+    page.touchscreen.tap(x, y)
+    until(page, "document.querySelector('#sentence').textContent.startsWith('Quer')")
+    assert page.evaluate("explorer.maps[0].marks.picked")
+    context.close()
 
 
 def test_chinese_dark_and_a_phones_width(page):

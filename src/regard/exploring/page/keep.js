@@ -57,7 +57,9 @@ export function pictureOf(views, legend, sentence) {
   return canvas;
 }
 
-/** The same as SVG: each map one picture of its rectangles' colours, all that is written as text. */
+const MOST_DRAWN = 20_000; // rectangles that are drawn one by one
+
+/** The same as SVG: all that is written as text; a map's rectangles one by one, or where they are many, as one picture. */
 export function svgOf(views, legend, sentence) {
   const escape = (text) => String(text).replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
   const boxes = views.map((view) => view.box.getBoundingClientRect());
@@ -68,10 +70,16 @@ export function svgOf(views, legend, sentence) {
   let left = 0;
   views.forEach((view, number) => {
     parts.push(`<text x="${left + 8}" y="15" font-weight="600">${escape(view.shown.title)}</text>`);
-    for (const part of [view.top, view.left, view.canvas]) {
+    const drawn = rectanglesOf(view);
+    for (const part of [view.top, view.left, ...(drawn ? [] : [view.canvas])]) {
       const box = part.getBoundingClientRect();
       parts.push(`<image x="${left + box.left - boxes[number].left}" y="${box.top - boxes[number].top}" width="${box.width}" `
         + `height="${box.height}" href="${part.toDataURL("image/png")}" style="image-rendering:pixelated"/>`);
+    }
+    if (drawn) {
+      const box = view.canvas.getBoundingClientRect();
+      const at = `x="${left + box.left - boxes[number].left}" y="${box.top - boxes[number].top}" width="${box.width}" height="${box.height}"`;
+      parts.push(`<svg ${at} overflow="hidden" shape-rendering="crispEdges">${drawn}</svg>`);
     }
     left += boxes[number].width;
   });
@@ -82,6 +90,29 @@ export function svgOf(views, legend, sentence) {
     `<text x="10" y="${top + 30}" font-size="11">${escape(sentence)}</text>`);
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" `
     + `font-family="system-ui, sans-serif" font-size="12" fill="${ink}">${parts.join("")}</svg>`;
+}
+
+/** The rectangles of a map in view, those of one colour beside each other as one; nothing where they are too many. */
+function rectanglesOf(view) {
+  const { values, shape: [rows, columns], first, steps } = view.numbersInView();
+  if (values.length > MOST_DRAWN) return "";
+  const { lie, scale } = view;
+  const [mostRows, mostColumns] = view.shown.shape;
+  const { masked } = view.colours;
+  const edge = (from, at, most, step) => (from + Math.min(at, most) * step).toFixed(2);
+  const colour = (value) => (Number.isNaN(value) ? masked : Number.isFinite(value) ? scale.css(value) : "rgb(220,30,120)");
+  const found = [];
+  for (let i = 0; i < rows; i += 1) {
+    const [top, bottom] = [i, i + 1].map((row) => edge(lie.y, first[0] + row * steps[0], mostRows, lie.down));
+    for (let j = 0, next; j < columns; j = next) {
+      const fill = colour(values[i * columns + j]);
+      next = j + 1;
+      while (next < columns && colour(values[i * columns + next]) === fill) next += 1;
+      const [start, stop] = [j, next].map((column) => edge(lie.x, first[1] + column * steps[1], mostColumns, lie.across));
+      found.push(`<rect x="${start}" y="${top}" width="${(stop - start).toFixed(2)}" height="${(bottom - top).toFixed(2)}" fill="${fill}"/>`);
+    }
+  }
+  return found.join("");
 }
 
 /** Numbers in view as a table: the first column and line say which query and key each begins with. */
