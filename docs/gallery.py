@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 from shutil import copyfile, which
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageChops
 
@@ -169,15 +169,21 @@ def explore(names: list[str]) -> None:
             page.click("#strongest-go")
             page.wait_for_selector("#strongest button", timeout=300_000)
             page.wait_for_timeout(2000)
-            page.screenshot(path=IMAGES / "explore-map.png")
+            photo(page, "explore-map")
             print(page.locator("#numbers").inner_text(), page.locator("#strongest").inner_text(), sep="\n\n")
-            page.locator("#strongest button").first.click()
+            page.locator("#strongest button", has_text="choose").first.click()
             page.wait_for_timeout(2000)
-            page.screenshot(path=IMAGES / "explore-deep.png")
+            photo(page, "explore-deep")
             print(page.locator("#sentence").inner_text(), page.evaluate("explorer.maps[0].shown.shape"))
             browser.close()
         finally:
             serving.kill()
+
+
+def photo(page: Any, name: str) -> None:
+    """What a page shows, in few colours."""
+    page.screenshot(path=IMAGES / f"{name}.png")
+    Image.open(IMAGES / f"{name}.png").convert("RGB").quantize(256).save(IMAGES / f"{name}.png", optimize=True)
 
 
 def found_browser() -> str:
