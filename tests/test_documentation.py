@@ -96,6 +96,10 @@ def code_of(page):
     return fence.findall(text), set(re.findall(r"`([^`\n]+)`", words)), re.findall(r"!\[.*?\]\((.*?)\)", words)
 
 
+def numbers_of(page):
+    return set(re.findall(r"\d[\d,.]*\d|\d", (ROOT / page).read_text(encoding="utf-8")))
+
+
 def test_what_the_chinese_readme_links_to_is_in_chinese():
     text = (ROOT / READMES[1]).read_text(encoding="utf-8")
     targets = [target for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if target.endswith((".md", ".ipynb"))]
@@ -113,6 +117,7 @@ def test_a_page_in_chinese_has_the_code_and_pictures_of_the_english(page):
     assert blocks == theirs[0]
     assert code == theirs[1]
     assert pictures == theirs[2]
+    assert numbers_of(page) == numbers_of(english)
 
 
 @pytest.mark.parametrize("page", [page for page in CHINESE if page != READMES[1]])
