@@ -528,3 +528,25 @@ def test_templates_offer_keras_where_it_is_there():
     from regard.finetuning.frameworks import keras
 
     assert {name for name in TASKS if "framework" not in get_task(name).TEMPLATE.hidden} == {*keras.TASKS}
+
+
+def test_what_weights_decay_is_told_by_the_kind_of_layer():
+    import keras
+    import keras_hub
+
+    from regard.finetuning.frameworks.keras.train import _compile
+
+    inputs = keras.Input((None, 4))
+    states = keras.layers.LayerNormalization(name="first")(inputs)
+    states = keras.layers.Dense(4, name="norm")(states)
+    states = keras_hub.src.models.t5.t5_layer_norm.T5LayerNorm(name="second")(states)
+    states = keras.layers.MultiHeadAttention(1, 4, name="third")(states, states)
+    states = keras.layers.RMSNormalization(name="fourth")(states)
+    model = keras.Model(inputs, keras.layers.BatchNormalization(name="fifth")(states))
+    train = SimpleNamespace(learning_rate=1e-3, weight_decay=0.1, max_gradient_norm=1.0, accumulate=1)
+    optimizer = _compile(model, SimpleNamespace(train=train))
+    decayed = {each.path for each in model.trainable_variables if optimizer._use_weight_decay(each)}
+    assert decayed == {
+        "norm/kernel",
+        *(f"third/{part}/kernel" for part in ("query", "key", "value", "attention_output")),
+    }

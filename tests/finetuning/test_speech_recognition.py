@@ -23,7 +23,7 @@ from regard.finetuning.runs.stream import predict_file
 from regard.finetuning.tasks.speech import recognizers, recordings, transcripts
 from regard.finetuning.tasks.speech import speech_recognition as task
 from regard.finetuning.training import interrupts, watcher
-from regard.looking.sounds import open_sound, read_sound
+from regard.looking.sounds import open_sound, read_sound, resample
 
 SCRATCH = {"layers": 1, "width": 32, "heads": 2}
 TONES = {"low": 300, "mid": 900, "high": 2700}
@@ -425,6 +425,18 @@ def test_sounds_are_read_at_any_rate(tmp_path):
     again = read_sound(path, 16_000)
     expected = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16_000) / 16_000)
     assert np.abs(again - expected)[400:-400].max() < 2e-3
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 48_000])
+def test_a_sound_does_not_fade_at_its_ends(rate):
+    """Cut out of a longer one, it begins and ends anywhere in a wave."""
+    loud = resample(np.full(rate // 10, 0.5, np.float32), rate, 16_000)
+    np.testing.assert_allclose(loud, 0.5, atol=1e-3)
+    for phase in (0.5, 1.5, 2.5):
+        wave = [0.5 * np.sin(phase + 2 * np.pi * 440 * np.arange(each // 10) / each) for each in (rate, 16_000)]
+        wrong = np.abs(resample(wave[0].astype(np.float32), rate, 16_000) - wave[1])
+        assert wrong[:40].mean() < 2e-3
+        assert wrong[-40:].mean() < 5e-3
 
 
 def test_no_answer_of_no_number(values):

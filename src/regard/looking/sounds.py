@@ -52,11 +52,14 @@ def open_sound(path: str | Path | BinaryIO) -> tuple[np.ndarray, int]:
 
 
 def resample(sound: np.ndarray, rate: int, wanted: int) -> np.ndarray:
-    """Return a sound `(n,)` at another rate, in Hz."""
+    """Return a sound `(n,)` at another rate, in Hz.
+
+    Both ends are mirrored, so that a sound that is cut out of a longer one does not fade there as beside silence.
+    """
     from scipy.signal import resample_poly
 
     common = int(np.gcd(rate, wanted))
-    return resample_poly(sound, wanted // common, rate // common).astype(np.float32)
+    return resample_poly(sound, wanted // common, rate // common, padtype="symmetric").astype(np.float32)
 
 
 def read_sound(path: str | Path | BinaryIO, rate: int) -> np.ndarray:

@@ -5,7 +5,8 @@ empty (they are skipped, and the time falls with them) and which are full (they 
 
 Positions. The last query is aligned with the last key: query i stands at key position i + S - T. So
 `causal()` lets the last query see every key, as in FlashAttention 2.1 and later; the other corner, top-left,
-is what `torch.nn.functional.scaled_dot_product_attention(is_causal=True)` and Keras use.
+is that of `torch.nn.functional.scaled_dot_product_attention(is_causal=True)`, Keras and JAX. Their calls become
+arguments of `regard.attention` by `from_torch`, `from_keras`, `from_jax`, `from_onnx` and `from_transformers`.
 
 Example:
     >>> import numpy as np, regard

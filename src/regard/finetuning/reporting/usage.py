@@ -83,7 +83,8 @@ from transformers import pipeline
 hear = pipeline("automatic-speech-recognition", model="{model}")
 rate, sound = wavfile.read("sound.wav")  # 16-bit, one channel
 wanted = hear.feature_extractor.sampling_rate
-print(hear({{"raw": resample_poly(sound / 32768, wanted, rate), "sampling_rate": wanted}})["text"])
+sound = resample_poly(sound / 32768, wanted, rate, padtype="symmetric")
+print(hear({{"raw": sound, "sampling_rate": wanted}})["text"])
 """,
 }
 KERAS = """\

@@ -37,10 +37,14 @@ def from_torch(of: str = "scaled_dot_product_attention", **arguments: Any) -> Ar
         >>> import numpy as np, regard
         >>> query, key = np.zeros((2, 3)), np.zeros((4, 3))
         >>> hidden = np.array([False, False, False, True])
-        >>> one = regard.masks.from_torch(attn_mask=~hidden, is_causal=True)
-        >>> other = regard.masks.from_torch("MultiheadAttention", key_padding_mask=hidden)
-        >>> [regard.attention(query, key, key, **each).weights.dense().round(2).tolist() for each in (one, other)]
-        [[[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0]], [[0.33, 0.33, 0.33, 0.0], [0.33, 0.33, 0.33, 0.0]]]
+        >>> function = regard.masks.from_torch(attn_mask=~hidden, is_causal=True)
+        >>> layer = regard.masks.from_torch("MultiheadAttention", key_padding_mask=hidden)
+        >>> regard.attention(query, key, key, **function).weights.dense()
+        array([[1. , 0. , 0. , 0. ],
+               [0.5, 0.5, 0. , 0. ]])
+        >>> regard.attention(query, key, key, **layer).weights.dense().round(2)
+        array([[0.33, 0.33, 0.33, 0.  ],
+               [0.33, 0.33, 0.33, 0.  ]])
     """
     return converted("masks.from_torch", _TORCH, of, arguments)
 
