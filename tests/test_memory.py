@@ -201,7 +201,7 @@ def memory(name):
 with torch.no_grad():
     arrays = [torch.randn(1, 1, 131072, 64) for _ in range(3)]
     before = memory("VmRSS")
-    output, weights = attention(*arrays)
+    output, weights = regard.attention(*arrays)
     answers = weights.ask("received", "entropy")
     rows = weights[0, 0, 100000:100002]
     print(json.dumps({
