@@ -155,6 +155,12 @@ def _levelled(problem: Problem, chosen: np.ndarray) -> Problem:
     return replace(problem, scores=replace(problem.scores, bias=Levelled(bias)), leaves=(which, *own, *rest))
 
 
+def level(problem: Problem) -> Problem:
+    """With all keys that a query may see alike: no weight of theirs is 0, every other is."""
+    everything = np.ones(problem.layout.outer[-1] if problem.layout.outer else 1, bool)
+    return _scaled(_levelled(problem, everything), 0.0, everything)
+
+
 @dataclass(frozen=True)
 class Levelled:
     """A bias without preferences in some heads: 0 but where it is as low as what stands for minus infinity."""
@@ -217,10 +223,8 @@ def real_queries(weights: AttentionWeights) -> Array | None:
     problem = weights._problem
     if queries != keys or problem.scores.mask is problem.scores.bias is None:
         return None
-    everything = np.ones(_heads(weights), bool)
-    level = AttentionWeights(_scaled(_levelled(problem, everything), 0.0, everything))
     xp = weights._xp
-    seen = xp.max(xp.stop_gradient(level.received()), len(weights.shape) - 3)[..., None]
+    seen = xp.max(xp.stop_gradient(AttentionWeights(level(problem)).received()), len(weights.shape) - 3)[..., None]
     return seen > 0
 
 

@@ -17,7 +17,7 @@ from regard._backends import to_numpy
 from regard._backends.protocol import Array
 from regard._layout import nbytes
 from regard.errors import OutOfRangeError, ShapeError, UnsupportedError
-from regard.models import kept
+from regard.models import joining, kept
 from regard.models.summary import Summary, flags, in_single, summarise
 from regard.weights import AttentionWeights
 
@@ -160,6 +160,30 @@ class Seen:
         if not chosen:
             raise UnsupportedError(f"watch: need self-attentions over {length} positions; saw {self!r}.")
         return chosen
+
+    def joined(self) -> Seen:
+        """What a model attended to while it wrote, each of its attentions as one over the whole text.
+
+        With a cache, a model that writes runs once over the prompt and then once for each token: `(B, H, T, T)`, then
+        `(B, H, 1, T + 1)` and so on. Here they are one of `(B, H, T + n, T + n)`, still lazy, as if the model had read
+        the whole text at once; attention to an encoder becomes `(B, H, T + n, S)`. Attentions that ran once stay.
+        Rows of padding are zeros.
+
+        Raises:
+            UnsupportedError: Runs that are not steps of one text (a search with beams, a cache that forgets), or whose
+                masks are no causal window over all of it.
+
+        Cost: the queries once more; who sees whom is looked at, T S Booleans an example.
+        """
+        runs: dict[str, list[AttentionWeights]] = {}
+        for each in self._attended:
+            runs.setdefault(each.name, []).append(each.weights)
+        return self._of(
+            [
+                _Attended(name, several[0] if len(several) == 1 else partial(joining.joined, name, several), None)
+                for name, several in runs.items()
+            ]
+        )
 
     @property
     def nbytes(self) -> int:
