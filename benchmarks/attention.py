@@ -41,7 +41,7 @@ def programs(framework: str, length: int, width: int, dtype: str):
     """What is compared: `(what, ours, the peer's or None where it does not fit, the peer's name)`."""
     makers = {
         "torch": torch_programs, "jax": jax_programs, "tensorflow": tensorflow_programs, "numpy": numpy_programs,
-        "questions": question_programs, "watch": watch_programs, "keras": keras_programs,
+        "questions": question_programs, "watch": watch_programs, "edit": edit_programs, "keras": keras_programs,
     }  # fmt: skip
     return makers[framework](length, width, dtype)
 
@@ -270,6 +270,36 @@ def watch_programs(length: int, width: int, dtype: str):
     yield "watch, recording", recorded, plain, "the model alone"
 
 
+def edit_programs(length: int, width: int, dtype: str):
+    """An encoder of BERT's size without one head, with another mask for it, and with keys that no head may see."""
+    import torch
+    from transformers import BertConfig, BertModel
+    from transformers.utils import logging
+
+    from regard import masks
+
+    logging.set_verbosity_error()
+    torch.manual_seed(0)
+    model = BertModel(BertConfig(max_position_embeddings=length)).eval()
+    ids = torch.randint(1000, 20000, (1, length))
+
+    def plain():
+        with torch.no_grad():
+            return model(ids)
+
+    def under(**options):
+        def program():
+            with torch.no_grad(), regard.edit(model, **options):
+                return model(ids)
+
+        return program
+
+    keys = ~masks.pairs(None, range(100, 116))
+    yield "edit, one head away", under(layers=3, heads=5, output="zero"), plain, "the model alone"
+    yield "edit, one head's mask", under(layers=3, heads=5, mask=keys), plain, "the model alone"
+    yield "edit, keys away for all", under(mask=keys), plain, "the model alone"
+
+
 def keras_programs(length: int, width: int, dtype: str):
     """A layer's compiled forward pass, and a step of `fit`; alone, and with statistics of the scores.
 
@@ -347,6 +377,15 @@ def watching(extent: str) -> list[dict]:
     ]
 
 
+def editing(extent: str) -> list[dict]:
+    lengths = (128,) if extent == "quick" else (128, 512, 2048)
+    return [
+        compare("torch", what, length, 64, "float32", *those)
+        for length in lengths
+        for what, *those in edit_programs(length, 64, "float32")
+    ]
+
+
 def questions(quick: bool) -> list[dict]:
     lengths = {
         "4 questions": 4096, "4 questions on the way": 4096, "output+questions": 8192, "output+3 on the way": 4096,
@@ -367,6 +406,7 @@ def main() -> None:
     others = {
         "questions": lambda: questions(extent == "quick"),
         "watch": lambda: watching(extent),
+        "edit": lambda: editing(extent),
         "keras": lambda: layers(extent),
     }
     found = others[framework]() if framework in others else rows(framework, extent)

@@ -21,7 +21,7 @@ from attention import describe
 from measure import alone, neighbours
 
 ROOT = Path(__file__).parents[1]
-GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch", "keras", "unpad", "explore", "finetune")
+GROUPS = ("torch", "jax", "tensorflow", "numpy", "questions", "watch", "edit", "keras", "unpad", "explore", "finetune")
 SCRIPTS = {"unpad": "unpad.py", "explore": "explore.py", "finetune": "finetune.py"}  # all others are attention.py's
 FRAMEWORKS = GROUPS[:4]
 CHANCE = 0.009
@@ -41,6 +41,9 @@ TARGETS = [
     ("torch", "step with entropy", 4096, 1 / 1.5),
     ("torch", "watch, 2 questions", 2048, 2.2),
     ("torch", "watch, recording", None, 0.97),
+    ("torch", "edit, one head away", 2048, 1 / 1.1),
+    ("torch", "edit, one head's mask", 2048, 1 / 1.1),
+    ("torch", "edit, keys away for all", 2048, 1 / 1.3),
     ("torch", "unpad, inference, to padded", None, 3.0),
     ("torch", "unpad, inference, to grouped", None, 1.5),
     ("torch", "unpad, inference, to float32", None, 1.3),
