@@ -158,7 +158,8 @@ def test_the_keyboard_alone_moves_zooms_and_steps(page):
     page.keyboard.press("Shift+ArrowLeft")
     picked = page.evaluate("explorer.maps[0].marks.picked")
     assert picked
-    assert f"{picked['row']} " in page.locator("#sentence").inner_text()
+    # With the row's answer.
+    until(page, f"document.querySelector('#sentence').textContent.includes('{picked['row']} ')")
     page.keyboard.press("]")
     drawn(page)
     assert page.locator(".map-title").inner_text() == "Layer 0, head 1"
