@@ -61,8 +61,11 @@ TARGETS = [
 ]
 # What is known of why a row falls short.
 WHY = {
-    "forward": "tensorflow: the two products alone take four fifths of Keras' time; numpy: products of NumPy's BLAS are "
-    "half of ours at 2,048 and two fifths at 512.",
+    "forward": "tensorflow: the two products alone take four fifths of Keras' time; numpy: products of NumPy's BLAS "
+    "are half of ours at 2,048 and two fifths at 512.",
+    "predict in int8, strings to labels": "of its processor time products in whole numbers are a quarter, attention "
+    "in bfloat16 a fifth, and turning rows into whole numbers and back a fifth.",
+    "explore, first picture": "mean and maximum of each cell are a pass over each tile beside its product.",
     "output+3 on the way": "exponential and column sums are a pass over each tile beside its two products.",
     "watch, 2 questions": "half of a question's time is the product of query and key, made once more; answering on the "
     "way would need the questions before the model runs.",
