@@ -29,6 +29,7 @@ class edit(AbstractContextManager):  # noqa: N801 (used like a function)
     give if the chosen heads attended otherwise. Heads without an edit give what they always give, to the bit. Several
     edits may be nested: masks are combined by and, scales by product, and of two outputs the inner one counts. `watch`,
     inside or outside of it, sees the edited attention. Gradients flow, also to an output or a mask's arrays.
+    The `with` gives an `Edited`, whose `names` are the attentions that were edited.
 
     Args:
         model: As for `watch`, a PyTorch module or a Keras model.
@@ -44,9 +45,6 @@ class edit(AbstractContextManager):  # noqa: N801 (used like a function)
         scale: Factor on the scores of query and key, at least 0: above 1 weights are sharper, below 1 flatter. Biases
             stay as they are.
         weights: `"uniform"`: all keys that a query may see count alike, whatever the scores and biases.
-
-    Returns:
-        In the `with`, an `Edited`, whose `names` are the attentions that were edited.
 
     Raises:
         ConfigError: Nothing to be done, or an output or weights of a name that there is not.
