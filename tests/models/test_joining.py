@@ -97,3 +97,23 @@ def test_what_is_no_text():
         model(ids[:, :5])
     with pytest.raises(UnsupportedError, match=r"has runs of \(2, 6, 23, 23\) then \(2, 6, 5, 5\); watch one text"):
         list(seen.joined())
+
+
+def test_a_bias_that_prefers_keys_is_refused():
+    """It is no mask: what is joined has none, and would be another attention."""
+
+    class Biased(torch.nn.Module):
+        def forward(self, query, key, bias):
+            return torch.nn.functional.scaled_dot_product_attention(query, key, key, bias)
+
+    model, x = Biased(), torch.randn(1, 2, 5, 8)
+    hidden = torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), -torch.inf)
+    for preferred in (0.0, 0.5):
+        with regard.watch(model) as seen:
+            model(x[:, :, :4], x[:, :, :4], hidden + preferred)
+            model(x[:, :, 4:], x, torch.zeros(1, 5))
+        if preferred:
+            with pytest.raises(UnsupportedError, match="has a bias that prefers some keys; ask each step"):
+                list(seen.joined())
+        else:
+            assert seen.joined()[0].shape == (1, 2, 5, 5)

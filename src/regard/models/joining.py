@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from regard import masks
+from regard import biases, masks
 from regard._backends import to_numpy
+from regard._problem import Problem
 from regard.attention import make_problem
 from regard.errors import UnsupportedError
-from regard.models.editing import level
+from regard.models.editing import LOWEST, level
 from regard.weights import AttentionWeights
 
 ROWS = 64  # whose visibility is looked at together
@@ -111,6 +112,8 @@ def _visible(name: str, weights: AttentionWeights, keys: int, end: int) -> np.nd
     problem = weights._problem
     if any(leaf.axes[-4] or leaf.axes[-3] for leaf in problem.leaves):
         raise _refused(name, "a mask or a bias that differs from head to head", "ask each step for its weights")
+    if problem.scores.bias is not None and not _only_hides(problem):
+        raise _refused(name, "a bias that prefers some keys", "ask each step for its weights")
     even = AttentionWeights(level(problem)).heads([0])
     if not any(leaf.axes[0] for leaf in problem.leaves):
         even = even[:1]
@@ -120,6 +123,15 @@ def _visible(name: str, weights: AttentionWeights, keys: int, end: int) -> np.nd
         tile = to_numpy(even[..., start : start + ROWS, :])
         found[:, start : start + ROWS, end - own : end] = tile[:, 0] > 0
     return found
+
+
+def _only_hides(problem: Problem) -> bool:
+    """Whether a bias is a mask in numbers: of each key nothing, or what stands for minus infinity."""
+    bias = problem.scores.bias
+    if not isinstance(bias, biases.Values):
+        return False
+    added = to_numpy(problem.leaves[0].array)
+    return bool(((added == 0) | (added <= LOWEST)).all())
 
 
 def _refused(name: str, what: str, instead: str) -> UnsupportedError:

@@ -173,7 +173,8 @@ class Seen:
             UnsupportedError: Runs that are not steps of one text (a search with beams, a cache that forgets), or whose
                 masks are no causal window over all of it.
 
-        Cost: the queries once more; who sees whom is looked at, T S Booleans an example.
+        Cost: the queries once more, keys for every query head; who sees whom is looked at by dense arrays of NumPy, in
+        passing: a byte for each of T S pairs an example, and 8 for the pairs once more.
         """
         runs: dict[str, list[AttentionWeights]] = {}
         for each in self._attended:

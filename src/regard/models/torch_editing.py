@@ -72,21 +72,20 @@ class Editor(Inside):
                 return function(*args, **kwargs)
         query, key, value, mask, causal, scale, _ = read(module, *args, **kwargs)
         weights = weights_of(query, key, mask, causal, scale)
-        whole = function is functional.multi_head_attention_forward
+        whole = _arguments(args, kwargs) if function is functional.multi_head_attention_forward else None
 
         def plain() -> torch.Tensor:
-            if not whole:
+            if whole is None:
                 return function(*args, **kwargs).reshape(*query.shape[:-1], value.shape[-1])
-            return functional.scaled_dot_product_attention(
-                query, key, value, mask, _dropout(args, kwargs), causal, scale=scale
-            )
+            dropout = whole["dropout_p"] if whole["training"] else 0.0
+            return functional.scaled_dot_product_attention(query, key, value, mask, dropout, causal, scale=scale)
 
         with _aside(others):
             output = change.apply(weights, value, plain)
         for mode in others:
             mode.told(module, value, Attention(output, change.weights(weights)))
-        if whole:
-            result: Any = _joined(output, lambda: change.weights(weights), args, kwargs)
+        if whole is not None:
+            result: Any = _joined(output, lambda: change.weights(weights), whole)
         else:
             given = args[0] if args else kwargs["query"]
             result = output.reshape(*given.shape[:-1], value.shape[-1])
@@ -124,18 +123,15 @@ def _aside(found: Iterable[Inside]) -> Iterator[None]:
             mode.aside = False
 
 
-def _dropout(args: tuple, kwargs: dict) -> float:
-    """Of a call of `multi_head_attention_forward`."""
+def _arguments(args: tuple, kwargs: dict) -> dict[str, Any]:
+    """Those of a call of `multi_head_attention_forward`, by name."""
     given = _WHOLE.bind(*args, **kwargs)
     given.apply_defaults()
-    return given.arguments["dropout_p"] if given.arguments["training"] else 0.0
+    return given.arguments
 
 
-def _joined(output: torch.Tensor, weights: Callable[[], AttentionWeights], args: tuple, kwargs: dict) -> tuple:
+def _joined(output: torch.Tensor, weights: Callable[[], AttentionWeights], given: dict[str, Any]) -> tuple:
     """What `multi_head_attention_forward` makes of its heads' outputs `(B, H, T, E)`: `(T, B, d)`, and weights."""
-    bound = _WHOLE.bind(*args, **kwargs)
-    bound.apply_defaults()
-    given = bound.arguments
     joined = functional.linear(output.transpose(1, 2).flatten(-2), given["out_proj_weight"], given["out_proj_bias"])
     joined = joined.transpose(0, 1)
     dense = weights().dense() if given["need_weights"] else None
